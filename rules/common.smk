@@ -1,0 +1,124 @@
+"""Configuration, the experiment's graph, and what all rules share."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from weak_to_strong.code_digest import code_digest
+from weak_to_strong.configuration import ConfigError, load_configuration
+from weak_to_strong.graph import Chain, Graph, Node
+from weak_to_strong.sources import source_entries
+from weak_to_strong.splits import narrow_settings
+from weak_to_strong.tables import hash_value
+
+try:
+    graph = Graph(load_configuration(config))
+except ConfigError as error:
+    # One line, before any job; a traceback through Snakemake's frames would hide it.
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+SETTINGS = graph.config
+RESULTS = graph.root
+
+
+def code(rule_name):
+    """Digest of a rule's script and all it imports; a parameter, so that an edit reruns."""
+    return code_digest(Path(workflow.basedir) / "scripts" / f"{rule_name}.py")
+
+
+def task_setting(key):
+    """Parameter function: a key of the task that wildcard `task` or `chain` names."""
+
+    def lookup_task(wildcards):
+        task = wildcards.get("task") or Chain.parse(wildcards.chain).task
+        return SETTINGS["tasks"][task][key]
+
+    return lookup_task
+
+
+def node_of(wildcards):
+    """The node that wildcards `chain`, `method` and `iteration` name."""
+    return Node(Chain.parse(wildcards.chain), wildcards.method, int(wildcards.iteration))
+
+
+def data_settings(task, split=None):
+    """What decides a task's tables (or one split); how answers are asked for and read does not."""
+    settings = SETTINGS["tasks"][task]
+    other = ("answer_key", "stop", "max_tokens")
+    settings = {key: value for key, value in settings.items() if key not in other}
+    return narrow_settings(settings, split) if split else settings
+
+
+def source_file(task, entry):
+    """Where a raw file lies: as given, or where `fetch_source` puts it."""
+    if "path" in entry:
+        return entry["path"]
+    remote = entry.get("file") or entry["url"]
+    name = f"{hash_value(entry)[:12]}-{Path(remote).name}"
+    return f"{RESULTS}/data/{task}/sources/{name}"
+
+
+def source_files(task, split=None):
+    entries = source_entries(data_settings(task, split))
+    return [source_file(task, entry) for _, entry in entries]
+
+
+def remote_source(wildcards):
+    """The pinned entry of the file that wildcard `name` names."""
+    entries = source_entries(data_settings(wildcards.task))
+    files = {source_file(wildcards.task, entry): entry for _, entry in entries}
+    return files[f"{RESULTS}/data/{wildcards.task}/sources/{wildcards.name}"]
+
+
+def base_entry(wildcards):
+    """A base model's entry, with the permission to run its own code where that was given."""
+    trust = {"trust_remote_code": True} if SETTINGS["trust_remote_code"] else {}
+    return {**SETTINGS["models"][wildcards.base], **trust}
+
+
+def base_files(wildcards):
+    """Files of a local base model, so that replacing its weights reruns what uses them."""
+    path = SETTINGS["models"][wildcards.base].get("path")
+    return sorted(str(file) for file in Path(path).iterdir() if file.is_file()) if path else []
+
+
+def training_files(wildcards):
+    """Manifests (and folders) of the models from which a node's training starts."""
+    node = node_of(wildcards)
+    init = graph.init_of(node)
+    files = {"base": graph.base_manifest(graph.base_of(node))}
+    return files | ({"init": graph.manifest(init)} if init else {})
+
+
+def set_files(wildcards):
+    return graph.training_inputs(node_of(wildcards))
+
+
+def label_generations(wildcards):
+    chain, iteration = Chain.parse(wildcards.chain), int(wildcards.iteration)
+    return graph.generations(graph.label_round(chain, wildcards.side, iteration))
+
+
+def diagnostic_files(wildcards):
+    files = []
+    for chain in graph.diagnostics():
+        files += [chain["gold"], chain["votes"], *chain["pairs"].values()]
+        files += chain["weak_labels"] + chain["icl_labels"] + chain["kept"]
+    return list(dict.fromkeys(files))
+
+
+def methods_with(trainers):
+    """Wildcard pattern of the methods that one of the trainers trains."""
+    names = (name for name, entry in SETTINGS["methods"].items() if entry["trainer"] in trainers)
+    return "|".join(names) or "none"
+
+
+wildcard_constraints:
+    task=r"[A-Za-z0-9_-]+",
+    chain=r"[^/]+/[^/]+/[^/]+/seed-\d+",
+    method=r"[a-z][a-z0-9_]*",
+    side=r"weak|icl",
+    iteration=r"\d+",
+    base=r"[A-Za-z0-9_.-]+",

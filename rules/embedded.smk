@@ -1,0 +1,63 @@
+"""The embedded model pair, rebuilt from nothing: `snakemake rebuild_embedded_models`.
+
+The experiment uses the models shipped under `resources/embedded/`; these rules write a fresh
+pair to `results/embedded/`, to be compared with, or copied over, the shipped one.
+"""
+
+import yaml as yaml_module
+
+EMBEDDED = yaml_module.safe_load(
+    (Path(workflow.basedir) / "config/embedded_models.yaml").read_text(encoding="utf-8")
+)
+
+
+rule embedded_tokenizer:
+    """Byte-level BPE tokenizer of the embedded pair."""
+    output:
+        folder=directory("results/embedded/tokenizer"),
+    log:
+        "results/embedded/logs/embedded_tokenizer.log",
+    conda:
+        "../envs/training.yaml"
+    params:
+        code=code("embedded_tokenizer"),
+        task=EMBEDDED["task"],
+        settings=EMBEDDED["tokenizer"],
+    message:
+        "Tokenizer of the embedded pair"
+    script:
+        "../scripts/embedded_tokenizer.py"
+
+
+rule pretrain:
+    """Pretrain one embedded base model; resumes from its last checkpoint."""
+    input:
+        tokenizer="results/embedded/tokenizer",
+    output:
+        folder=directory("results/embedded/{embedded_model}"),
+        manifest="results/embedded/{embedded_model}.json",
+    log:
+        "results/embedded/logs/pretrain-{embedded_model}.log",
+    benchmark:
+        "results/embedded/benchmarks/pretrain-{embedded_model}.tsv"
+    wildcard_constraints:
+        embedded_model="|".join(EMBEDDED["models"]),
+    conda:
+        "../envs/training.yaml"
+    threads: 1
+    params:
+        code=code("pretrain"),
+        task=EMBEDDED["task"],
+        settings=lambda wildcards: EMBEDDED["models"][wildcards.embedded_model],
+        work="results/embedded/work/{embedded_model}",
+    message:
+        "Pretrain the embedded model {wildcards.embedded_model}"
+    script:
+        "../scripts/pretrain.py"
+
+
+rule rebuild_embedded_models:
+    """Both embedded base models, from nothing."""
+    input:
+        expand("results/embedded/{model}.json", model=EMBEDDED["models"]),
+    localrule: True

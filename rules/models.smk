@@ -1,0 +1,86 @@
+"""Base models, training and generation: one generic rule each, for every node of the graph."""
+
+
+rule base_model:
+    input:
+        files=base_files,
+    """Describe a base model by the hashes of its files; download or convert it where needed."""
+    output:
+        manifest=f"{RESULTS}/bases/{{base}}.json",
+    log:
+        f"{RESULTS}/logs/base_model/{{base}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/base_model/{{base}}.tsv"
+    localrule: True
+    conda:
+        "../envs/inference.yaml"
+    params:
+        code=code("base_model"),
+        name="{base}",
+        entry=base_entry,
+        folder=f"{RESULTS}/bases/{{base}}",
+    message:
+        "Base model {wildcards.base}"
+    script:
+        "../scripts/base_model.py"
+
+
+rule train:
+    """Train a node: SFT, DPO or ORPO, from its base or from M_plus."""
+    input:
+        unpack(training_files),
+        rows=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.parquet",
+    output:
+        model=directory(f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/model"),
+        manifest=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/manifest.json",
+        history=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/history.json",
+    log:
+        f"{RESULTS}/logs/train/{{chain}}/{{method}}-{{iteration}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{chain}}/{{method}}-{{iteration}}.tsv"
+    wildcard_constraints:
+        method=methods_with(("sft", "dpo", "orpo")),
+    conda:
+        "../envs/training.yaml"
+    threads: 1
+    resources:
+        checkpoint_steps=100,
+        processes=1,
+    params:
+        code=code("train"),
+        trainer=lambda wildcards: graph.method(wildcards.method)["trainer"],
+        settings=lambda wildcards: graph.training_settings(node_of(wildcards)),
+        work="results/work/training",
+    message:
+        "Train {wildcards.method} (iteration {wildcards.iteration}) of {wildcards.chain}"
+    script:
+        "../scripts/train.py"
+
+
+rule generate:
+    """Serve all requests of a round with one engine load for each base model."""
+    input:
+        files=lambda wildcards: graph.round_inputs(wildcards.round),
+    output:
+        generations=f"{RESULTS}/generations/{{round}}.parquet",
+        stats=f"{RESULTS}/generations/{{round}}.json",
+        cost=f"{RESULTS}/benchmarks/generate/{{round}}.cost.json",
+    log:
+        f"{RESULTS}/logs/generate/{{round}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/generate/{{round}}.tsv"
+    conda:
+        "../envs/inference.yaml"
+    threads: 2
+    resources:
+        shard_size=64,
+        processes=1,
+    params:
+        code=code("generate"),
+        requests=lambda wildcards: graph.round_requests(wildcards.round),
+        engine=SETTINGS["engine"],
+        work="results/work/requests",
+    message:
+        "Generation round {wildcards.round}"
+    script:
+        "../scripts/generate.py"

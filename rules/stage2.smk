@@ -1,0 +1,49 @@
+"""Stage II: votes over the samples of M_plus, and contrastive pairs (paper section 3.2)."""
+
+
+rule majority_vote:
+    """Majority answer of the samples of each question, and its share: the confidence."""
+    input:
+        generations=f"{RESULTS}/generations/{{chain}}/samples.parquet",
+    output:
+        votes=f"{RESULTS}/votes/{{chain}}/votes.parquet",
+        samples=f"{RESULTS}/votes/{{chain}}/samples.parquet",
+    log:
+        f"{RESULTS}/logs/majority_vote/{{chain}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/majority_vote/{{chain}}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code("majority_vote"),
+        request="samples",
+        answer_key=task_setting("answer_key"),
+        stop=task_setting("stop"),
+    message:
+        "Majority vote: {wildcards.chain}"
+    script:
+        "../scripts/majority_vote.py"
+
+
+rule pairs:
+    """Contrastive pairs of any node that is trained on preferences."""
+    input:
+        unpack(set_files),
+    output:
+        rows=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.parquet",
+        export=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.json",
+    log:
+        f"{RESULTS}/logs/pairs/{{chain}}/{{method}}-{{iteration}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pairs/{{chain}}/{{method}}-{{iteration}}.tsv"
+    wildcard_constraints:
+        method=methods_with(("dpo", "orpo")),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code("pairs"),
+        settings=lambda wildcards: graph.pair_settings(node_of(wildcards)),
+    message:
+        "Pairs of {wildcards.method}: {wildcards.chain}"
+    script:
+        "../scripts/pairs.py"

@@ -1,0 +1,28 @@
+"""Bring a base model into place and describe it.
+
+Params:
+    name: name of the model in the config.
+    entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/base_models.py).
+    folder: where a model that is not a local folder is put.
+Output:
+    manifest: JSON {"name", "path", "files": {file name: sha256}, "source"}.
+    folder: that folder (only for `hub` and `gguf_package`).
+"""
+
+from typing import Any
+
+from weak_to_strong.base_models import describe_base_model, prepare_base_model
+from weak_to_strong.logs import run_script
+from weak_to_strong.tables import write_json
+
+
+def main(snakemake: Any) -> None:
+    name, entry = snakemake.params.name, snakemake.params.entry
+    folder = snakemake.params.get("folder")
+    if "path" not in entry:
+        prepare_base_model(name, entry, folder)
+    write_json(describe_base_model(name, entry, folder), snakemake.output.manifest)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,42 @@
+"""Report questions that repeat within a split or stand in several splits, as read.
+
+Input:
+    sources: raw files of the task, in the order of `sources.source_entries`.
+Params:
+    task: name of the task.
+    settings: its config.
+Output:
+    report: CSV, REPORT of the splits as read, with "removed" rows for `remove_overlap`.
+"""
+
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.contamination import REPORT, contamination_report, remove_overlap
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.splits import make_splits
+from weak_to_strong.tables import publish
+
+
+def main(snakemake: Any) -> None:
+    task, settings = snakemake.params.task, snakemake.params.settings
+    raw = make_splits(settings, list(snakemake.input.get("sources", [])), task)
+    report = contamination_report(raw)
+    kept = remove_overlap(raw, settings["remove_overlap"])
+    removed = [
+        ("removed", name, "", raw[name].height - kept[name].height, raw[name].height, "")
+        for name in raw
+    ]
+    report = pl.concat([report, pl.DataFrame(removed, schema=REPORT, orient="row")])
+    for row in report.filter(pl.col("count") > 0).iter_rows(named=True):
+        other = f", with {row['other_split']}" if row["other_split"] else ""
+        logger.info(
+            "%s: %d of %d of %s%s", row["kind"], row["count"], row["rows"], row["split"], other
+        )
+    with publish(snakemake.output.report) as part:
+        report.write_csv(part)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,27 @@
+"""Draw the few-shot demonstrations from the weak labels.
+
+input.weak_labels: LABELS of train_2; input.questions: QUESTIONS of train_2; params.shots,
+params.seed: the draw; params.ids: fixed ids instead, or None. output.demonstrations:
+DEMONSTRATIONS.
+"""
+
+from weak_to_strong.demonstrations import draw_demonstrations
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.tables import DEMONSTRATIONS, LABELS, QUESTIONS, read_table, write_table
+
+
+def main(snakemake) -> None:
+    params = snakemake.params
+    shots = draw_demonstrations(
+        read_table(snakemake.input.weak_labels, LABELS),
+        read_table(snakemake.input.questions, QUESTIONS),
+        params.shots,
+        params.seed,
+        params.get("ids"),
+    )
+    write_table(shots, DEMONSTRATIONS, snakemake.output.demonstrations)
+    logger.info("demonstrations %s", ", ".join(shots["id"]))
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

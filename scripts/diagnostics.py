@@ -1,0 +1,34 @@
+"""Quality of labels, filters, votes and pairs against the withheld gold of train_2.
+
+Input:
+    every table that a chain names.
+Params:
+    chains: list of {task, weak, strong, seed, answer_key, gold, kept, weak_labels, icl_labels,
+        votes, pairs}; see `weak_to_strong.diagnostics.chain_diagnostics`.
+    bins: of the calibration table.
+Output:
+    csv: DIAGNOSTICS.
+    json: the same rows without nulls.
+"""
+
+from typing import Any
+
+from weak_to_strong.diagnostics import diagnostics_table
+from weak_to_strong.logs import run_script
+from weak_to_strong.tables import publish, write_json
+
+
+def main(snakemake: Any) -> None:
+    """Measure and publish."""
+    table = diagnostics_table(snakemake.params.chains, snakemake.params.bins)
+    with publish(snakemake.output.csv) as part:
+        table.write_csv(part)
+    rows = (
+        {key: value for key, value in row.items() if value is not None}
+        for row in table.iter_rows(named=True)
+    )
+    write_json(list(rows), snakemake.output.json)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

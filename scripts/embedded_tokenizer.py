@@ -1,0 +1,28 @@
+"""Train the tokenizer of the embedded model pair.
+
+Params: `task` (templates, data_seed, problems), `settings` (vocab_size, context, documents,
+drill_share, seed). Output: `folder`, a Hugging Face tokenizer folder.
+"""
+
+from itertools import islice
+from typing import Any
+
+from weak_to_strong.logs import run_script
+from weak_to_strong.pretraining import experiment_questions, generate_documents, train_tokenizer
+
+
+def main(snakemake: Any) -> None:
+    task, settings = snakemake.params.task, snakemake.params.settings
+    documents = generate_documents(
+        task["templates"],
+        settings["seed"],
+        settings["drill_share"],
+        experiment_questions(**task),
+    )
+    texts = list(islice(documents, settings["documents"]))
+    tokenizer = train_tokenizer(texts, settings["vocab_size"], settings["context"])
+    tokenizer.save_pretrained(snakemake.output.folder)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,43 @@
+"""Generate text for all requests of a round, with few engine loads.
+
+Inputs:
+    Every file that a request names, only so that Snakemake knows the dependencies.
+Outputs:
+    generations: GENERATIONS rows by request, problem and sample, Parquet.
+    stats: JSON, per request its key in the store and counts of samples and tokens.
+    cost: JSON, what this run did itself: engine loads, samples, tokens, seconds. Differs per run.
+Parameters:
+    requests: list of mappings, see `weak_to_strong.generation.Request`.
+    engine: mapping, see `weak_to_strong.generation.EngineSettings`.
+    work: folder of finished samples, to be kept between runs.
+Resources:
+    shard_size: prompts that are generated, and stored, together.
+    processes: engine processes that share the work.
+"""
+
+from typing import Any
+
+from weak_to_strong.generation import generate_round
+from weak_to_strong.logs import run_script
+from weak_to_strong.tables import GENERATIONS, write_json, write_table
+
+
+def main(snakemake: Any) -> None:
+    """Run the rule."""
+    generations, stats, cost = generate_round(
+        snakemake.params.requests,
+        {
+            **snakemake.params.engine,
+            "shard_size": snakemake.resources.shard_size,
+            "processes": snakemake.resources.processes,
+        },
+        snakemake.params.work,
+        snakemake.threads,
+    )
+    write_table(generations, GENERATIONS, snakemake.output.generations)
+    write_json(stats, snakemake.output.stats)
+    write_json(cost, snakemake.output.cost)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

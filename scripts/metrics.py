@@ -1,0 +1,49 @@
+"""Metrics of all evaluated models of an experiment.
+
+Input:
+    scores: SCORES tables (Parquet), one a task.
+Params:
+    experiment: its name.
+    nodes: request -> facts of its node (task, weak, strong, method, stage, iteration, seed,
+        decoding).
+    ks: k of pass@k and maj@k.
+    bootstrap_draws, seed: of the bootstrap intervals.
+    split: name of the evaluated split.
+Output:
+    csv: METRICS.
+    json: the same, and one record a model.
+    table: the headline results as text.
+"""
+
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.logs import run_script
+from weak_to_strong.metrics import metrics_json, metrics_table, results_table
+from weak_to_strong.tables import SCORES, publish, read_table, write_json
+
+
+def main(snakemake: Any) -> None:
+    """Read scores, work out metrics and publish them."""
+    files = snakemake.input.scores
+    files = [files] if isinstance(files, str) else files
+    params, output = snakemake.params, snakemake.output
+    metrics = metrics_table(
+        pl.concat(read_table(file, SCORES) for file in files),
+        params.nodes,
+        params.experiment,
+        params.ks,
+        split=params.split,
+        bootstrap_draws=params.bootstrap_draws,
+        seed=params.seed,
+    )
+    with publish(output.csv) as part:
+        metrics.write_csv(part)
+    write_json(metrics_json(metrics), output.json)
+    with publish(output.table) as part:
+        part.write_text(results_table(metrics), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,43 @@
+"""Build the contrastive pairs of Stage II.
+
+input.weak_labels: LABELS; input.samples: SAMPLES; input.votes: VOTES; input.questions: QUESTIONS of
+train_2; params.settings: keyword arguments of `build_pairs`.
+output.rows: PAIRS; output.export: the same as LLaMA-Factory JSON.
+"""
+
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.majority_vote import SAMPLES
+from weak_to_strong.pairs import build_pairs
+from weak_to_strong.tables import (
+    LABELS,
+    PAIRS,
+    QUESTIONS,
+    VOTES,
+    read_table,
+    write_json,
+    write_table,
+)
+from weak_to_strong.training_sets import export_llama_factory_pairs
+
+
+def main(snakemake) -> None:
+    tables = snakemake.input
+    rows = build_pairs(
+        read_table(tables.weak_labels, LABELS),
+        read_table(tables.samples, SAMPLES),
+        read_table(tables.votes, VOTES),
+        read_table(tables.questions, QUESTIONS),
+        **snakemake.params.settings,
+    )
+    write_table(rows, PAIRS, snakemake.output.rows)
+    write_json(export_llama_factory_pairs(rows), snakemake.output.export)
+    logger.info(
+        "%d pairs of %d questions; weak answer chosen in %d",
+        len(rows),
+        rows["id"].n_unique(),
+        rows.filter(weak_side="chosen").height,
+    )
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

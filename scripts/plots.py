@@ -1,0 +1,28 @@
+"""Draw the figures of the report.
+
+Inputs:
+    metrics: metrics.csv (columns of `tables.METRICS`).
+    diagnostics: diagnostics.csv (columns of `diagnostics.DIAGNOSTICS`).
+Outputs:
+    <figure>_svg, <figure>_png for each of accuracy, iterations, filter, pass_at_k, calibration.
+"""
+
+from typing import Any
+
+from weak_to_strong.diagnostics import DIAGNOSTICS
+from weak_to_strong.logs import run_script
+from weak_to_strong.plots import FIGURES, read_frame, save_figure
+from weak_to_strong.tables import METRICS
+
+
+def main(snakemake: Any) -> None:
+    """Draw each figure from the two tables."""
+    metrics = read_frame(snakemake.input.metrics, METRICS)
+    diagnostics = read_frame(snakemake.input.diagnostics, DIAGNOSTICS)
+    for name, draw in FIGURES.items():
+        svg, png = snakemake.output[f"{name}_svg"], snakemake.output[f"{name}_png"]
+        save_figure(draw(metrics, diagnostics), svg, png)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

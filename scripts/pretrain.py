@@ -1,0 +1,67 @@
+"""Pretrain one base model of the embedded pair.
+
+Input: `tokenizer` (folder). Params: `task` (templates, data_seed, problems), `settings` (shape,
+training, steps, block, drill_share, seed), `work` (checkpoints). Output: `folder` (bfloat16
+safetensors with tokenizer) and `manifest` (settings, size, last loss, sha256 of each file).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.logs import run_script
+from weak_to_strong.pretraining import (
+    experiment_questions,
+    generate_documents,
+    pack_tokens,
+    pretrain,
+)
+from weak_to_strong.tables import hash_file, hash_value, write_json
+
+
+def main(snakemake: Any) -> None:
+    import torch
+    from transformers import AutoTokenizer
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    task, settings = snakemake.params.task, snakemake.params.settings
+    tokenizer = AutoTokenizer.from_pretrained(snakemake.input.tokenizer)
+    blocks = pack_tokens(
+        generate_documents(
+            task["templates"],
+            settings["seed"],
+            settings["drill_share"],
+            experiment_questions(**task),
+        ),
+        tokenizer,
+        settings["steps"] * settings["training"]["batch_size"],
+        settings["block"],
+    )
+    vocabulary = hash_file(Path(snakemake.input.tokenizer) / "tokenizer.json")
+    work = Path(snakemake.params.work) / hash_value([task, settings, vocabulary])[:16]
+    model, facts = pretrain(
+        blocks,
+        tokenizer,
+        settings["shape"],
+        tokenizer.model_max_length,
+        settings["training"],
+        settings["seed"],
+        work,
+    )
+    folder = Path(snakemake.output.folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(
+        {
+            "command": "snakemake rebuild_embedded_models",
+            "task": task,
+            "settings": settings,
+            "facts": facts,
+            "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        },
+        snakemake.output.manifest,
+    )
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,29 @@
+"""Make one split of a task: train_1, validation or test.
+
+Input:
+    sources: raw files of the settings, in the order of `sources.source_entries`.
+Params:
+    task: name of the task.
+    split: name of the split.
+    settings: the task's config, as far as this split depends on it.
+Output:
+    problems: PROBLEMS.
+"""
+
+from typing import Any
+
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.splits import make_split
+from weak_to_strong.tables import PROBLEMS, write_table
+
+
+def main(snakemake: Any) -> None:
+    params = snakemake.params
+    sources = list(snakemake.input.get("sources", []))
+    problems = make_split(params.settings, sources, params.split, params.task)
+    write_table(problems, PROBLEMS, snakemake.output.problems)
+    logger.info("%d problems", problems.height)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

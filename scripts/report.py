@@ -1,0 +1,78 @@
+"""Build the self-contained HTML report, and the table of what the run cost.
+
+Inputs:
+    metrics, diagnostics: metrics.csv and diagnostics.csv.
+    plots: SVG files; a file's name without suffix is the name of the figure.
+    scores, generations: Parquet files of the evaluation, any number.
+    problems: evaluated split of each task, in the order of params.tasks.
+    contamination: contamination report of each task (CSV), in the same order.
+    metrics_json, agreement: not read; the page takes both from the tables above.
+Params:
+    experiment: its name.
+    tasks: names of the tasks.
+    nodes: request -> task, weak, strong, method, stage, iteration, seed, decoding.
+    config: the completed configuration.
+    benchmarks, models: folders of benchmark files and of trained models; read at run time, since
+        what a job cost must not make the page outdated.
+Outputs:
+    html: the page.
+    costs: CSV with the columns of `costs.COSTS`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.costs import collect_costs
+from weak_to_strong.diagnostics import DIAGNOSTICS
+from weak_to_strong.logs import run_script
+from weak_to_strong.plots import FIGURES, read_frame
+from weak_to_strong.report import ReportInputs, build_report, library_versions
+from weak_to_strong.tables import GENERATIONS, METRICS, PROBLEMS, SCORES, publish, read_table
+
+
+def read_plots(paths: list[str]) -> dict[str, str]:
+    """SVG text by figure, in the order of the report."""
+    found = {Path(path).stem: Path(path).read_text(encoding="utf-8") for path in paths}
+    order = [*FIGURES, *sorted(found.keys() - FIGURES.keys())]
+    return {name: found[name] for name in order if name in found}
+
+
+def main(snakemake: Any) -> None:
+    """Read everything, write costs and page."""
+    given, params = snakemake.input, snakemake.params
+    # The benchmark of this very rule would be that of an earlier run.
+    costs = collect_costs(params.benchmarks, params.models).filter(pl.col("rule") != snakemake.rule)
+    with publish(snakemake.output.costs) as part:
+        costs.write_csv(part)
+
+    first_samples = [
+        read_table(path, GENERATIONS).filter(pl.col("sample") == 0) for path in given.generations
+    ]
+    inputs = ReportInputs(
+        experiment=params.experiment,
+        metrics=read_frame(given.metrics, METRICS),
+        diagnostics=read_frame(given.diagnostics, DIAGNOSTICS),
+        costs=costs,
+        plots=read_plots(given.plots),
+        scores=pl.concat([read_table(path, SCORES) for path in given.scores]),
+        generations=pl.concat(first_samples),
+        problems={
+            task: read_table(path, PROBLEMS)
+            for task, path in zip(params.tasks, given.problems, strict=True)
+        },
+        nodes=params.nodes,
+        contamination={
+            task: pl.read_csv(path)
+            for task, path in zip(params.tasks, given.contamination, strict=True)
+        },
+        config=params.config,
+        versions=library_versions(),
+    )
+    with publish(snakemake.output.html) as part:
+        part.write_text(build_report(inputs), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

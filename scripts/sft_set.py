@@ -1,0 +1,53 @@
+"""Build the rows of one supervised fine-tuning set.
+
+params.kind: kind of set, which decides on the tables that are read (`sft_rows` has the list):
+input.problems (PROBLEMS of train_1), input.questions (QUESTIONS of train_2), input.gold (GOLD of
+train_2), input.weak_labels (LABELS), input.kept (KEPT). params.answer_key: key of gold targets;
+params.drop_empty, params.drop_duplicates: optional, off. output.rows: SFT_ROWS; output.export: the
+same as LLaMA-Factory JSON.
+"""
+
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.tables import (
+    GOLD,
+    KEPT,
+    LABELS,
+    PROBLEMS,
+    QUESTIONS,
+    SFT_ROWS,
+    read_table,
+    write_json,
+    write_table,
+)
+from weak_to_strong.training_sets import TABLES_OF_KIND, export_llama_factory_sft, sft_rows
+
+SCHEMAS = {
+    "problems": PROBLEMS,
+    "questions": QUESTIONS,
+    "gold": GOLD,
+    "weak_labels": LABELS,
+    "kept": KEPT,
+}
+
+
+def main(snakemake) -> None:
+    params = snakemake.params
+    tables = {
+        name: read_table(path, SCHEMAS[name])
+        for name in TABLES_OF_KIND.get(params.kind, ())
+        if (path := snakemake.input.get(name))
+    }
+    rows = sft_rows(
+        params.kind,
+        answer_key=params.answer_key,
+        drop_empty=params.get("drop_empty", False),
+        drop_duplicates=params.get("drop_duplicates", False),
+        **tables,
+    )
+    write_table(rows, SFT_ROWS, snakemake.output.rows)
+    write_json(export_llama_factory_sft(rows), snakemake.output.export)
+    logger.info("%d rows of %d questions", len(rows), rows["id"].n_unique())
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,48 @@
+"""Fine-tune a model on supervised rows or preference pairs.
+
+Inputs:
+    rows: SFT_ROWS (sft) or PAIRS (dpo, orpo), Parquet.
+    base: manifest of the base model.
+    init: manifest of the trained model to continue; only dpo and orpo need one.
+Outputs:
+    model: folder of one LoRA adapter, or of full weights with the tokenizer.
+    manifest: JSON with the kind, base, files' sha256, settings and facts of the run.
+    history: JSON list of the loss and its companions, one entry an update.
+Parameters:
+    trainer: sft, dpo or orpo.
+    settings: see `weak_to_strong.training_settings.complete_settings`.
+    work: folder for the checkpoints that a killed run resumes from.
+Resources:
+    checkpoint_steps: updates between checkpoints.
+    processes: training processes, one a device; the global batch stays as configured.
+"""
+
+from typing import Any
+
+from weak_to_strong.logs import run_script
+from weak_to_strong.training import Job, run
+
+
+def main(snakemake: Any) -> None:
+    """Run the rule."""
+    run(
+        Job(
+            trainer=snakemake.params.trainer,
+            settings={
+                **snakemake.params.settings,
+                "save_steps": snakemake.resources.checkpoint_steps,
+                "processes": snakemake.resources.processes,
+            },
+            rows=snakemake.input.rows,
+            base=snakemake.input.base,
+            init=snakemake.input.get("init") or None,
+            work=snakemake.params.work,
+            model=snakemake.output.model,
+            manifest=snakemake.output.manifest,
+            history=snakemake.output.history,
+        )
+    )
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

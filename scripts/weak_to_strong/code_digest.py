@@ -1,0 +1,113 @@
+"""A digest of the code that a rule's script runs, so that changing a function reruns its users.
+
+Snakemake sees a script but not the modules it imports. The digest covers the script and every
+definition of this package that it reaches, and only those: editing the voting function changes
+the digest of the rules that vote. Comments, docstrings and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+#: Reporting of progress only; what it does cannot reach an artefact.
+IGNORED = frozenset({"logs"})
+#: A module that a script starts by name (`python -m weak_to_strong.x`) counts as a whole.
+_MODULE_NAME = re.compile(r"weak_to_strong\.(\w+)\Z")
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops docstrings."""
+
+    def _strip(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
+
+
+@cache
+def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
+    """Top-level statements of a module by the name they bind; unnamed ones under ""."""
+    found: dict[str, list[ast.stmt]] = {}
+    for statement in _Bare().visit(ast.parse(path.read_text(encoding="utf-8"))).body:
+        names = [""]
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [statement.name]
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = getattr(statement, "targets", None) or [statement.target]
+            bound = (name for target in targets for name in ast.walk(target))
+            names = [name.id for name in bound if isinstance(name, ast.Name)] or [""]
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
+        for name in names:
+            found.setdefault(name, []).append(statement)
+    return found
+
+
+def _references(statement: ast.stmt) -> tuple[set[str], set[tuple[str, str]]]:
+    """Names that a statement uses, and (module, name) pairs it imports from this package.
+
+    The name "*" stands for a whole module.
+    """
+    names: set[str] = set()
+    imports: set[tuple[str, str]] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            package, _, module = node.module.partition(".")
+            if package == "weak_to_strong":
+                for alias in node.names:
+                    imports.add((module, alias.name) if module else (alias.name, "*"))
+        elif isinstance(node, ast.Import):
+            imports.update(
+                (alias.name.partition(".")[2], "*")
+                for alias in node.names
+                if alias.name.startswith("weak_to_strong.")
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            match = _MODULE_NAME.match(node.value)
+            if match:
+                imports.add((match[1], "*"))
+    return names, imports
+
+
+def code_digest(script: str | Path) -> str:
+    """sha256 (hex, 16 digits) of a script and the package's definitions that it reaches.
+
+    Raises:
+        FileNotFoundError: the script, or a module of the package that it imports, is missing.
+    """
+    script = Path(script)
+    seen: dict[tuple[str, str], str] = {}
+    todo: list[tuple[Path, str]] = [(script, name) for name in _definitions(script)]
+    while todo:
+        path, name = todo.pop()
+        key = (path.stem, name)
+        definitions = _definitions(path)
+        if key in seen or (path.stem in IGNORED and path.parent == PACKAGE):
+            continue
+        if name == "*":
+            seen[key] = ""
+            todo += [(path, each) for each in definitions]
+            continue
+        statements = definitions.get(name, [])
+        seen[key] = "\n".join(ast.dump(statement) for statement in statements)
+        if path.parent == PACKAGE:
+            todo.append((path, ""))
+        for statement in statements:
+            names, imports = _references(statement)
+            todo += [(path, each) for each in names if each in definitions]
+            for module, imported in imports:
+                target = PACKAGE / f"{module}.py"
+                # Where `from weak_to_strong import module` brings the module itself.
+                todo.append((target, imported))
+    text = "\n".join(f"{stem}:{name}:{seen[stem, name]}" for stem, name in sorted(seen))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,234 @@
+"""Reading, completing and checking an experiment's configuration, before any job starts."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SCHEMA_FILE = Path(__file__).parents[2] / "config" / "config.schema.yaml"
+
+#: Methods whose models the workflow itself builds on; they can be changed but not removed.
+REQUIRED_METHODS = ("weak", "weak_ft", "icl_ft", "hybrid_ft", "full_weak", "ceiling")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line naming the key and the fix."""
+
+
+@cache
+def load_schema() -> dict:
+    """The JSON schema (draft 2020-12) of the configuration."""
+    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+
+
+def _merge(default: Any, given: Any) -> Any:
+    """`given` over `default`, mapping by mapping."""
+    if not (isinstance(default, dict) and isinstance(given, dict)):
+        return given
+    merged = dict(deepcopy(default))
+    for key, value in given.items():
+        merged[key] = _merge(default[key], value) if key in default else value
+    return merged
+
+
+def _fill(value: Any, schema: dict) -> Any:
+    """`value` with the schema's defaults put in at every depth."""
+    if "$ref" in schema:
+        target = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+        schema = {**target, **{key: part for key, part in schema.items() if key != "$ref"}}
+    value = _merge(schema["default"], value) if "default" in schema else value
+    if not isinstance(value, dict):
+        return value
+    filled = dict(value)
+    for key, part in schema.get("properties", {}).items():
+        if key in filled:
+            filled[key] = _fill(filled[key], part)
+        elif "default" in part:
+            filled[key] = _fill(deepcopy(part["default"]), part)
+    entries = schema.get("additionalProperties")
+    if isinstance(entries, dict):
+        for key in filled.keys() - schema.get("properties", {}).keys():
+            filled[key] = _fill(filled[key], entries)
+    return filled
+
+
+def _complain(path: list, message: str, fix: str) -> ConfigError:
+    return ConfigError(f"config key `{'.'.join(map(str, path))}`: {message}; {fix}")
+
+
+def _describe(error: Any) -> ConfigError:
+    """One line from a jsonschema error."""
+    from difflib import get_close_matches
+
+    path = list(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))[0]
+        close = get_close_matches(str(unknown), known, n=1)
+        fix = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
+        return _complain([*path, unknown], "unknown key", fix)
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        return _complain([*path, missing], "is missing", "add it (see config/README.md)")
+    message = error.message.replace("\n", " ")
+    if len(message) > 160:
+        message = message[:157] + "..."
+    fix = error.schema.get("description", "see config/README.md")
+    return _complain(path or ["(top level)"], message, fix)
+
+
+def check_schema(config: dict) -> None:
+    """Raise ConfigError for the most relevant breach of the schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(load_schema()).iter_errors(config))
+    if error is not None:
+        raise _describe(error)
+
+
+def complete(config: dict) -> dict:
+    """Check `config` against the schema and return it with all defaults filled in.
+
+    Raises:
+        ConfigError: unknown key, wrong type, or a value out of range.
+    """
+    check_schema(config)
+    filled = _fill(config, load_schema())
+    filled["methods"] = {
+        name: _fill(entry, load_schema()["$defs"]["method"])
+        for name, entry in filled["methods"].items()
+        if entry is not None
+    }
+    for name, entry in filled["tasks"].items():
+        filled["tasks"][name] = _fill(entry, load_schema()["$defs"]["task"])
+    check_schema(filled)
+    return filled
+
+
+def _check_task(name: str, task: dict) -> None:
+    path = ["tasks", name]
+    embedded = task["loader"] == "embedded"
+    if embedded and "templates" not in task:
+        raise _complain([*path, "templates"], "is missing", "list gsm_symbolic template numbers")
+    if task["loader"] == "table" and "columns" not in task:
+        raise _complain([*path, "columns"], "is missing", "map question and answer to columns")
+    sized = [split for split, entry in task["splits"].items() if isinstance(entry, int)]
+    if not embedded and sized and "pool" not in task:
+        raise _complain(
+            [*path, "splits", sized[0]], "a size needs `pool`", "add the pool or give a source"
+        )
+    sources = {f"splits.{split}": entry for split, entry in task["splits"].items()}
+    sources["pool"] = task.get("pool")
+    for key, entry in sources.items():
+        is_source = isinstance(entry, dict) and "from" not in entry
+        if embedded and is_source:
+            raise _complain([*path, key], "the embedded task has no files", "give a size")
+        if is_source and "path" in entry and not Path(entry["path"]).is_file():
+            raise _complain(
+                [*path, key, "path"], f"no such file: {entry['path']}", "correct the path"
+            )
+
+
+def _check_method(name: str, method: dict, config: dict) -> None:
+    path = ["methods", name]
+    for key in ("stage", "start", "trainer"):
+        if key not in method:
+            raise _complain([*path, key], "is missing", "see the default methods in the schema")
+    data, trainer = method.get("data", "none"), method["trainer"]
+    if (trainer == "none") != (data == "none"):
+        raise _complain([*path, "data"], f"`{data}` with trainer `{trainer}`", "set both or none")
+    if (trainer in ("dpo", "orpo")) != (data == "pairs"):
+        raise _complain(
+            [*path, "data"], f"`{data}` with trainer `{trainer}`", "dpo and orpo train on `pairs`"
+        )
+    if method["per_iteration"] != data.startswith("kept_"):
+        raise _complain(
+            [*path, "per_iteration"],
+            f"is {method['per_iteration']} with data `{data}`",
+            "models of kept rows, and only they, are trained in each iteration",
+        )
+    if trainer != "none":
+        settings = {**config["training"][trainer], **method.get("training", {})}
+        if settings["global_batch_size"] % settings["per_device_batch_size"]:
+            raise _complain(
+                ["training", trainer, "global_batch_size"],
+                f"{settings['global_batch_size']} is not a multiple of per_device_batch_size "
+                f"{settings['per_device_batch_size']}",
+                "change one of them",
+            )
+    pairs = {**config["pairs"], **method.get("pairs", {})}
+    if pairs["weak_rejected_confidence"] < pairs["min_confidence"]:
+        raise _complain(
+            ["pairs", "weak_rejected_confidence"],
+            f"{pairs['weak_rejected_confidence']} is below min_confidence "
+            f"{pairs['min_confidence']}",
+            "raise it",
+        )
+
+
+def check_references(config: dict) -> None:
+    """Check what a schema cannot: names, paths, and keys that depend on each other.
+
+    Args:
+        config: a completed configuration.
+
+    Raises:
+        ConfigError: naming the first offending key and what to do.
+    """
+    from weak_to_strong.base_models import check_base_model
+
+    for name in REQUIRED_METHODS:
+        if name not in config["methods"]:
+            raise _complain(["methods", name], "cannot be removed", "delete the `null`")
+    for name, task in config["tasks"].items():
+        _check_task(name, task)
+    for name, method in config["methods"].items():
+        _check_method(name, method, config)
+    for index, chain in enumerate(config["chains"]):
+        for key, section in (("task", "tasks"), ("weak", "models"), ("strong", "models")):
+            if chain[key] not in config[section]:
+                raise _complain(
+                    ["chains", index, key],
+                    f"unknown {key} `{chain[key]}`",
+                    f"known in `{section}`: {', '.join(config[section])}",
+                )
+        task = config["tasks"][chain["task"]]
+        if config["evaluation"]["split"] == "validation" and "validation" not in task["splits"]:
+            raise _complain(
+                ["evaluation", "split"],
+                f"task `{chain['task']}` has no validation split",
+                "add one to `splits`",
+            )
+        if task["max_tokens"] >= config["engine"]["max_model_len"]:
+            raise _complain(
+                ["engine", "max_model_len"],
+                f"{config['engine']['max_model_len']} leaves no room for a prompt beside "
+                f"max_tokens {task['max_tokens']} of task `{chain['task']}`",
+                "raise it",
+            )
+    samples, ks = config["evaluation"]["samples"], config["evaluation"]["ks"]
+    if samples and max(ks) > samples:
+        raise _complain(
+            ["evaluation", "ks"], f"{max(ks)} exceeds evaluation.samples {samples}", "lower it"
+        )
+    used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
+    for name in sorted(used):
+        entry = {**config["models"][name], "trust_remote_code": config["trust_remote_code"]}
+        try:
+            check_base_model(name, entry)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"config key {error}") from error
+
+
+def load_configuration(config: dict) -> dict:
+    """The complete, checked configuration of `config` (what Snakemake read), or ConfigError."""
+    completed = complete(dict(config))
+    check_references(completed)
+    return completed

@@ -1,0 +1,188 @@
+"""Questions that stand twice: within a split, or in two splits.
+
+Two measures: *exact*, the same text but for case, spacing and Unicode composition; and *ngram*,
+exact or with at least `MIN_SHARED` of a question's distinct 8-grams of words in the other split.
+A share is needed, not one common 8-gram: problems of one template have many in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+NGRAM = 8
+MIN_SHARED = 0.8
+#: Ids quoted in a row of the report.
+SAMPLE = 10
+#: A question in several splits is kept in the first of these.
+PRECEDENCE = ("test", "validation", "train_1", "train_2")
+REPORT = pl.Schema(
+    {
+        "kind": pl.String,
+        "split": pl.String,
+        "other_split": pl.String,
+        "count": pl.UInt32,
+        "rows": pl.UInt32,
+        "ids": pl.String,
+    }
+)
+
+# Constants of a polynomial hash of 64 bits (arithmetic wraps). A false match of a whole question
+# would take many collisions.
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+def normalised_question(column: str = "question") -> pl.Expr:
+    """The text by which questions are compared. Punctuation stays: formulas need it."""
+    return (
+        pl.col(column)
+        .str.normalize("NFC")
+        .str.to_lowercase()
+        .str.replace_all(r"\s+", " ")
+        .str.strip_chars()
+    )
+
+
+def _questions(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """One row a question: split (as its rank in PRECEDENCE), row, id, text."""
+    return pl.concat(
+        splits[name].select(
+            pl.lit(rank, pl.UInt8).alias("split"),
+            pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
+            "id",
+            normalised_question().alias("text"),
+        )
+        for rank, name in enumerate(PRECEDENCE)
+        if name in splits
+    )
+
+
+def _exact_matches(questions: pl.DataFrame) -> pl.DataFrame:
+    others = questions.select("text", pl.col("split").alias("other")).unique()
+    return (
+        questions.join(others, on="text")
+        .filter(pl.col("split") != pl.col("other"))
+        .select("split", "row", "other")
+    )
+
+
+def _ngrams(questions: pl.DataFrame) -> pl.DataFrame:
+    """Distinct hashed n-grams of each question (shorter ones have none): split, row, gram."""
+    words = (
+        questions.with_row_index("question")
+        .select(
+            "question",
+            "split",
+            "row",
+            pl.col("text").str.extract_all(r"\w+|[^\w\s]").alias("word"),
+        )
+        .explode("word")
+        .with_columns(pl.col("word").hash(seed=0))
+    )
+    gram = pl.col("word")
+    for step in range(1, NGRAM):
+        gram = gram * pl.lit(_MULTIPLIER, pl.UInt64) + pl.col("word").shift(-step)
+    inside = pl.col("question") == pl.col("question").shift(1 - NGRAM)
+    return (
+        words.select("split", "row", gram.alias("gram"), inside.alias("inside"))
+        .filter("inside")
+        .drop("inside")
+        .unique()
+    )
+
+
+def _ngram_matches(questions: pl.DataFrame) -> pl.DataFrame:
+    grams = _ngrams(questions)
+    others = grams.select("gram", pl.col("split").alias("other")).unique()
+    totals = grams.group_by("split", "row").len("total")
+    return (
+        grams.join(others, on="gram")
+        .filter(pl.col("split") != pl.col("other"))
+        .group_by("split", "row", "other")
+        .len("shared")
+        .join(totals, on=["split", "row"])
+        .filter(pl.col("shared") >= MIN_SHARED * pl.col("total"))
+        .select("split", "row", "other")
+    )
+
+
+def find_matches(splits: Mapping[str, pl.DataFrame], kind: str) -> pl.DataFrame:
+    """Questions that also stand in another split.
+
+    Args:
+        splits: PROBLEMS tables by split name.
+        kind: "exact" or "ngram" (which includes exact).
+
+    Returns:
+        Columns split, row (from 0), other: one row for each question and other split that has it,
+        split and other being ranks in `PRECEDENCE`; sorted.
+    """
+    questions = _questions(splits)
+    matches = _exact_matches(questions)
+    if kind == "ngram":
+        matches = pl.concat([matches, _ngram_matches(questions)]).unique()
+    elif kind != "exact":
+        raise ValueError(f"remove_overlap: {kind!r} is neither none, exact nor ngram")
+    return matches.sort("split", "row", "other")
+
+
+def contamination_report(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """What `splits` have in common, as a REPORT table with a row even for a count of 0.
+
+    Splits without rows are left out. `kind` is "duplicate" (questions that stand earlier in the
+    same split), "exact" or "ngram" (questions of `split` that also stand in `other_split`); `rows`
+    is the size of `split`, `ids` the first ids counted, joined by spaces.
+    """
+    questions = _questions(splits)
+    names = [name for name in PRECEDENCE if name in splits and splits[name].height]
+    repeated = questions.filter(~pl.struct("split", "text").is_first_distinct())
+    counted = [repeated.select(pl.lit("duplicate").alias("kind"), "split", "row", other="split")]
+    for kind in ("exact", "ngram"):
+        matches = find_matches(splits, kind)
+        counted.append(matches.select(pl.lit(kind).alias("kind"), "split", "row", "other"))
+    found = (
+        pl.concat(counted)
+        .join(questions, on=["split", "row"])
+        .sort("kind", "split", "other", "row")
+        .group_by("kind", "split", "other", maintain_order=True)
+        .agg(pl.len().alias("count"), pl.col("id").head(SAMPLE).str.join(" ").alias("ids"))
+    )
+    counts = {row[:3]: row[3:] for row in found.iter_rows()}
+    rows = []
+    for kind in ("duplicate", "exact", "ngram"):
+        for split in names:
+            for other in names:
+                if (split == other) == (kind == "duplicate"):
+                    key = (kind, PRECEDENCE.index(split), PRECEDENCE.index(other))
+                    count, ids = counts.get(key, (0, ""))
+                    rows.append((kind, split, other, count, splits[split].height, ids))
+    return pl.DataFrame(rows, schema=REPORT, orient="row")
+
+
+def remove_overlap(splits: Mapping[str, pl.DataFrame], kind: str) -> dict[str, pl.DataFrame]:
+    """Drop each question that also stands in a split before its own in `PRECEDENCE`.
+
+    The test split never loses a row, and ids and order of the rest stay as they are. Repetitions
+    within a split stay.
+
+    Args:
+        kind: "none", "exact" or "ngram".
+
+    Raises:
+        ValueError: another kind, or nothing is left of a split.
+    """
+    if kind == "none":
+        return dict(splits)
+    matches = find_matches(splits, kind).filter(pl.col("other") < pl.col("split"))
+    kept = {}
+    for name, frame in splits.items():
+        dropped = matches.filter(pl.col("split") == PRECEDENCE.index(name))["row"].unique()
+        keep = ~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(dropped.implode())
+        kept[name] = frame.filter(keep)
+        if frame.height and not kept[name].height:
+            raise ValueError(
+                f"remove_overlap: {kind} leaves nothing of {name}; its questions all stand in "
+                "other splits, name other files or set `remove_overlap: none`"
+            )
+    return kept

@@ -1,0 +1,284 @@
+"""Worker processes that hold the engines of a generation round, and the sharing of work among them.
+
+An engine serves one set of base weights. Worker processes (`engine_worker`) keep the memory of
+engines apart, survive nothing that the parent does not, and on a GPU end with their engine, which
+is the only sure way to get its memory back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("weak_to_strong")
+
+WORKER = (sys.executable, "-m", "weak_to_strong.engine_worker")
+LOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Prompts of one request to be generated together.
+
+    Attributes:
+        number: unique number of the shard in the round.
+        message: the worker's message without `shard` (see `engine_worker`).
+        samples: number of samples in it.
+    """
+
+    number: int
+    message: dict[str, Any]
+    samples: int
+
+
+@dataclass
+class EngineWork:
+    """All shards that one engine can serve.
+
+    Attributes:
+        arguments: keywords of `vllm.EngineArgs`.
+        shards: what is still to be sent.
+    """
+
+    arguments: dict[str, Any]
+    shards: deque[Shard]
+    claimed: bool = False
+    samples: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.samples = sum(shard.samples for shard in self.shards)
+
+
+class Worker:
+    """One worker process and its two pipes.
+
+    Args:
+        command: how to start it.
+        environment: variables to add to those of this process.
+        log: file for its standard error, overwritten.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        package = str(Path(__file__).resolve().parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        with log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, **environment, "PYTHONPATH": path},
+                encoding="utf-8",
+                start_new_session=True,  # so that kill() reaches the engine's own children
+            )
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._death() from None
+
+    def receive(self) -> dict[str, Any]:
+        """Next answer.
+
+        Raises:
+            RuntimeError: the worker failed or died; names its log file.
+        """
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._death()
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"generation failed: {answer['error']} (see {self._log})")
+        return answer
+
+    def stop(self) -> None:
+        """Let it end in order and wait for it."""
+        self.send({"stop": True})
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it and its children now."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _death(self) -> RuntimeError:
+        status = self._process.wait()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+        reason = (
+            "killed, which mostly means out of memory: lower `max_num_seqs` or `processes`"
+            if status == -signal.SIGKILL
+            else f"exit status {status}: {last}"
+        )
+        return RuntimeError(f"the engine's process ended ({reason}; see {self._log})")
+
+
+class EnginePool:
+    """Workers that serve a round. Use as a context manager: leaving it kills what still runs.
+
+    The processes start on entry, so that their imports overlap with the caller's preparation.
+
+    Args:
+        processes: number of worker processes.
+        environments: variables of each worker.
+        logs: folder for the workers' log files.
+        fresh: start a new process for every engine.
+        max_num_seqs: samples that an engine runs at once.
+        command: how to start a worker.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        environments: Sequence[Mapping[str, str]],
+        logs: Path,
+        *,
+        fresh: bool,
+        max_num_seqs: int,
+        command: Sequence[str] = WORKER,
+    ) -> None:
+        self._processes = processes
+        self._environments = environments
+        self._logs = logs
+        self._fresh = fresh
+        self._max_num_seqs = max_num_seqs
+        self._command = command
+        self._workers: list[Worker] = []
+        self._progress = [(0, 0)] * processes
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self.engine_loads = 0
+        self.start_seconds = 0.0
+
+    def __enter__(self) -> EnginePool:
+        self._workers = [self._start(index) for index in range(self._processes)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    def run(
+        self, work: Sequence[EngineWork], finish: Callable[[int, list[list[Any]]], None]
+    ) -> None:
+        """Generate all shards of `work`; `finish(number, rows)` is called as each ends.
+
+        `finish` is called from other threads, one call at a time.
+
+        Raises:
+            RuntimeError: a worker failed or died.
+        """
+        total = sum(engine.samples for engine in work)
+        threads = [
+            threading.Thread(target=self._drive, args=(index, work, finish), daemon=True)
+            for index in range(self._processes)
+        ]
+        began = time.monotonic()
+        logged = began
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) and not self._failure:
+            threads[0].join(0.2) if threads[0].is_alive() else time.sleep(0.2)
+            if time.monotonic() - logged >= LOG_SECONDS:
+                logged = time.monotonic()
+                self._log(total, logged - began)
+        if self._failure:
+            raise self._failure
+
+    def _log(self, total: int, seconds: float) -> None:
+        samples, tokens = (sum(column) for column in zip(*self._progress, strict=True))
+        logger.info(
+            "generated %d of %d samples, %d tokens, %.0f tokens/s with the engine's start",
+            samples,
+            total,
+            tokens,
+            tokens / seconds,
+        )
+
+    def _start(self, index: int) -> Worker:
+        log = self._logs / f"engine-{index}.log"
+        return Worker(self._command, self._environments[index], log)
+
+    def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
+        """The largest engine that nobody serves, else the one with the most shards left."""
+        with self._lock:
+            free = [engine for engine in work if not engine.claimed and engine.shards]
+            best = max(free, key=lambda engine: engine.samples, default=None)
+            if best is None:
+                # Loading a second copy of the weights for a single shard does not pay.
+                shared = [engine for engine in work if len(engine.shards) > 1]
+                best = max(shared, key=lambda engine: len(engine.shards), default=None)
+            if best is not None:
+                best.claimed = True
+            return best
+
+    def _drive(
+        self,
+        index: int,
+        work: Sequence[EngineWork],
+        finish: Callable[[int, list[list[Any]]], None],
+    ) -> None:
+        try:
+            first = True
+            while not self._failure and (engine := self._claim(work)):
+                if self._fresh and not first:
+                    self._workers[index].stop()
+                    self._workers[index] = self._start(index)
+                first = False
+                self._serve(index, engine, finish)
+        except BaseException as error:
+            self._failure = self._failure or error
+
+    def _serve(
+        self, index: int, engine: EngineWork, finish: Callable[[int, list[list[Any]]], None]
+    ) -> None:
+        shard = self._next(engine)
+        if shard is None:
+            return
+        worker = self._workers[index]
+        worker.send({"engine": engine.arguments})
+        seconds = worker.receive()["ready"]
+        with self._lock:
+            self.engine_loads += 1
+            self.start_seconds += seconds
+        # Enough to keep the engine full, not so much that other processes find nothing.
+        share = math.ceil(engine.samples / self._processes)
+        window = min(2 * self._max_num_seqs, share)
+        base = self._progress[index] if self._fresh else (0, 0)
+        under_way: dict[int, int] = {}
+        while shard or under_way:
+            if shard:
+                worker.send({**shard.message, "shard": shard.number})
+                under_way[shard.number] = shard.samples
+            if sum(under_way.values()) < window and (shard := self._next(engine)):
+                continue
+            answer = worker.receive()
+            if "progress" in answer:
+                samples, tokens = answer["progress"]
+                self._progress[index] = (base[0] + samples, base[1] + tokens)
+            else:
+                del under_way[answer["shard"]]
+                with self._lock:
+                    finish(answer["shard"], answer["rows"])
+            shard = self._next(engine) if sum(under_way.values()) < window else None
+
+    def _next(self, engine: EngineWork) -> Shard | None:
+        with self._lock:
+            return engine.shards.popleft() if engine.shards else None

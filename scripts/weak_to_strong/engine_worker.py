@@ -1,0 +1,226 @@
+"""The process that holds a vLLM engine: `python -m weak_to_strong.engine_worker`.
+
+It reads one JSON message a line on standard input and answers on standard output:
+
+- `{"engine": {...}}`: end the present engine, start one with these `EngineArgs`;
+  answer `{"ready": seconds}`;
+- `{"shard": id, "adapter": [name, number, path] | null, "sampling": {...}, "prompts": [[token]],
+  "seeds": [[seed of each sample] of each prompt]}`: generate; several shards may be under way;
+  answer `{"shard": id, "rows": [[text, finish reason, tokens]]}`, sample after sample of prompt
+  after prompt;
+- while it generates, `{"progress": [samples, tokens]}` since the start, every second;
+- on an error `{"error": one line}`, the traceback on standard error.
+
+The end of standard input ends it at once, so a worker never outlives its parent.
+The module imports neither vLLM nor anything else heavy until it is needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+PROGRESS_SECONDS = 1.0
+
+Message = dict[str, Any]
+
+
+class Engine(Protocol):
+    """What `serve` asks of an engine."""
+
+    def add(
+        self,
+        name: str,
+        prompt: list[int],
+        seed: int | None,
+        sampling: dict[str, Any],
+        adapter: list[Any] | None,
+    ) -> None:
+        """Queue one sample."""
+
+    def step(self) -> Iterable[tuple[str, str, str, int]]:
+        """Advance; return the samples that ended: (name, text, finish reason, tokens)."""
+
+    def close(self) -> None:
+        """Release the memory."""
+
+
+class VllmEngine:
+    """A vLLM engine that is fed continuously.
+
+    `LLM.generate` would wait for the slowest sample of a batch before it took the next batch.
+
+    Args:
+        arguments: keywords of `vllm.EngineArgs`.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        from vllm import EngineArgs, LLMEngine
+
+        # Imports leave a million objects that are never garbage, and vLLM collects four times.
+        gc.collect()
+        gc.freeze()
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+    def add(
+        self,
+        name: str,
+        prompt: list[int],
+        seed: int | None,
+        sampling: dict[str, Any],
+        adapter: list[Any] | None,
+    ) -> None:
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind
+
+        self._engine.add_request(
+            name,
+            {"prompt_token_ids": prompt},
+            SamplingParams(
+                seed=seed,
+                include_stop_str_in_output=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **sampling,
+            ),
+            lora_request=LoRARequest(*adapter) if adapter else None,
+        )
+
+    def step(self) -> Iterable[tuple[str, str, str, int]]:
+        for output in self._engine.step():
+            if output.finished:
+                sample = output.outputs[0]
+                yield output.request_id, sample.text, sample.finish_reason, len(sample.token_ids)
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._engine
+        # It also thaws what was frozen, without which the weights and the cache would stay.
+        cleanup_dist_env_and_memory()
+
+
+@dataclass
+class _Shard:
+    samples: int
+    rows: dict[int, list[Any]] = field(default_factory=dict)
+
+
+def serve(
+    receive: Callable[[bool], Message | None],
+    send: Callable[[Message], None],
+    start: Callable[[dict[str, Any]], Engine],
+) -> None:
+    """Answer messages until `{"stop": true}`.
+
+    Args:
+        receive: next message; waits for one if its argument is true, else may return None.
+        send: sends an answer.
+        start: makes an engine from its arguments.
+    """
+    engine: Engine | None = None
+    pending: dict[int, _Shard] = {}
+    samples = tokens = 0
+    reported = time.monotonic()
+    while True:
+        message = receive(not pending)
+        if message and "stop" in message:
+            break
+        if message and "engine" in message:
+            if engine:
+                engine.close()
+            began = time.monotonic()
+            engine = start(message["engine"])
+            send({"ready": round(time.monotonic() - began, 3)})
+        elif message:
+            _submit(engine, message, pending)
+            continue  # queue all that is there before the next step
+        if not pending:
+            continue
+        for name, text, reason, length in engine.step():
+            shard_id, index = map(int, name.split("-"))
+            shard = pending[shard_id]
+            shard.rows[index] = [text, reason, length]
+            samples, tokens = samples + 1, tokens + length
+            if len(shard.rows) == shard.samples:
+                rows = [shard.rows[index] for index in range(shard.samples)]
+                send({"shard": shard_id, "rows": rows})
+                del pending[shard_id]
+        if time.monotonic() - reported >= PROGRESS_SECONDS:
+            send({"progress": [samples, tokens]})
+            reported = time.monotonic()
+    if engine:
+        engine.close()
+
+
+def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> None:
+    index = 0
+    for prompt, seeds in zip(message["prompts"], message["seeds"], strict=True):
+        for seed in seeds:
+            name = f"{message['shard']}-{index}"
+            engine.add(name, prompt, seed, message["sampling"], message["adapter"])
+            index += 1
+    pending[message["shard"]] = _Shard(index)
+
+
+def import_vllm() -> None:
+    """Import what an engine needs, while the parent still tokenises its prompts."""
+    import vllm
+    from vllm.lora.request import LoRARequest  # noqa: F401
+
+    _ = vllm.EngineArgs, vllm.LLMEngine, vllm.SamplingParams
+
+
+def run(
+    start: Callable[[dict[str, Any]], Engine], prepare: Callable[[], None] = lambda: None
+) -> None:
+    """Serve the messages of standard input, one JSON value a line.
+
+    Args:
+        start: makes an engine from its arguments.
+        prepare: called once before the first message is answered.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    messages: queue.Queue[Message] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            messages.put(json.loads(line))
+        os._exit(1)  # the parent is gone: nobody wants the rest
+
+    def receive(wait: bool) -> Message | None:
+        try:
+            return messages.get(block=wait)
+        except queue.Empty:
+            return None
+
+    def send(answer: Message) -> None:
+        answers.write(json.dumps(answer) + "\n")
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        prepare()
+        serve(receive, send, start)
+    except Exception as error:
+        traceback.print_exc()
+        send({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+        sys.stderr.flush()
+        os._exit(1)
+    # Ending by the interpreter's own tear-down takes vLLM seconds.
+    answers.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    run(VllmEngine, import_vllm)

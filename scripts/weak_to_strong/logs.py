@@ -1,0 +1,49 @@
+"""Logging of a rule's script, and its one-line end on bad input."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("weak_to_strong")
+
+
+def configure_logging(log_file: str | Path | None, label: str) -> None:
+    """Send the package's messages to `log_file` and, marked with `label`, to standard error."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(logging.Formatter(f"[{label}] %(message)s"))
+    logger.addHandler(console)
+    if log_file:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)
+
+
+def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
+    """Run a rule's `main(snakemake)`.
+
+    A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
+    which also goes to the rule's log.
+    """
+    # Native libraries read these when they are first loaded, which is inside main().
+    os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    label = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
+    configure_logging(snakemake.log[0] if snakemake.log else None, label)
+    try:
+        main(snakemake)
+    except ValueError as error:
+        logger.debug("bad input", exc_info=True)
+        logger.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        logger.exception("%s failed", snakemake.rule)
+        sys.exit(1)

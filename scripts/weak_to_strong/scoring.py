@@ -1,0 +1,276 @@
+"""Scoring of generations by two scorers side by side.
+
+Paper mode is string equality after the paper's normalisation; math mode is mathematical equality by
+math-verify. A verdict is "right", "wrong", "timeout" or "undecided": an answer that could not be
+compared is never counted as wrong in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import queue
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+
+from weak_to_strong.math_verify_worker import READY
+from weak_to_strong.tables import SCORES
+
+logger = logging.getLogger("weak_to_strong")
+
+VERDICTS = ("right", "wrong", "timeout", "undecided")
+#: No answer of a benchmark is near this long; a longer one is a model that repeats itself.
+MAX_CHARACTERS = 2_000
+#: Below this many pairs for each, a further worker costs more to start than it saves.
+PAIRS_PER_WORKER = 200
+MEMORY_MEGABYTES = 2_048
+START_SECONDS = 300
+
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
+
+
+def parse_decimal(text: str) -> Decimal | None:
+    """The exact value of a plain decimal such as "1,250.50" or "-3", or None for other text."""
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or not any(map(str.isdigit, text)) or not text.isascii():
+        return None
+    return Decimal(text.replace(",", ""))
+
+
+def fast_verdict(prediction: str, gold: str) -> str | None:
+    """The verdict where equal text, exact decimals or length settle it, else None."""
+    prediction, gold = prediction.strip(), gold.strip()
+    if not prediction:
+        return "wrong"
+    if prediction == gold:
+        return "right"
+    numbers = parse_decimal(prediction), parse_decimal(gold)
+    if None not in numbers:
+        return "right" if numbers[0] == numbers[1] else "wrong"
+    if max(len(prediction), len(gold)) > MAX_CHARACTERS:
+        return "undecided"
+    return None
+
+
+class _Worker:
+    """One process of `math_verify_worker`, started at the first question."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.process: subprocess.Popen | None = None
+
+    def _start(self) -> None:
+        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "weak_to_strong.math_verify_worker"),
+                *(str(self.timeout_seconds), str(MEMORY_MEGABYTES)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            start_new_session=True,
+        )
+        if self._read(START_SECONDS) != READY:
+            raise RuntimeError("math-verify's worker does not start; its error stands above")
+
+    def _read(self, seconds: float) -> str | None:
+        """The next line, or None when the worker is silent for `seconds`."""
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        return self.process.stdout.readline().rstrip("\n") if ready else None
+
+    def ask(self, prediction: str, gold: str) -> str:
+        if self.process is None:
+            self._start()
+        try:
+            self.process.stdin.write(json.dumps([gold, prediction]) + "\n")
+            self.process.stdin.flush()
+            # The worker limits its CPU time; the wall clock is for one that does not run at all.
+            verdict = self._read(60 + 20 * self.timeout_seconds)
+        except BrokenPipeError:
+            verdict = ""
+        if verdict:
+            return verdict
+        self.stop()
+        return "timeout" if verdict is None else "undecided"
+
+    def stop(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # a line that the dead worker never took
+            process.stdin.close()
+
+
+def _drain(pending: queue.SimpleQueue, timeout_seconds: float) -> dict[tuple[str, str], str]:
+    """Verdicts of the pairs that one worker takes off the shared queue."""
+    worker, verdicts = _Worker(timeout_seconds), {}
+    try:
+        while True:
+            try:
+                pair = pending.get_nowait()
+            except queue.Empty:
+                return verdicts
+            verdicts[pair] = worker.ask(*pair)
+    finally:
+        worker.stop()
+
+
+def math_verify_many(
+    pairs: Iterable[tuple[str, str]], timeout_seconds: float = 5.0, workers: int = 1
+) -> list[str]:
+    """Verdicts of math mode for (prediction, gold) pairs, in their order.
+
+    Equal text and plain decimals (compared exactly) are settled here; each distinct pair that is
+    left is compared once, in a worker process that is killed after `timeout_seconds` of CPU time
+    ("timeout") and limited in memory. No process is started when none is left.
+
+    Returns:
+        One of `VERDICTS` for each pair. An empty prediction is "wrong"; an answer longer than
+        `MAX_CHARACTERS` that is neither number nor equal text is "undecided".
+
+    Raises:
+        ValueError: `timeout_seconds` or `workers` is not positive.
+    """
+    if not (timeout_seconds > 0 and workers > 0):
+        raise ValueError(
+            f"scoring: timeout_seconds ({timeout_seconds}) and workers ({workers}) must be positive"
+        )
+    pairs = list(pairs)
+    verdicts = {pair: fast_verdict(*pair) for pair in dict.fromkeys(pairs)}
+    left = [pair for pair, verdict in verdicts.items() if verdict is None]
+    if left:
+        pending: queue.SimpleQueue = queue.SimpleQueue()
+        for pair in left:
+            pending.put(pair)
+        count = min(workers, math.ceil(len(left) / PAIRS_PER_WORKER))
+        with ThreadPoolExecutor(count) as pool:
+            shares = [pool.submit(_drain, pending, timeout_seconds) for _ in range(count)]
+        for share in shares:
+            verdicts.update(share.result())
+    timeouts = sum(verdict == "timeout" for verdict in verdicts.values())
+    logger.info(
+        "math-verify: %d answers, %d distinct, %d compared by expression, %d timeouts",
+        *(len(pairs), len(verdicts), len(left), timeouts),
+    )
+    return [verdicts[pair] for pair in pairs]
+
+
+def check_complete(generations: pl.DataFrame, problems: pl.DataFrame) -> None:
+    """Check that each request answers every problem, and each with the same samples.
+
+    Raises:
+        ValueError: an id is unknown, missing or repeated; names the request and the id.
+    """
+    repeated = generations.filter(pl.struct("request", "id", "sample").is_duplicated())
+    if repeated.height:
+        request, id_, sample = repeated.row(0)[:3]
+        raise ValueError(f"request {request}: id {id_}, sample {sample} stands more than once")
+    known = problems.select("id")
+    unknown = generations.join(known, on="id", how="anti", maintain_order="left")
+    if unknown.height:
+        request, id_ = unknown.select("request", "id").row(0)
+        raise ValueError(
+            f"request {request}: {unknown.height} answers to unknown questions, first id {id_}; "
+            "score against the problems that were asked"
+        )
+    asked = generations.select("request", "sample").unique(maintain_order=True)
+    missing = asked.join(known, how="cross").join(
+        generations, on=["request", "sample", "id"], how="anti", maintain_order="left"
+    )
+    if missing.height:
+        request, sample, id_ = missing.row(0)
+        raise ValueError(
+            f"request {request}: {missing.height} answers are missing, first sample {sample} of "
+            f"id {id_}; generate again"
+        )
+
+
+def score_generations(
+    generations: pl.DataFrame,
+    problems: pl.DataFrame,
+    answer_key: str,
+    stops: Sequence[str],
+    *,
+    timeout_seconds: float = 5.0,
+    workers: int = 1,
+) -> pl.DataFrame:
+    """Score every generation by both scorers.
+
+    Args:
+        generations: GENERATIONS rows of any number of requests to the same problems.
+        problems: their questions with `id`, `answer` and `level` (PROBLEMS).
+        answer_key: what precedes a final answer, e.g. "####".
+        stops: strings at which a response ends.
+
+    Returns:
+        SCORES, in the order of `generations`. `prediction` is normalised as in the paper; math
+        mode compares the extracted text before that normalisation, which damages some LaTeX
+        (`\\infty`, `\\left`).
+
+    Raises:
+        ValueError: ids are unknown, missing or repeated.
+    """
+    from weak_to_strong.answers import extract_answer, normalise_answer, predict_column
+    from weak_to_strong.prompts import clean_response
+
+    check_complete(generations, problems)
+    gold = problems.select("id", "answer", "level").with_columns(
+        normalised=pl.Series(
+            [normalise_answer(answer) for answer in problems["answer"]], dtype=pl.String
+        )
+    )
+    responses = generations["response"]
+    cleaned = {text: clean_response(text, stops) for text in responses.unique()}
+    extracted = {text: extract_answer(clean, answer_key) for text, clean in cleaned.items()}
+    table = generations.with_columns(
+        prediction=predict_column(
+            pl.Series([cleaned[text] for text in responses], dtype=pl.String), answer_key
+        ),
+        extracted=pl.Series([extracted[text] or "" for text in responses], dtype=pl.String),
+    ).join(gold, on="id", how="left", maintain_order="left")
+    verdicts = math_verify_many(
+        table.select("extracted", "answer").iter_rows(), timeout_seconds, workers
+    )
+    right = (pl.col("prediction") != "") & (pl.col("prediction") == pl.col("normalised"))
+    return table.with_columns(
+        paper=pl.when(right).then(pl.lit("right")).otherwise(pl.lit("wrong")),
+        math=pl.Series(verdicts, dtype=pl.String),
+    ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
+
+
+def scorer_agreement(scores: pl.DataFrame, examples: int = 20) -> dict:
+    """How the two scorers' verdicts fall together.
+
+    Returns:
+        {"rows": n, "counts": {paper verdict: {math verdict: rows}},
+        "examples": the first distinct disagreements (id, prediction, answer, paper, math)}.
+    """
+    counts = {paper: dict.fromkeys(VERDICTS, 0) for paper in ("right", "wrong")}
+    for paper, verdict, rows in scores.group_by("paper", "math").len().iter_rows():
+        counts[paper][verdict] = rows
+    apart = scores.filter(pl.col("paper") != pl.col("math")).select(
+        "id", "prediction", "answer", "paper", "math"
+    )
+    return {
+        "rows": scores.height,
+        "counts": counts,
+        "examples": apart.unique(maintain_order=True).head(examples).to_dicts(),
+    }

@@ -1,0 +1,186 @@
+"""Schemas of the tables that pass between rules, and their atomic reading and writing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+#: One problem of a task. `level` and `subject` are null where a task has none.
+PROBLEMS = pl.Schema(
+    {
+        "id": pl.String,
+        "question": pl.String,
+        "solution": pl.String,
+        "answer": pl.String,
+        "level": pl.String,
+        "subject": pl.String,
+        "source": pl.String,
+    }
+)
+#: What the strong model may see of train_2: no solution, no answer.
+QUESTIONS = pl.Schema({k: v for k, v in PROBLEMS.items() if k not in ("solution", "answer")})
+#: The withheld half of train_2, for diagnostics and the strong ceiling only.
+GOLD = pl.Schema({k: PROBLEMS[k] for k in ("id", "solution", "answer")})
+#: Few-shot demonstrations in prompt order.
+DEMONSTRATIONS = pl.Schema({"id": pl.String, "question": pl.String, "response": pl.String})
+#: Raw generations: one row a (request, id, sample); `response` is untouched model text.
+GENERATIONS = pl.Schema(
+    {
+        "request": pl.String,
+        "id": pl.String,
+        "sample": pl.Int32,
+        "response": pl.String,
+        "finish_reason": pl.String,
+        "prompt_tokens": pl.Int32,
+        "response_tokens": pl.Int32,
+    }
+)
+#: One side's answer to each train_2 question: cleaned text and normalised final answer ("" = none).
+LABELS = pl.Schema({"id": pl.String, "response": pl.String, "prediction": pl.String})
+#: Questions on which the weak and the ICL side agree (Stage I).
+KEPT = pl.Schema(
+    {
+        "id": pl.String,
+        "weak_response": pl.String,
+        "icl_response": pl.String,
+        "prediction": pl.String,
+    }
+)
+#: Rows for supervised fine-tuning. `completion` starts with one space.
+SFT_ROWS = pl.Schema({"id": pl.String, "prompt": pl.String, "completion": pl.String})
+#: The majority answer over the samples of one question; `confidence` is its share in [0, 1].
+VOTES = pl.Schema(
+    {"id": pl.String, "majority": pl.String, "confidence": pl.Float64, "samples": pl.Int32}
+)
+#: Contrastive pairs (Stage II); `weak_side` says which text is the weak model's: "chosen",
+#: "rejected", or "none" where both are samples of the strong model.
+PAIRS = pl.Schema(
+    {
+        "id": pl.String,
+        "prompt": pl.String,
+        "chosen": pl.String,
+        "rejected": pl.String,
+        "weak_side": pl.String,
+        "confidence": pl.Float64,
+    }
+)
+#: Scored generations. `paper` and `math` are verdicts "right", "wrong", "timeout" or "undecided".
+SCORES = pl.Schema(
+    {
+        "request": pl.String,
+        "id": pl.String,
+        "sample": pl.Int32,
+        "prediction": pl.String,
+        "answer": pl.String,
+        "level": pl.String,
+        "paper": pl.String,
+        "math": pl.String,
+    }
+)
+#: metrics.csv. `k` is 1 for greedy accuracy; `split` may carry a level as "test/level=3".
+METRICS = pl.Schema(
+    {
+        "experiment": pl.String,
+        "task": pl.String,
+        "weak": pl.String,
+        "strong": pl.String,
+        "method": pl.String,
+        "stage": pl.String,
+        "iteration": pl.Int32,
+        "seed": pl.Int32,
+        "split": pl.String,
+        "scorer": pl.String,
+        "metric": pl.String,
+        "k": pl.Int32,
+        "n": pl.Int32,
+        "value": pl.Float64,
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+    }
+)
+
+
+@contextmanager
+def publish(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success fsync it and rename it there.
+
+    A killed or failed writer leaves the final path as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(frame: pl.DataFrame, schema: pl.Schema, path: str | Path) -> None:
+    """Write `frame` as Parquet, columns selected and cast as `schema` says, atomically.
+
+    Raises:
+        polars.exceptions.ColumnNotFoundError: `frame` lacks a column of the schema.
+    """
+    ordered = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    with publish(path) as part:
+        ordered.write_parquet(part, compression="zstd", statistics=False)
+
+
+def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
+    """Read a Parquet table and check its columns and types.
+
+    Raises:
+        ValueError: the file is not readable Parquet or has other columns; names the file.
+    """
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+    if frame.schema != schema:
+        raise ValueError(
+            f"{path}: columns {dict(frame.schema)} where {dict(schema)} are due; "
+            "delete the file and run again"
+        )
+    return frame
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically."""
+    with publish(path) as part:
+        part.write_text(
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a broken one raises ValueError naming the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def hash_value(value: Any) -> str:
+    """sha256 (hex) of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_file(path: str | Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

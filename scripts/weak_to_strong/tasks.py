@@ -1,0 +1,304 @@
+"""Readers of the raw files of a task. Each gives a PROBLEMS table (see `tables`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.embedded_task import generate_problems
+from weak_to_strong.tables import PROBLEMS
+
+#: OlympicArena answer types that no answer string can be compared with: programs and "other".
+UNGRADED_ANSWER_TYPES = frozenset({"CODE", "OT"})
+#: The order in which splits are cut from one stream or pool: held-out data first, so that it
+#: stays the same when a training split grows.
+DRAW_ORDER = ("test", "validation", "train_1", "train_2")
+
+
+def load_gsm8k(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
+    """GSM8K: rows {question, answer ending in `#### n`}, or {question, solution, answer}.
+
+    The solution keeps its `<<...>>` calculator marks and its last line.
+    """
+    rows = read_rows(path)
+    columns = require_columns(rows, path, ["question", "answer"])
+
+    def convert(row: dict) -> dict:
+        if "solution" in columns:
+            return row
+        _, key, answer = str(row.get("answer") or "").rpartition("####")
+        return {**row, "solution": row.get("answer"), "answer": answer if key else None}
+
+    return build_problems(map(convert, rows), path, optional_answers)
+
+
+def load_math(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
+    r"""MATH: rows {problem, solution[, answer][, subject or type][, level][, unique_id]}.
+
+    Without `answer` it is the contents of the last `\boxed{}` of the solution. `Level 3` is read
+    as level `3`.
+    """
+    rows = read_rows(path)
+    columns = require_columns(rows, path, ["problem", "solution"])
+
+    def convert(row: dict) -> dict:
+        answer = row.get("answer")
+        if "answer" not in columns:
+            answer = last_boxed(str(row.get("solution") or ""))
+        level = row.get("level")
+        return {
+            **row,
+            "id": row.get("unique_id", row.get("id")),
+            "question": row.get("problem"),
+            "answer": answer,
+            "subject": row.get("subject", row.get("type")),
+            "level": level.removeprefix("Level ") if isinstance(level, str) else level,
+        }
+
+    return build_problems(map(convert, rows), path, optional_answers)
+
+
+def load_olympicarena(
+    path: str | Path, *, subjects: Collection[str] | None = None, optional_answers: bool = False
+) -> pl.DataFrame:
+    """OlympicArena as its authors publish it: the English problems with a comparable answer.
+
+    The parts of an answer are joined by ", ". `level` holds the answer type (SC, TF, NV, ...).
+
+    Args:
+        subjects: subjects to keep; all by default.
+    """
+    rows = read_rows(path)
+    require_columns(rows, path, ["id", "problem", "answer", "answer_type", "subject", "language"])
+    known = sorted({str(row.get("subject")) for row in rows})
+
+    def wanted(row: dict) -> bool:
+        return (
+            row.get("language") == "EN"
+            and row.get("answer_type") not in UNGRADED_ANSWER_TYPES
+            and (subjects is None or row.get("subject") in subjects)
+        )
+
+    def convert(row: dict) -> dict:
+        answer = row.get("answer")
+        if isinstance(answer, list):
+            answer = ", ".join(str(part).strip() for part in answer if part is not None)
+        return {
+            **row,
+            "question": row.get("problem"),
+            "answer": answer,
+            "level": row["answer_type"],
+        }
+
+    kept = [convert(row) for row in rows if wanted(row)]
+    if not kept:
+        raise ValueError(
+            f"{path}: no English problem with a comparable answer in "
+            f"{sorted(subjects) if subjects else 'any subject'}; the file has {known}"
+        )
+    return build_problems(kept, path, optional_answers)
+
+
+def load_table(
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    *,
+    optional_answers: bool = False,
+) -> pl.DataFrame:
+    """Any table of problems.
+
+    Args:
+        columns: column of the file for each of `question`, `answer` and, where there is one, `id`,
+            `solution`, `level`, `subject`, `source`; those not named are looked up by these names.
+        optional_answers: the file may lack the `answer` column.
+    """
+    columns = dict(columns or {})
+    if unknown := sorted(set(columns) - set(PROBLEMS)):
+        raise ValueError(f"columns: unknown names {unknown}; known: {list(PROBLEMS)}")
+    rows = read_rows(path)
+    required = [columns.get("question", "question")]
+    if not optional_answers or "answer" in columns:
+        required.append(columns.get("answer", "answer"))
+    required += [name for name in columns.values() if name not in required]
+    require_columns(rows, path, required)
+    names = {name: columns.get(name, name) for name in PROBLEMS}
+    return build_problems(
+        ({name: row.get(column) for name, column in names.items()} for row in rows),
+        path,
+        optional_answers,
+    )
+
+
+def generate_embedded(
+    templates: Collection[int], seed: int, sizes: Mapping[str, int]
+) -> dict[str, pl.DataFrame]:
+    """Splits of the embedded task, with no question twice, cut from one stream in `DRAW_ORDER`.
+
+    `subject` names the template. Ids are row numbers in the split.
+    """
+    stream = generate_problems(templates, seed)
+    splits = {}
+    for split in (name for name in DRAW_ORDER if name in sizes):
+        rows = [
+            {**problem, "subject": f"template {problem['template']}", "source": "gsm_symbolic"}
+            for problem in islice(stream, sizes[split])
+        ]
+        splits[split] = build_problems(rows, "gsm_symbolic")
+    return splits
+
+
+def load_task(
+    settings: Mapping[str, Any], paths: Sequence[str | Path], *, optional_answers: bool = False
+) -> pl.DataFrame:
+    """Read the files of one split, one after the other, as a task's config says.
+
+    Args:
+        settings: a task of the config; `loader`, `ids`, `columns` and `subjects` count here.
+        paths: raw files in order.
+        optional_answers: allow a split without any answer (train_2 needs none to be trained on);
+            answers that only some rows lack are refused all the same.
+
+    Raises:
+        ValueError: an unreadable or empty file, missing columns, rows without a question or
+            answer, ids that repeat; names the file and the first such rows.
+    """
+    loader, keywords = settings["loader"], {}
+    if loader == "table":
+        keywords["columns"] = settings.get("columns")
+    elif loader == "olympicarena":
+        keywords["subjects"] = settings.get("subjects")
+    loaders: dict[str, Callable[..., pl.DataFrame]] = {
+        "gsm8k": load_gsm8k,
+        "math": load_math,
+        "olympicarena": load_olympicarena,
+        "table": load_table,
+    }
+    if loader not in loaders:
+        raise ValueError(f"loader: {loader!r} reads no files; known readers: {sorted(loaders)}")
+    frame = pl.concat(
+        loaders[loader](path, optional_answers=optional_answers, **keywords) for path in paths
+    )
+    if settings.get("ids", "row") == "row":
+        return number_rows(frame)
+    twice = frame["id"].filter(frame["id"].is_duplicated()).unique(maintain_order=True)
+    if len(twice):
+        files = ", ".join(str(path) for path in paths)
+        raise ValueError(
+            f"{files}: ids {twice[:3].to_list()} repeat; set `ids: row` to number the rows"
+        )
+    return frame
+
+
+def number_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the row number, from 0, as id: how the released GSM8K and MATH files count."""
+    return frame.with_columns(id=pl.int_range(pl.len()).cast(pl.String))
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Contents of the last `\boxed{...}` or `\fbox{...}` with balanced braces, or null."""
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return None
+    begin = text.index("{", start) + 1
+    depth, escaped = 1, False
+    for position in range(begin, len(text)):
+        character = text[position]
+        if escaped or character == "\\":  # `\{` is a printed brace, no group
+            escaped = not escaped
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return text[begin:position]
+    return None
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """Rows of a .jsonl, .json (a list of objects) or .parquet file, in order.
+
+    Raises:
+        ValueError: not readable, or empty; names the file (and the line).
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            rows = pl.read_parquet(path).to_dicts()
+        elif path.suffix == ".json":
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        elif path.suffix in (".jsonl", ".ndjson"):
+            rows = _read_lines(path)
+        else:
+            raise ValueError("its name ends neither in .jsonl, .ndjson, .json nor .parquet")
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path}: cannot read it ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path}: not a list of objects")
+    if not rows:
+        raise ValueError(f"{path}: the file has no rows")
+    return rows
+
+
+def _read_lines(path: Path) -> list:
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from error
+    return rows
+
+
+def require_columns(rows: list[dict], path: str | Path, required: Iterable[str]) -> set[str]:
+    """All columns of `rows`; raises ValueError where a required one is in none of them."""
+    columns = set().union(*rows)
+    if missing := [name for name in required if name not in columns]:
+        raise ValueError(f"{path}: no column {missing}; the file has {sorted(columns)}")
+    return columns
+
+
+def build_problems(
+    rows: Iterable[dict], path: str | Path, optional_answers: bool = False
+) -> pl.DataFrame:
+    """PROBLEMS table of rows with its column names; further keys are ignored.
+
+    A missing id becomes the row number, a missing source the file's name. Questions and solutions
+    stay as they are to the letter; answers are stripped.
+
+    Raises:
+        ValueError: rows without question or answer, or a value that is no text or number.
+    """
+    path = Path(path)
+    values: dict[str, list[str | None]] = {name: [] for name in PROBLEMS}
+    for number, row in enumerate(rows):
+        row = {"source": path.name, **{k: v for k, v in row.items() if v is not None}}
+        row.setdefault("id", number)
+        for name, column in values.items():
+            value = row.get(name)
+            if not isinstance(value, (str, int, float, type(None))):
+                kind = type(value).__name__
+                raise ValueError(f"{path}: row {number + 1}: `{name}` is a {kind}, text is due")
+            column.append(None if value is None else str(value))
+    try:
+        frame = pl.DataFrame(values, schema=PROBLEMS)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path}: text that is not valid Unicode ({error.reason})") from error
+    frame = frame.with_columns(pl.col("answer").str.strip_chars())
+    for name in ("question", "answer"):
+        blank = (frame[name].fill_null("").str.strip_chars() == "").arg_true()
+        if name == "answer" and optional_answers and len(blank) == frame.height:
+            frame = frame.with_columns(answer=pl.lit(None, pl.String))
+        elif len(blank):
+            first = ", ".join(str(row + 1) for row in blank[:5])
+            raise ValueError(
+                f"{path}: {len(blank)} of {frame.height} problems have no {name}; the first are "
+                f"rows {first} of those read (from 1)"
+            )
+    return frame

@@ -1,0 +1,558 @@
+"""Fine-tuning with TRL: SFT, DPO and ORPO on one shared set-up.
+
+A run starts from a base model (SFT) or continues an SFT model (DPO, ORPO; Stage II of the paper).
+It ends as a model folder - one LoRA adapter over the base, or full weights with the tokenizer -
+beside a manifest and a history of losses. In between it lives in a work folder named by a hash of
+all that bears on the weights, and resumes there from the last whole checkpoint.
+
+`python -m weak_to_strong.training job.json` runs one job; that is how a launcher starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.logs import configure_logging, logger
+from weak_to_strong.tables import (
+    PAIRS,
+    SFT_ROWS,
+    hash_file,
+    hash_value,
+    read_json,
+    read_table,
+    write_json,
+)
+from weak_to_strong.training_files import (
+    find_checkpoint,
+    hash_files,
+    list_files,
+    publish_folder,
+    remove_torn,
+    seal_checkpoint,
+)
+from weak_to_strong.training_rows import (
+    Encoded,
+    dpo_columns,
+    encode_rows,
+    orpo_columns,
+    sft_columns,
+)
+from weak_to_strong.training_settings import accumulation_steps, complete_settings, run_key
+
+PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
+#: Entries of the trainer's log that depend on the machine, or (TRL's token count) on resumption.
+UNSTEADY = ("runtime", "per_second", "total_flos", "num_tokens")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: what goes in (trainer to init), and where it works and ends.
+
+    Attributes:
+        trainer: "sft", "dpo" or "orpo".
+        settings: see `training_settings.complete_settings`.
+        rows: Parquet table, SFT_ROWS for sft and PAIRS for dpo and orpo.
+        base: manifest of the base model.
+        init: manifest of the trained model to continue (needed by dpo and orpo), or None.
+        work: folder for checkpoints; each run has a subfolder of its own, removed when it ends.
+        model: model folder to publish.
+        manifest: its manifest, written last: {"kind", "base", "base_path", "path", "files",
+            "training", "facts"}.
+        history: JSON list of {"step", "loss", ...}, one entry an update.
+    """
+
+    trainer: str
+    settings: dict[str, Any]
+    rows: str
+    base: str
+    init: str | None
+    work: str
+    model: str
+    manifest: str
+    history: str
+
+
+def run(job: Job) -> None:
+    """Train in this process, or under a launcher where several processes or DeepSpeed are set.
+
+    Raises:
+        ValueError: bad settings or input.
+        RuntimeError: a launched process failed; its own messages have been logged.
+    """
+    settings = complete_settings(job.trainer, job.settings)
+    if settings["processes"] == 1 and not settings["deepspeed"]:
+        # With more devices in sight transformers would turn to torch's DataParallel.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+        train(job)
+        return
+    spec = Path(job.work) / f"{hash_value(asdict(job))[:16]}.json"
+    write_json(asdict(job), spec)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={settings['processes']}", "-m", __name__, str(spec)]
+    package_root = str(Path(__file__).resolve().parents[1])
+    search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        command,
+        env={"PYTHONWARNINGS": "ignore::FutureWarning", **os.environ, "PYTHONPATH": search},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as launched:
+        for line in launched.stdout:
+            logger.info("%s", line.rstrip())
+    spec.unlink()
+    if launched.returncode:
+        raise RuntimeError(f"a training process ended with status {launched.returncode}")
+
+
+def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
+    """Run one job in this process, which may be one of several of a launcher.
+
+    Args:
+        job: what to train.
+        callbacks: further transformers callbacks.
+
+    Raises:
+        ValueError: bad settings, rows or initial model; or a loss that is not finite.
+    """
+    settings = complete_settings(job.trainer, job.settings)
+    base = read_json(job.base)
+    init = read_json(job.init) if job.init else None
+    check_init(job.trainer, settings, base, init)
+    frame = read_table(job.rows, SFT_ROWS if job.trainer == "sft" else PAIRS)
+    quieten_libraries()
+    from transformers import AutoTokenizer, PrinterCallback
+
+    tokenizer = AutoTokenizer.from_pretrained(base["path"], local_files_only=True)
+    columns = ("completion",) if job.trainer == "sft" else ("chosen", "rejected")
+    rows = encode_rows(frame, tokenizer, settings["max_length"], columns)
+
+    versions = {package: version(package) for package in PACKAGES}
+    key = run_key(job.trainer, settings, job.rows, base, init, versions)
+    work = Path(job.work) / key
+    work.mkdir(parents=True, exist_ok=True)
+    first = int(os.environ.get("RANK", "0")) == 0
+    prepare_torch(settings)
+    arguments = training_arguments(job.trainer, settings, work)
+    model = load_model(settings, base, init)
+    trainer = build_trainer(job.trainer, arguments, model, tokenizer, rows)
+    trainer.remove_callback(PrinterCallback)
+    for callback in (*make_callbacks(), *callbacks):
+        trainer.add_callback(callback)
+    checkpoint = find_checkpoint(work)
+    if first:
+        remove_torn(work)
+        logger.info("%s: %d rows, work folder %s", job.trainer, len(rows), key)
+        if checkpoint:
+            logger.info("resuming from %s", checkpoint.name)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    history = clean_history(trainer.state.log_history)
+    check_losses(history)
+    state = gather_state(trainer)
+    if not first:
+        return
+    with publish_folder(job.model) as part:
+        save_model(trainer, state, settings, base, init, part)
+        check_saved(part)
+        files = hash_files(part)
+    write_json(history, job.history)
+    steps = trainer.state.global_step
+    manifest = {
+        "kind": settings["adapter"],
+        "base": base["name"],
+        "base_path": base["path"],
+        "path": job.model,
+        "files": files,
+        "training": {
+            "trainer": job.trainer,
+            **settings,
+            "rows_sha256": hash_file(job.rows),
+            "init_files": init["files"] if init else None,
+            "versions": versions,
+        },
+        "facts": training_facts(rows, settings["epochs"], steps, history),
+    }
+    write_json(manifest, job.manifest)
+    shutil.rmtree(work)
+
+
+def training_facts(
+    rows: Sequence[Encoded], epochs: int, steps: int, history: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Counts over the whole run: `tokens` (prompt + completion) and `supervised_tokens` count each
+    pass; `examples` are rows of the table; `loss` is the mean over the updates."""
+    losses = [entry["loss"] for entry in history]
+    return {
+        "steps": steps,
+        "examples": len(rows),
+        "tokens": epochs * sum(row.tokens for row in rows),
+        "supervised_tokens": epochs * sum(row.supervised for row in rows),
+        "longest_row": max(row.longest for row in rows),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "loss": math.fsum(losses) / len(losses),
+    }
+
+
+def check_init(
+    trainer: str,
+    settings: Mapping[str, Any],
+    base: Mapping[str, Any],
+    init: Mapping[str, Any] | None,
+) -> None:
+    """Check that the initial model can be continued under these settings.
+
+    Raises:
+        ValueError: a preference run without one; one of another base or kind; or another LoRA
+            shape than `lora` asks for.
+    """
+    if init is None:
+        if trainer != "sft":
+            raise ValueError(f"{trainer}: needs the supervised model that it starts from")
+        if settings["adapter"] == "lora" and settings["lora"] is None:
+            raise ValueError("lora: is missing; give r, alpha, dropout, target_modules")
+        return
+    if init["base"] != base["name"]:
+        raise ValueError(f"initial model: made from base {init['base']!r}, not {base['name']!r}")
+    if init["kind"] != settings["adapter"]:
+        raise ValueError(
+            f"adapter: {settings['adapter']!r} cannot continue an initial model of kind "
+            f"{init['kind']!r}; set it to {init['kind']!r}"
+        )
+    if settings["lora"]:
+        saved = read_json(Path(init["path"]) / "adapter_config.json")
+        for key, name in {"r": "r", "alpha": "lora_alpha"}.items():
+            if saved[name] != settings["lora"][key]:
+                raise ValueError(
+                    f"lora.{key}: {settings['lora'][key]} differs from the initial adapter's "
+                    f"{saved[name]}; leave lora out to continue that adapter"
+                )
+        if sorted(saved["target_modules"]) != settings["lora"]["target_modules"]:
+            raise ValueError(
+                "lora.target_modules: differ from the initial adapter's "
+                f"{sorted(saved['target_modules'])}; leave lora out to continue that adapter"
+            )
+
+
+def quieten_libraries() -> None:
+    """Turn off progress bars, telemetry and look-ups on the hub; before the libraries load."""
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Deterministic matrix products on CUDA; must be set before its first use.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def prepare_torch(settings: Mapping[str, Any]) -> None:
+    """Bind threads to OMP_NUM_THREADS, seed all generators, ask for deterministic kernels.
+
+    DeepSpeed joins its processes here: ZeRO-3 must know their number when the weights load.
+    """
+    import torch
+    from transformers import set_seed
+
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+    set_seed(settings["seed"])
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    if settings["deepspeed"]:
+        import deepspeed
+
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if backend == "nccl":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        deepspeed.init_distributed(backend)
+    else:
+        from accelerate.utils import other
+
+        # Where DeepSpeed is installed, accelerate imports it (2 to 3 s) only to ask whether the
+        # model is one of its engines.
+        other.is_deepspeed_available = lambda: False
+
+
+def training_arguments(trainer: str, settings: Mapping[str, Any], work: Path) -> Any:
+    """The TRL configuration of a run.
+
+    It must exist before the model is loaded: DeepSpeed's ZeRO-3 shards the weights on loading only
+    when it has been set up by then.
+    """
+    import torch
+
+    cuda = torch.cuda.is_available()
+    common = {
+        "output_dir": str(work),
+        "learning_rate": settings["learning_rate"],
+        "num_train_epochs": settings["epochs"],
+        "per_device_train_batch_size": settings["per_device_batch_size"],
+        "gradient_accumulation_steps": accumulation_steps(settings),
+        "lr_scheduler_type": settings["scheduler"],
+        "warmup_steps": float(settings["warmup_ratio"]),  # below 1: a share of all steps
+        "weight_decay": settings["weight_decay"],
+        "max_grad_norm": settings["max_grad_norm"],
+        "max_length": settings["max_length"],
+        "seed": settings["seed"],
+        "data_seed": settings["seed"],
+        "use_cpu": not cuda,
+        "bf16": settings["dtype"] == "bfloat16",  # TRL turns it on unless told
+        "gradient_checkpointing": settings["gradient_checkpointing"],
+        "deepspeed": settings["deepspeed"],
+        "dataloader_pin_memory": cuda,
+        "save_strategy": "steps" if settings["save_steps"] else "no",
+        "save_steps": settings["save_steps"] or 500,
+        # The last but one stays until the last is known to be whole.
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    if trainer == "sft":
+        from trl import SFTConfig
+
+        return SFTConfig(**common)
+    if trainer == "dpo":
+        from trl import DPOConfig
+
+        precompute = settings["precompute_ref"]
+        return DPOConfig(**common, beta=settings["beta"], precompute_ref_log_probs=precompute)
+    from trl.experimental.orpo import ORPOConfig
+
+    return ORPOConfig(**common, beta=settings["beta"], remove_unused_columns=False)
+
+
+def load_model(
+    settings: Mapping[str, Any], base: Mapping[str, Any], init: Mapping[str, Any] | None
+) -> Any:
+    """The policy: base with a new adapter, base with the initial adapter, or full weights.
+
+    bfloat16 weights are trained in place only where float32 copies exist elsewhere: LoRA (float32
+    adapter) and DeepSpeed (its optimiser). Else weights stay float32, under bfloat16 autocast.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    lora = settings["adapter"] == "lora"
+    half = settings["dtype"] == "bfloat16" and (lora or settings["deepspeed"])
+    source = init if init and init["kind"] == "full" else base
+    model = AutoModelForCausalLM.from_pretrained(
+        source["path"],
+        dtype=torch.bfloat16 if half else torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+    )
+    if not lora:
+        return model
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    # ZeRO-3 gathers parameters of one dtype only, so the adapter keeps that of the base.
+    cast = not is_deepspeed_zero3_enabled()
+    if init:
+        return PeftModel.from_pretrained(
+            model, init["path"], is_trainable=True, autocast_adapter_dtype=cast
+        )
+    shape = settings["lora"]
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=shape["r"],
+        lora_alpha=shape["alpha"],
+        lora_dropout=shape["dropout"],
+        target_modules=shape["target_modules"],
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=cast)
+
+
+def build_trainer(
+    trainer: str, arguments: Any, model: Any, tokenizer: Any, rows: Sequence[Encoded]
+) -> Any:
+    """A TRL trainer that reads the ids of `rows` as they are, with no tokenising of its own.
+
+    DPO's reference is the initial model: for an adapter TRL keeps a frozen copy of it as a second
+    adapter, for full weights it loads them a second time.
+    """
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    common = {"model": model, "args": arguments, "processing_class": tokenizer}
+    if trainer == "sft":
+        from trl import SFTTrainer
+
+        return SFTTrainer(**common, train_dataset=Dataset.from_dict(sft_columns(rows)))
+    if trainer == "dpo":
+        from trl import DPOTrainer
+
+        class TokenisedDPOTrainer(DPOTrainer):
+            def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+                return dataset
+
+        built = TokenisedDPOTrainer(**common, train_dataset=Dataset.from_dict(dpo_columns(rows)))
+        for name, parameter in built.model.named_parameters():
+            if ".ref." in name:
+                parameter.requires_grad_(False)
+        return built
+    from trl.experimental.orpo import ORPOTrainer
+
+    class TokenisedORPOTrainer(ORPOTrainer):
+        def tokenize_row(self, feature: dict, model: Any = None) -> dict:
+            return feature
+
+    return TokenisedORPOTrainer(**common, train_dataset=Dataset.from_dict(orpo_columns(rows)))
+
+
+def make_callbacks() -> list[Any]:
+    """Callbacks that seal checkpoints and log some twenty lines of progress."""
+    import torch
+    from transformers import TrainerCallback
+
+    class SealCheckpoints(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()  # each process writes files of its own
+            if state.is_world_process_zero:
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                # DPO's frozen adapter: with it present transformers would load it, and forget the
+                # trained one. It is made anew from the initial model.
+                shutil.rmtree(checkpoint / "ref", ignore_errors=True)
+                seal_checkpoint(checkpoint)
+
+    class LogProgress(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            every = max(1, state.max_steps // 20)
+            last = state.global_step == state.max_steps
+            due = last or state.global_step % every == 0
+            if due and "loss" in logs and state.is_world_process_zero:
+                logger.info(
+                    "step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"]
+                )
+
+    return [SealCheckpoints(), LogProgress()]
+
+
+def clean_history(log: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of the updates, without what depends on the machine or on resumption."""
+    return [
+        {key: value for key, value in entry.items() if not any(word in key for word in UNSTEADY)}
+        for entry in log
+        if "loss" in entry
+    ]
+
+
+def check_losses(history: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a run that made no update or lost its numbers."""
+    if not history:
+        raise ValueError("training: made no update; raise epochs")
+    for entry in history:
+        if not math.isfinite(entry["loss"]):
+            raise ValueError(
+                f"learning_rate: the loss is {entry['loss']} at step {entry['step']}; lower it"
+            )
+
+
+def gather_state(trainer: Any) -> dict[str, Any] | None:
+    """Whole weights under DeepSpeed, where each process holds a part; all processes must call."""
+    if not trainer.is_deepspeed_enabled:
+        return None
+    return trainer.accelerator.get_state_dict(trainer.deepspeed)
+
+
+def save_model(
+    trainer: Any,
+    state: dict[str, Any] | None,
+    settings: Mapping[str, Any],
+    base: Mapping[str, Any],
+    init: Mapping[str, Any] | None,
+    folder: Path,
+) -> None:
+    """Save the policy: one adapter, or full weights in `dtype` with the files of the tokenizer."""
+    import torch
+
+    model = trainer.model
+    if settings["adapter"] == "lora":
+        model.save_pretrained(
+            str(folder),
+            selected_adapters=["default"],
+            save_embedding_layers=False,
+            state_dict=state,
+        )
+        (folder / "README.md").unlink()  # a template without content
+        sort_adapter_config(folder / "adapter_config.json")
+        return
+    dtype = getattr(torch, settings["dtype"])
+    if state is None:
+        model.to(dtype)
+    else:
+        state = {name: value.to(dtype) for name, value in state.items()}
+        model.config.dtype = dtype
+    model.save_pretrained(str(folder), state_dict=state)
+    source = init or base
+    for name in source["files"]:
+        weights = name.endswith((".safetensors", ".safetensors.index.json", ".bin", ".pt", ".gguf"))
+        if not weights and not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(source["path"]) / name, folder / name)
+
+
+def sort_adapter_config(path: Path) -> None:
+    """Rewrite an adapter's configuration so that equal runs give equal bytes (peft keeps sets)."""
+    config = read_json(path)
+    if isinstance(config["target_modules"], list):
+        config["target_modules"] = sorted(config["target_modules"])
+    write_json(config, path)
+
+
+def check_saved(folder: Path) -> None:
+    """Check that the weights reached the disk.
+
+    Raises:
+        RuntimeError: no weights, or an empty or non-finite tensor (as partitioned weights save).
+    """
+    from safetensors import safe_open
+
+    names = [name for name in list_files(folder) if name.endswith(".safetensors")]
+    count = 0
+    for name in names:
+        with safe_open(folder / name, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                tensor = file.get_tensor(key)
+                if tensor.numel() == 0 or not tensor.isfinite().all():
+                    raise RuntimeError(f"{name}: tensor {key} is empty or not finite")
+                count += 1
+    if not count:
+        raise RuntimeError(f"{folder.name}: no weights were saved")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job of a JSON file (the fields of `Job`); 1 on bad input."""
+    configure_logging(None, f"rank {os.environ.get('RANK', '0')}")
+    try:
+        train(Job(**json.loads(Path(argv[0]).read_text(encoding="utf-8"))))
+    except ValueError as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Rows for supervised fine-tuning, and their export to LLaMA-Factory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+import polars as pl
+
+from weak_to_strong.prompts import sft_target, zero_shot_prompt
+from weak_to_strong.tables import KEPT, SFT_ROWS
+
+#: Kind of training set -> the tables it is made of (arguments of `sft_rows`).
+TABLES_OF_KIND = {
+    "gold_train_1": ("problems",),
+    "gold_train_2": ("questions", "gold"),
+    "weak_labels": ("questions", "weak_labels"),
+    "kept_weak": ("questions", "kept"),
+    "kept_icl": ("questions", "kept"),
+    "kept_hybrid": ("questions", "kept"),
+}
+
+
+def sft_rows(
+    kind: str,
+    *,
+    answer_key: str = "####",
+    problems: pl.DataFrame | None = None,
+    questions: pl.DataFrame | None = None,
+    gold: pl.DataFrame | None = None,
+    weak_labels: pl.DataFrame | None = None,
+    kept: pl.DataFrame | None = None,
+    drop_empty: bool = False,
+    drop_duplicates: bool = False,
+) -> pl.DataFrame:
+    """Supervised rows of one kind.
+
+    Args:
+        kind: `gold_train_1` (the weak model), `gold_train_2` (the ceiling), `weak_labels` (full
+            weak fine-tuning: all of D_weak), `kept_weak`, `kept_icl` or `kept_hybrid` (Stage I;
+            hybrid has the weak and the ICL row of each question in turn).
+        answer_key: text that introduces the final answer; for the gold kinds.
+        problems: PROBLEMS of train_1.
+        questions: QUESTIONS of train_2.
+        gold: GOLD of train_2.
+        weak_labels: LABELS of the weak model.
+        kept: KEPT of the agreement filter.
+        drop_empty: leave out weak labels without a final answer (the paper keeps them).
+        drop_duplicates: leave out a row that equals an earlier one (hybrid: both sides wrote the
+            same text; the paper keeps both).
+
+    Returns:
+        SFT_ROWS, in the row order of `problems`, `questions` (ceiling), `weak_labels` or `kept`.
+
+    Raises:
+        ValueError: unknown kind, a missing table, an answer without a question, or no rows.
+    """
+    if kind not in TABLES_OF_KIND:
+        raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
+    tables = {
+        "problems": problems,
+        "questions": questions,
+        "gold": gold,
+        "weak_labels": weak_labels,
+        "kept": kept,
+    }
+    if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
+        raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
+    if kind.startswith("gold"):
+        answers = _gold_answers(problems if kind == "gold_train_1" else gold, answer_key)
+        if kind == "gold_train_2":
+            known = dict(answers)
+            answers = [(name, known.get(name)) for name in questions["id"]]
+    elif kind == "weak_labels":
+        rows = weak_labels.filter(pl.col("prediction") != "") if drop_empty else weak_labels
+        answers = rows.select("id", "response").rows()
+    else:
+        answers = list(_kept_answers(kind, kept))
+    source = problems if kind == "gold_train_1" else questions
+    text = dict(source.select("id", "question").iter_rows())
+    if odd := [name for name, answer in answers if name not in text or answer is None]:
+        raise ValueError(f"training set {kind!r}: id {odd[0]!r} lacks its question or its answer")
+    rows = pl.DataFrame(
+        [(name, zero_shot_prompt(text[name]), f" {answer}") for name, answer in answers],
+        schema=SFT_ROWS,
+        orient="row",
+    )
+    if rows.is_empty():
+        raise ValueError(f"training set {kind!r} has no rows")
+    return rows.unique(maintain_order=True) if drop_duplicates else rows
+
+
+def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:
+    return [
+        (name, sft_target(solution, answer, answer_key))
+        for name, solution, answer in rows.select("id", "solution", "answer").iter_rows()
+    ]
+
+
+def _kept_answers(kind: str, kept: pl.DataFrame) -> Iterable[tuple[str, str]]:
+    agreeing = kept.filter(pl.col("prediction").is_not_null())
+    padding = kept.filter(pl.col("prediction").is_null())
+    sides = {"kept_weak": ["weak_response"], "kept_icl": ["icl_response"]}.get(
+        kind, ["weak_response", "icl_response"]
+    )
+    for name, *responses in agreeing.select("id", *sides).iter_rows():
+        yield from ((name, response) for response in responses)
+    for side in sides:  # the released order: padding follows, one side after the other
+        yield from padding.select("id", side).iter_rows()
+
+
+def pad_disagreeing(
+    kept: pl.DataFrame, weak: pl.DataFrame, icl: pl.DataFrame, target: int, seed: int
+) -> pl.DataFrame:
+    """Fill KEPT up to `target` questions with random ones on which the sides *disagree*.
+
+    The released MATH sets do this (448 agreeing questions to 1000). It is no part of the method,
+    and the seed of the released draw is not known.
+
+    Args:
+        kept: KEPT of the agreement filter.
+        weak: LABELS of the weak side.
+        icl: LABELS of the ICL side.
+        target: number of questions afterwards; `kept` of that size or more is returned as it is.
+        seed: seed of the draw.
+
+    Returns:
+        KEPT with the padding at the end, its `prediction` null. `sft_rows` puts padding after the
+        agreeing rows: for the hybrid kind all weak rows of it, then all ICL rows.
+
+    Raises:
+        ValueError: fewer questions than `target`.
+    """
+    rest = weak.filter(~pl.col("id").is_in(kept["id"].to_list()))
+    missing = max(0, target - len(kept))
+    if missing > len(rest):
+        raise ValueError(f"cannot pad to {target} questions: there are {len(kept) + len(rest)}")
+    drawn = pl.DataFrame({"id": Random(seed).sample(rest["id"].to_list(), missing)})
+    padding = (
+        drawn.cast({"id": pl.String})
+        .join(weak.select("id", weak_response="response"), on="id", maintain_order="left")
+        .join(icl.select("id", icl_response="response"), on="id", maintain_order="left")
+        .with_columns(prediction=pl.lit(None, dtype=pl.String))
+    )
+    return pl.concat([kept.select(KEPT.names()), padding])
+
+
+def export_llama_factory_sft(rows: pl.DataFrame) -> list[dict]:
+    """SFT_ROWS in the form of the released files: `id`, `content`, `output`.
+
+    An id that is a row number becomes a JSON number, as released.
+    """
+    return [
+        {"id": _released_id(name), "content": prompt, "output": completion.removeprefix(" ")}
+        for name, prompt, completion in rows.select("id", "prompt", "completion").iter_rows()
+    ]
+
+
+def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
+    """PAIRS in the form of the released files: `id`, `instruction`, `input`, `output`."""
+    return [
+        {
+            "id": _released_id(name),
+            "instruction": prompt,
+            "input": "",
+            "output": [chosen.removeprefix(" "), rejected.removeprefix(" ")],
+        }
+        for name, prompt, chosen, rejected in rows.select(
+            "id", "prompt", "chosen", "rejected"
+        ).iter_rows()
+    ]
+
+
+def _released_id(name: str) -> int | str:
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name

@@ -1,0 +1,31 @@
+"""Make train_2 and part what the strong model may see of it from its gold answers.
+
+Input:
+    sources: raw files of the settings, in the order of `sources.source_entries`.
+Params:
+    task: name of the task.
+    settings: the task's config, as far as train_2 depends on it.
+Output:
+    questions: QUESTIONS, for everything but the ceiling and diagnostics.
+    gold: GOLD of the same rows.
+"""
+
+from typing import Any
+
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.splits import make_split, withhold_gold
+from weak_to_strong.tables import GOLD, QUESTIONS, write_table
+
+
+def main(snakemake: Any) -> None:
+    params = snakemake.params
+    sources = list(snakemake.input.get("sources", []))
+    train_2 = make_split(params.settings, sources, "train_2", params.task)
+    questions, gold = withhold_gold(train_2)
+    write_table(questions, QUESTIONS, snakemake.output.questions)
+    write_table(gold, GOLD, snakemake.output.gold)
+    logger.info("%d questions", questions.height)
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

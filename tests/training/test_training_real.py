@@ -1,0 +1,377 @@
+"""Real TRL runs on a tiny random model: losses, masks, adapters, resumption, published files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from weak_to_strong.tables import PAIRS, SFT_ROWS, hash_file, read_json, write_json, write_table
+from weak_to_strong.training import (
+    Job,
+    build_trainer,
+    load_model,
+    run,
+    train,
+    training_arguments,
+)
+from weak_to_strong.training_files import hash_files
+from weak_to_strong.training_rows import encode_rows
+from weak_to_strong.training_settings import complete_settings
+
+WORDS = [
+    "<s>",
+    "</s>",
+    "<pad>",
+    "Question:",
+    "Answer:",
+    "one",
+    "two",
+    "three",
+    "plus",
+    "is",
+    "####",
+]
+LORA = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["q_proj", "v_proj", "down_proj"]}
+SETTINGS = {
+    "learning_rate": 3e-2,
+    "epochs": 3,
+    "global_batch_size": 4,
+    "per_device_batch_size": 2,
+    "scheduler": "cosine",
+    "warmup_ratio": 0.1,
+    "max_length": 16,
+    "adapter": "lora",
+    "lora": LORA,
+    "dtype": "float32",
+    "seed": 1,
+}
+PREFERENCE = {**SETTINGS, "lora": None, "beta": 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with a base model, its manifest and both kinds of rows."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+    folder = tmp_path_factory.mktemp("world")
+    vocabulary = {word: place for place, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    fast.save_pretrained(folder / "base")
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "base")
+    files = hash_files(folder / "base")
+    manifest = {"name": "tiny", "path": str(folder / "base"), "files": files, "source": "test"}
+    write_json(manifest, folder / "base.json")
+    numbers = WORDS[5:8]
+    rows = [
+        {
+            "id": f"{left}-{right}",
+            "prompt": f"Question: {left} plus {right}\nAnswer:",
+            "completion": f" {left} plus {right} is {left} #### {right}",
+        }
+        for left in numbers
+        for right in numbers
+    ]
+    sft = pl.DataFrame(rows)
+    write_table(sft, SFT_ROWS, folder / "sft.parquet")
+    pairs = sft.select(
+        "id",
+        "prompt",
+        chosen="completion",
+        rejected=pl.lit(" two ####"),
+        weak_side=pl.lit("chosen"),
+        confidence=pl.lit(0.7),
+    )
+    write_table(pairs, PAIRS, folder / "pairs.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_job(world):
+    def make(name: str, trainer: str, init: Job | None = None, **change) -> Job:
+        folder = world / name
+        common = SETTINGS if trainer == "sft" else PREFERENCE
+        return Job(
+            trainer=trainer,
+            settings={**common, **change},
+            rows=str(world / ("sft.parquet" if trainer == "sft" else "pairs.parquet")),
+            base=str(world / "base.json"),
+            init=init and init.manifest,
+            work=str(folder / "work"),
+            model=str(folder / "model"),
+            manifest=str(folder / "manifest.json"),
+            history=str(folder / "history.json"),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def sft(make_job):
+    """A finished supervised run with an adapter, whose checkpoints were every 2 updates."""
+    job = make_job("sft", "sft", save_steps=2)
+    train(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def dpo(make_job, sft):
+    """A finished DPO run from that adapter."""
+    job = make_job("dpo", "dpo", sft)
+    train(job)
+    return job
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(step: int):
+    from transformers import TrainerCallback
+
+    class StopAfter(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == step:
+                raise Stop
+
+    return StopAfter()
+
+
+class TestSupervision:
+    """What each trainer's batches ask the model to learn."""
+
+    @pytest.fixture
+    def batch(self, world, tmp_path, sft):
+        from transformers import AutoTokenizer
+
+        base = read_json(world / "base.json")
+
+        def make(trainer: str):
+            settings = complete_settings(trainer, SETTINGS if trainer == "sft" else PREFERENCE)
+            init = None if trainer == "sft" else read_json(sft.manifest)
+            tokenizer = AutoTokenizer.from_pretrained(base["path"])
+            columns = ("completion",) if trainer == "sft" else ("chosen", "rejected")
+            table = world / ("sft.parquet" if trainer == "sft" else "pairs.parquet")
+            rows = encode_rows(pl.read_parquet(table).head(1), tokenizer, 16, columns)
+            arguments = training_arguments(trainer, settings, tmp_path)
+            model = load_model(settings, base, init)
+            built = build_trainer(trainer, arguments, model, tokenizer, rows)
+            return next(iter(built.get_train_dataloader()))
+
+        return make
+
+    # "Question: one plus one\nAnswer:" and " one plus one is one #### one", then the end token.
+    PROMPT = [0, 3, 5, 8, 5, 4]  # noqa: RUF012
+    CHOSEN = [5, 8, 5, 9, 5, 10, 5, 1]  # noqa: RUF012
+    REJECTED = [6, 10, 1]  # noqa: RUF012
+
+    def test_sft(self, batch):
+        made = batch("sft")
+        assert made["input_ids"].tolist() == [self.PROMPT + self.CHOSEN]
+        assert made["labels"].tolist() == [[-100] * 6 + self.CHOSEN]
+
+    def test_dpo(self, batch):
+        made = batch("dpo")
+        supervised = [
+            ids[mask.bool()].tolist()
+            for ids, mask in zip(made["input_ids"], made["completion_mask"], strict=True)
+        ]
+        assert supervised == [self.CHOSEN, self.REJECTED]
+        assert made["input_ids"][:, :6].tolist() == [self.PROMPT] * 2
+
+    def test_orpo(self, batch):
+        made = batch("orpo")
+        assert made["chosen_input_ids"].tolist() == [self.PROMPT + self.CHOSEN]
+        assert made["chosen_labels"].tolist() == [[-100] * 6 + self.CHOSEN]
+        assert made["rejected_labels"].tolist() == [[-100] * 6 + self.REJECTED]
+
+
+class TestSupervisedRun:
+    def test_learns(self, sft):
+        history = read_json(sft.history)
+        assert [entry["step"] for entry in history] == list(range(1, 10))
+        assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+    def test_manifest(self, sft, world):
+        manifest = read_json(sft.manifest)
+        assert manifest["kind"] == "lora"
+        assert manifest["base"] == "tiny"
+        assert manifest["files"] == hash_files(Path(sft.model))
+        assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
+        assert manifest["training"]["rows_sha256"] == hash_file(sft.rows)
+        facts = manifest["facts"]
+        assert (facts["steps"], facts["examples"]) == (9, 9)
+        assert (facts["tokens"], facts["supervised_tokens"]) == (3 * 9 * 14, 3 * 9 * 8)
+        assert str(world) not in json.dumps(manifest["training"])
+
+    def test_work_folder_is_removed(self, sft):
+        assert list(Path(sft.work).iterdir()) == []
+
+    def test_full_weights_bring_their_tokenizer(self, make_job):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        job = make_job("full", "sft", adapter="full", lora=None, epochs=1)
+        train(job)
+        assert AutoTokenizer.from_pretrained(job.model)("one")["input_ids"] == [0, 5]
+        AutoModelForCausalLM.from_pretrained(job.model)
+        assert read_json(job.manifest)["kind"] == "full"
+        preference = make_job("full-dpo", "dpo", job, adapter="full", epochs=1)
+        train(preference)
+        assert read_json(preference.history)[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+
+
+class TestPreferenceRun:
+    def test_starts_at_the_supervised_model(self, dpo):
+        first = read_json(dpo.history)[0]
+        assert first["loss"] == pytest.approx(0.693147, abs=1e-5)
+        assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
+
+    def test_prefers_the_chosen(self, dpo):
+        last = read_json(dpo.history)[-1]
+        assert last["rewards/margins"] > 0.1
+        assert last["loss"] < 0.69
+
+    def test_is_one_adapter_over_the_same_base(self, dpo, sft, world):
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+
+        assert set(read_json(dpo.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+        base = AutoModelForCausalLM.from_pretrained(world / "base")
+        model = PeftModel.from_pretrained(base, dpo.model)
+        assert list(model.peft_config) == ["default"]
+        saved, former = (read_json(Path(job.model) / "adapter_config.json") for job in (dpo, sft))
+        assert saved == former
+        assert hash_files(Path(dpo.model)) != hash_files(Path(sft.model))
+
+    def test_reference_computed_before_training_gives_the_same(self, make_job, sft, dpo):
+        job = make_job("dpo-pre", "dpo", sft, precompute_ref=True)
+        train(job)
+        for one, other in zip(read_json(job.history), read_json(dpo.history), strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
+
+    def test_orpo_learns(self, make_job, sft):
+        job = make_job("orpo", "orpo", sft)
+        train(job)
+        history = read_json(job.history)
+        assert history[-1]["loss"] < history[0]["loss"]
+        assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+
+
+class TestResumption:
+    def interrupt(self, job: Job, step: int) -> Path:
+        """Stop a run before update `step` + 1; return its work folder."""
+        with pytest.raises(Stop):
+            train(job, [stop_after(step)])
+        assert not Path(job.model).exists()
+        (folder,) = Path(job.work).iterdir()
+        return folder
+
+    def test_supervised_with_a_torn_checkpoint(self, make_job, sft):
+        job = make_job("resumed", "sft", save_steps=2)
+        folder = self.interrupt(job, 7)
+        weights = folder / "checkpoint-6" / "optimizer.pt"
+        weights.write_bytes(weights.read_bytes()[:100])
+        steps = []
+
+        from transformers import TrainerCallback
+
+        class Note(TrainerCallback):
+            def on_step_end(self, args, state, control, **_):
+                steps.append(state.global_step)
+
+        train(job, [Note()])
+        assert steps == [5, 6, 7, 8, 9]
+        assert read_json(job.manifest)["files"] == read_json(sft.manifest)["files"]
+        assert read_json(job.history) == read_json(sft.history)
+        assert read_json(job.manifest)["facts"] == read_json(sft.manifest)["facts"]
+
+    def test_preference_adapter_and_its_reference(self, make_job, sft):
+        whole = make_job("dpo-whole", "dpo", sft, save_steps=4)
+        train(whole)
+        job = make_job("dpo-resumed", "dpo", sft, save_steps=4)
+        self.interrupt(job, 6)
+        train(job)
+        assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
+        assert read_json(job.history) == read_json(whole.history)
+
+
+def test_settings_reach_the_arguments(tmp_path):
+    settings = complete_settings("sft", {**SETTINGS, "gradient_checkpointing": True})
+    arguments = training_arguments("sft", settings, tmp_path)
+    assert arguments.gradient_checkpointing
+    assert not arguments.bf16
+    assert arguments.gradient_accumulation_steps == 2
+    assert arguments.get_warmup_steps(30) == 3
+
+
+@pytest.mark.skipif(
+    os.environ.get("W2S_TEST_DISTRIBUTED") != "1",
+    reason="set W2S_TEST_DISTRIBUTED=1 (two processes; DeepSpeed builds a helper at first use)",
+)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_processes_with_deepspeed(make_job, sft, tmp_path, stage):
+    config = {
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True},
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_allow_untested_optimizer": True,
+    }
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps(config))
+    job = make_job(f"zero{stage}", "sft", processes=2, deepspeed=str(path))
+    run(job)
+    assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+    one, two = read_json(sft.history), read_json(job.history)
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=0.3)
+    assert two[-1]["loss"] < 0.8 * two[0]["loss"]
+    preference = make_job(f"zero{stage}-dpo", "dpo", job, processes=2, deepspeed=str(path))
+    run(preference)
+    assert read_json(preference.history)[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
+
+
+def test_import_is_light():
+    """Importing the module must not load the libraries: the rule may end on bad input first."""
+    import subprocess
+
+    code = "import sys, weak_to_strong.training; print('torch' in sys.modules)"
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,148 @@
+"""The configuration's schema, defaults and one-line refusals."""
+
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from weak_to_strong.configuration import (
+    SCHEMA_FILE,
+    ConfigError,
+    check_references,
+    complete,
+    load_configuration,
+    load_schema,
+)
+
+ROOT = SCHEMA_FILE.parents[1]
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def change(config, path, value):
+    """A copy of `config` with one key set (or, for ..., deleted)."""
+    changed = deepcopy(config)
+    *parents, last = path.split(".")
+    place = changed
+    for key in parents:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else place[int(key)]
+    if value is ...:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    return changed
+
+
+def leaves(schema, path=()):
+    """(path, schema) of every key that the schema knows."""
+    for key, part in schema.get("properties", {}).items():
+        yield (*path, key), part
+        yield from leaves(part, (*path, key))
+    for key, part in schema.get("$defs", {}).items():
+        yield from leaves(part, (*path, "$defs", key))
+
+
+def stray_keys(value):
+    """Keys without a value: what YAML makes of a description with a comma and no quotes."""
+    if isinstance(value, dict):
+        yield from (key for key, part in value.items() if part is None and key != "default")
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, dict | list):
+            yield from stray_keys(part)
+
+
+def test_every_key_of_the_schema_is_described():
+    schema = load_schema()
+    undescribed = [".".join(path) for path, part in leaves(schema) if "description" not in part]
+    assert undescribed == []
+    assert list(stray_keys(schema)) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda f: f.name)
+def test_shipped_configurations_fit_the_schema(file):
+    config = yaml.safe_load(file.read_text())
+    if "experiment" not in config:
+        pytest.skip("not an experiment of its own")
+    assert complete(config)["experiment"] == config["experiment"]
+
+
+def test_defaults_are_the_papers(demo):
+    config = complete({key: demo[key] for key in ("experiment", "tasks", "models", "chains")})
+    assert config["pairs"]["min_confidence"] == 0.6
+    assert config["pairs"]["weak_rejected_confidence"] == 0.8
+    assert config["sampling"] == {"n": 10, "temperature": 1.0, "top_p": 1.0}
+    assert config["demonstrations"]["count"] == 4
+    assert config["methods"]["hybrid_ft"]["data"] == "kept_hybrid"
+
+
+def test_given_keys_win_over_defaults_key_by_key(demo):
+    config = complete(change(demo, "methods", {"dpo_tau": {"stage": "stage2"}, "orpo": None}))
+    assert "orpo" not in config["methods"]
+    assert config["methods"]["dpo"]["trainer"] == "dpo"
+    assert config["training"]["sft"]["lora"]["r"] == demo["training"]["sft"]["lora"]["r"]
+    assert config["training"]["sft"]["lora"]["dropout"] == 0.0
+
+
+def test_completing_twice_changes_nothing(demo):
+    once = complete(demo)
+    assert complete(once) == once
+
+
+REFUSED = {
+    "experimnt": ("x", "did you mean `experiment`?"),
+    "pairs.min_confidense": (0.5, "did you mean `min_confidence`?"),
+    "pairs.min_confidence": (1.5, "maximum of 1"),
+    "pairs.weak_rejected_confidence": (0.1, "below min_confidence"),
+    "iterations": (0, "less than the minimum of 1"),
+    "seeds": (["one"], "not of type 'integer'"),
+    "seeds.0": (-1, "minimum"),
+    "experiment": ("../x", "does not match"),
+    "models.tiny_weak": ({"path": "nowhere"}, "nowhere"),
+    "models.tiny_weak.revision": ("main", "revision"),
+    "chains.0.task": ("gsm9k", "unknown task `gsm9k`"),
+    "chains.0.weak": ("tiny", "unknown weak `tiny`"),
+    "tasks.gsm_embedded.loader": ("csv", "is not one of"),
+    "tasks.gsm_embedded.templates": (..., "list gsm_symbolic template numbers"),
+    "tasks.gsm_embedded.splits": (..., "is missing"),
+    "tasks.gsm_embedded.splits.test": (0, "is not valid"),
+    "tasks.gsm_embedded.splits.train_2": (..., "is missing"),
+    "training.sft.learning_rate": ("fast", "not of type 'number'"),
+    "training.sft.global_batch_size": (10, "not a multiple"),
+    "methods": ({"weak_ft": None}, "cannot be removed"),
+    "methods.new": ({"stage": "stage2", "start": "strong"}, "methods.new.trainer"),
+    "methods.dpo": ({"data": "weak_labels"}, "train on `pairs`"),
+    "methods.full_weak": ({"per_iteration": True}, "per_iteration"),
+    "evaluation.ks": ([1, 99], "exceeds evaluation.samples"),
+    "evaluation": ({"ks": []}, "evaluation.ks"),
+    "evaluation.split": ("train_1", "is not one of"),
+    "engine.max_model_len": (64, "leaves no room"),
+    "demonstrations.count": (0, "minimum"),
+    "sampling.n": (1, "minimum"),
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_bad_configuration_is_refused_in_one_line(demo, path):
+    value, expected = REFUSED[path]
+    with pytest.raises(ConfigError) as caught:
+        load_configuration(change(demo, path, value))
+    message = str(caught.value)
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_the_demo_configuration_passes(demo):
+    config = complete(demo)
+    check_references(config)
+    assert load_configuration(demo) == config
+
+
+def test_validation_split_must_exist_to_evaluate_on(demo):
+    config = change(demo, "evaluation.split", "validation")
+    del config["tasks"]["gsm_embedded"]["splits"]["validation"]
+    with pytest.raises(ConfigError, match="no validation split"):
+        load_configuration(config)

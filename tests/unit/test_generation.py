@@ -1,0 +1,349 @@
+"""Requests, their store and the sharing of work, with a worker process that needs no vLLM."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+
+from weak_to_strong.engine_worker import serve
+from weak_to_strong.generation import (
+    EngineSettings,
+    Request,
+    engine_arguments,
+    generate_round,
+    sample_seed,
+    worker_environments,
+)
+from weak_to_strong.tables import DEMONSTRATIONS, GENERATIONS, PROBLEMS, write_json, write_table
+
+# The text tells the model, the adapter, the prompt and the seed, and samples end in any order.
+FAKE_WORKER = """
+import os, random, sys
+from weak_to_strong.engine_worker import run
+
+class Fake:
+    def __init__(self, arguments):
+        self.model, self.waiting = arguments["model"], []
+        print("noise that must not reach the answers")
+    def add(self, name, prompt, seed, sampling, adapter):
+        if sum(prompt) == 13 * 97:
+            print("cannot do that prompt", file=sys.stderr)
+            os._exit(7)
+        if len(prompt) == 12:
+            raise TypeError("twelve")
+        text = f"{os.path.basename(self.model)} {adapter and adapter[0]} {sum(prompt)} {seed}"
+        self.waiting.append((name, text, "stop", len(prompt)))
+    def step(self):
+        random.shuffle(self.waiting)
+        yield self.waiting.pop()
+    def close(self):
+        assert not self.waiting
+
+run(Fake)
+"""
+
+
+def tokenise(_weights: str, prompts: list[str]) -> list[list[int]]:
+    return [list(prompt.removeprefix("Question: ").split("\n")[0].encode()) for prompt in prompts]
+
+
+class Project:
+    """A folder with models, problems and a fake worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.worker = folder / "worker.py"
+        self.worker.write_text(FAKE_WORKER)
+        self.base = self.manifest("base", {"model.safetensors": "b0"}, source="test")
+        self.ids = [f"p{index}" for index in range(7)]
+        self.problems = self.write_problems("problems", self.ids)
+
+    def write_problems(self, name: str, ids: list[str], questions: list[str] | None = None) -> str:
+        path = self.folder / f"{name}.parquet"
+        rows = {key: [""] * len(ids) for key in PROBLEMS.names()}
+        write_table(pl.DataFrame({**rows, "id": ids, "question": questions or ids}), PROBLEMS, path)
+        return str(path)
+
+    def manifest(self, name: str, files: dict[str, str], **facts: object) -> str:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            (folder / file).touch()
+        path = self.folder / f"{name}.json"
+        write_json({"name": name, "path": str(folder), "files": files, **facts}, path)
+        return str(path)
+
+    def adapter(self, name: str, rank: int = 4, base: str = "base") -> str:
+        files = {"adapter_model.safetensors": name, "adapter_config.json": str(rank)}
+        path = self.manifest(name, files, kind="lora", base=base)
+        write_json({"r": rank}, self.folder / name / "adapter_config.json")
+        return path
+
+    def request(self, name: str, **changes: object) -> dict:
+        return {
+            "name": name,
+            "model": None,
+            "base": self.base,
+            "problems": self.problems,
+            "demonstrations": None,
+            "n": 1,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "max_tokens": 16,
+            "seed": 0,
+            "stop": ["Question"],
+        } | changes
+
+    def round(self, requests: list[dict], **settings: object) -> tuple[pl.DataFrame, dict, dict]:
+        engine = {"max_model_len": 64, "device": "cpu", "shard_size": 2} | settings
+        command = [sys.executable, str(self.worker)]
+        return generate_round(
+            requests, engine, self.store, tokeniser=tokenise, command=command, threads=2
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_rows_come_by_request_problem_and_sample(project: Project) -> None:
+    requests = [
+        project.request("sampled", n=3, temperature=1.0),
+        project.request("greedy", model=project.adapter("one")),
+    ]
+    frame, stats, cost = project.round(requests)
+
+    assert frame.schema == GENERATIONS
+    assert frame["request"].to_list() == ["sampled"] * 21 + ["greedy"] * 7
+    assert frame["id"].to_list() == [name for name in project.ids for _ in range(3)] + project.ids
+    assert frame["sample"].to_list() == [0, 1, 2] * 7 + [0] * 7
+    sums = [sum(name.encode()) for name in project.ids]
+    seeds = [sample_seed(0, name, sample) for name in project.ids for sample in range(3)]
+    expected = [f"base None {sums[row // 3]} {seed}" for row, seed in enumerate(seeds)]
+    assert frame["response"].to_list()[:21] == expected
+    assert all(text.split()[1] not in ("None", "") for text in frame["response"].to_list()[21:])
+    assert cost["engine_loads"] == 1
+    assert cost["samples"] == 28
+    assert stats["sampled"]["prompt_tokens"] == 14
+    assert stats["sampled"]["samples"] == 21
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"shard_size": 1}, {"shard_size": 50}, {"processes": 2}, {"max_num_seqs": 1}],
+    ids=str,
+)
+def test_texts_do_not_depend_on_the_sharing_of_work(project: Project, settings: dict) -> None:
+    models = [None, project.adapter("one"), project.manifest("full", {"w": "f"}, kind="full")]
+    requests = [
+        project.request(f"r{index}", model=model, n=2, temperature=1.0)
+        for index, model in enumerate(models)
+    ]
+    expected, stats, _ = project.round(requests)
+    project.store = project.folder / "other store"
+    frame, again, cost = project.round(requests, **settings)
+
+    assert frame.equals(expected)
+    assert again == stats
+    assert cost["engine_loads"] >= 2
+
+
+def test_complete_round_starts_no_worker(project: Project) -> None:
+    requests = [project.request("a"), project.request("b", seed=5)]
+    first, _, cost = project.round(requests)
+    assert cost["requests_generated"] == 1  # greedy: the seed is nothing, both are one text
+    project.worker.unlink()
+    again, _, cost = project.round(requests, shard_size=3, processes=2)
+    assert again.equals(first)
+    assert cost["engine_loads"] == cost["samples"] == 0
+
+
+def test_lost_shard_is_all_that_is_generated_again(project: Project) -> None:
+    request = project.request("a", n=2, temperature=1.0)
+    first, stats, _ = project.round([request])
+    (project.store / stats["a"]["key"] / "shard-000002.parquet").unlink()
+    again, _, cost = project.round([request], shard_size=1)
+    assert again.equals(first)
+    assert cost["samples"] == 4
+
+
+def test_worker_that_dies_leaves_the_finished_shards(project: Project) -> None:
+    questions = [*project.ids[:6], "a" * 13]
+    bad = project.request("a", problems=project.write_problems("bad", project.ids, questions))
+    with pytest.raises(RuntimeError, match=r"status 7: cannot do that prompt.*engine-0\.log"):
+        project.round([bad], max_num_seqs=1)
+    project.worker.write_text(FAKE_WORKER.replace("os._exit(7)", "pass"))
+    frame, _, cost = project.round([bad])
+    assert len(frame) == 7
+    assert 0 < cost["samples"] < 7
+
+
+def test_error_in_a_worker_is_named(project: Project) -> None:
+    problems = project.write_problems("bad", ["x"], ["b" * 12])
+    with pytest.raises(RuntimeError, match=r"TypeError: twelve \(see .*engine-0\.log"):
+        project.round([project.request("a", problems=problems)])
+
+
+@pytest.mark.parametrize(
+    ("change", "regenerated"),
+    [
+        ({"seed": 1}, True),
+        ({"n": 3}, True),
+        ({"top_p": 0.9}, True),
+        ({"max_tokens": 17}, True),
+        ({"stop": []}, True),
+        ({"name": "renamed"}, False),
+        ({"temperature": 1}, False),
+    ],
+    ids=str,
+)
+def test_key_covers_what_the_text_depends_on(
+    project: Project, change: dict, regenerated: bool
+) -> None:
+    request = project.request("a", n=2, temperature=1.0)
+    project.round([request])
+    _, _, cost = project.round([request | change, project.request("b", n=2, temperature=1.0)])
+    assert cost["requests_generated"] == regenerated
+
+
+def test_changed_model_problems_demonstrations_or_engine_change_the_key(project: Project) -> None:
+    def key(request: dict, **settings: object) -> str:
+        return project.round([request], **settings)[1]["a"]["key"]
+
+    shots = project.folder / "shots.parquet"
+    row = {"id": ["s"], "question": ["1+1"], "response": ["2"]}
+    write_table(pl.DataFrame(row), DEMONSTRATIONS, shots)
+    request = project.request("a")
+    keys = [
+        key(request),
+        key(request | {"model": project.adapter("one")}),
+        key(request | {"model": project.adapter("two")}),
+        key(request | {"problems": project.write_problems("fewer", project.ids[:3])}),
+        key(request | {"demonstrations": str(shots)}),
+        key(request, max_model_len=65),
+        key(request, dtype="bfloat16"),
+    ]
+    project.manifest("base", {"model.safetensors": "b1"})
+    keys.append(key(request))
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 2}, "'a': `n` is 2"),
+        ({"temperature": -1.0}, "`temperature` is -1"),
+        ({"top_p": 0}, "`top_p` is 0"),
+        ({"stop": "Question"}, "`stop` is 'Question'"),
+        ({"colour": 1}, "unknown key.*colour"),
+    ],
+    ids=str,
+)
+def test_bad_request_names_its_key(project: Project, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Request.parse(project.request("a", **change))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_model_len": 0}, "`max_model_len` is 0"),
+        ({"shard_size": "8"}, "`shard_size` is '8'"),
+        ({"device": "tpu"}, "`device` is 'tpu'"),
+        ({"batch": 1}, "unknown key.*batch"),
+    ],
+    ids=str,
+)
+def test_bad_setting_names_its_key(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EngineSettings.parse({"max_model_len": 8, "device": "cpu"} | settings)
+
+
+def test_bad_round_ends_before_any_engine(project: Project) -> None:
+    request = project.request("a")
+    cases = {
+        "two requests have the name 'a'": [request, request],
+        r"'a', id 'p0': 2 prompt tokens and max_tokens 63 exceed `max_model_len` 64": [
+            request | {"max_tokens": 63}
+        ],
+        "the id 'x' occurs twice": [
+            request | {"problems": project.write_problems("twice", ["x", "x"])}
+        ],
+        "an adapter of 'other'": [request | {"model": project.adapter("one", base="other")}],
+        "lacks model.safetensors": [request],
+    }
+    for message, requests in cases.items():
+        if "lacks" in message:
+            (project.folder / "base" / "model.safetensors").unlink()
+        with pytest.raises(ValueError, match=message):
+            project.round(requests)
+    assert not list(project.store.glob("*/shard-*"))
+
+
+def test_damaged_shard_is_named(project: Project) -> None:
+    _, stats, _ = project.round([project.request("a")])
+    shard = project.store / stats["a"]["key"] / "shard-000000.parquet"
+    shard.write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"shard-000000\.parquet: not a readable Parquet"):
+        project.round([project.request("a")])
+
+
+def test_engine_makes_room_for_its_adapters() -> None:
+    settings = EngineSettings.parse({"max_model_len": 64, "device": "cuda", "max_loras": 2})
+    arguments = engine_arguments(settings, "base", [4, 12, 8])
+    assert (arguments["max_loras"], arguments["max_cpu_loras"]) == (2, 3)
+    assert arguments["max_lora_rank"] == 16
+    assert "enable_lora" not in engine_arguments(settings, "base", [])
+
+
+def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"max_model_len": 64, "device": "cuda", "processes": 2, "tensor_parallel_size": 2}
+    settings = EngineSettings.parse(entry)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5,6")
+    devices = [each["CUDA_VISIBLE_DEVICES"] for each in worker_environments(settings, 8)]
+    assert devices == ["3,4", "5,6"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5")
+    with pytest.raises(ValueError, match=r"is 4, but 3 GPU\(s\) are visible"):
+        worker_environments(settings, 8)
+
+
+def test_worker_changes_engines_and_keeps_shards_apart() -> None:
+    log = []
+
+    class Fake:
+        def __init__(self, arguments: dict) -> None:
+            self.name, self.waiting = arguments["model"], []
+
+        def add(self, name: str, prompt: list, seed: int, sampling: dict, adapter: list) -> None:
+            self.waiting.append((name, f"{self.name}{prompt}{seed}", "stop", 1))
+
+        def step(self) -> list:
+            Random(len(self.waiting)).shuffle(self.waiting)
+            return [self.waiting.pop()]
+
+        def close(self) -> None:
+            log.append(f"closed {self.name}")
+
+    def shard(number: int) -> dict:
+        prompts, seeds = [[number], [number + 1]], [[0, 1], [2, 3]]
+        message = {"shard": number, "prompts": prompts, "seeds": seeds}
+        return json.loads(json.dumps(message | {"sampling": {}, "adapter": None}))
+
+    script = [{"engine": {"model": "A"}}, shard(1), shard(2), None, None, None, None, None, None]
+    script += [None, None, {"engine": {"model": "B"}}, shard(3), *[None] * 4, {"stop": True}]
+    messages = iter(script)
+    answers: list[dict] = []
+    serve(lambda _wait: next(messages), answers.append, Fake)
+
+    texts = {each["shard"]: [row[0] for row in each["rows"]] for each in answers if "shard" in each}
+    assert texts[1] == ["A[1]0", "A[1]1", "A[2]2", "A[2]3"]
+    assert texts[2] == ["A[2]0", "A[2]1", "A[3]2", "A[3]3"]
+    assert texts[3] == ["B[3]0", "B[3]1", "B[4]2", "B[4]3"]
+    assert log == ["closed A", "closed B"]

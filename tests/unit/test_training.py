@@ -1,0 +1,348 @@
+"""The parts of training that need no model: settings, token ids, files, checks."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weak_to_strong.training import check_init, check_losses, clean_history, training_facts
+from weak_to_strong.training_files import find_checkpoint, publish_folder, seal_checkpoint
+from weak_to_strong.training_rows import (
+    common_length,
+    dpo_columns,
+    encode_rows,
+    orpo_columns,
+    sft_columns,
+)
+from weak_to_strong.training_settings import accumulation_steps, complete_settings, run_key
+
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "epochs": 2,
+    "global_batch_size": 8,
+    "per_device_batch_size": 4,
+    "scheduler": "cosine",
+    "max_length": 32,
+    "adapter": "lora",
+    "lora": {"r": 8, "alpha": 16},
+    "dtype": "float32",
+    "seed": 1,
+}
+BOS, EOS = 1, 2
+
+
+class CharacterTokenizer:
+    """One id a character; `#` and the character after it are one token; `~` is the BOS text."""
+
+    bos_token_id: int | None = BOS
+    eos_token_id: int | None = EOS
+    adds_bos = True
+
+    def __call__(self, text: str | list[str]) -> dict:
+        if isinstance(text, list):
+            return {"input_ids": [self(one)["input_ids"] for one in text]}
+        ids = [BOS] if self.adds_bos else []
+        place = 0
+        while place < len(text):
+            if text[place] == "#" and place + 1 < len(text):
+                ids.append(1000 + ord(text[place + 1]))
+                place += 2
+            else:
+                ids.append(BOS if text[place] == "~" else ord(text[place]))
+                place += 1
+        return {"input_ids": ids}
+
+
+def sft_frame(*pairs: tuple[str, str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": [f"row{place}" for place in range(len(pairs))],
+            "prompt": [prompt for prompt, _ in pairs],
+            "completion": [completion for _, completion in pairs],
+        },
+        schema={"id": pl.String, "prompt": pl.String, "completion": pl.String},
+    )
+
+
+def encode(*pairs: tuple[str, str], max_length: int = 32, tokenizer=None):
+    tokenizer = tokenizer or CharacterTokenizer()
+    return encode_rows(sft_frame(*pairs), tokenizer, max_length, ("completion",))
+
+
+class TestSettings:
+    def test_optional_keys_are_filled_in(self):
+        full = complete_settings("sft", SETTINGS)
+        assert full["processes"] == 1
+        assert full["save_steps"] is None
+        assert full["lora"]["target_modules"] == sorted(
+            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"learning_rate": None}, "learning_rate"),
+            ({"epochs": 1.5}, "epochs"),
+            ({"adapter": "qlora"}, "adapter"),
+            ({"dtype": "float16"}, "dtype"),
+            ({"warmup_ratio": 1.0}, "warmup_ratio"),
+            ({"rank": 8}, "rank"),
+            ({"lora": {"r": 8}}, "lora"),
+            ({"global_batch_size": 6}, "global_batch_size"),
+            ({"save_steps": 0}, "save_steps"),
+        ],
+    )
+    def test_a_bad_value_is_named(self, change, named):
+        with pytest.raises(ValueError, match=named):
+            complete_settings("sft", {**SETTINGS, **change})
+
+    def test_preference_trainers_need_beta(self):
+        with pytest.raises(ValueError, match="beta"):
+            complete_settings("dpo", SETTINGS)
+
+    @given(
+        st.integers(1, 64), st.integers(1, 8), st.sampled_from([1, 2, 4, 8]), st.integers(0, 100)
+    )
+    def test_global_batch_is_kept_or_refused(self, accumulation, per_device, processes, extra):
+        batch = accumulation * per_device * processes + extra
+        settings = {
+            "global_batch_size": batch,
+            "per_device_batch_size": per_device,
+            "processes": processes,
+        }
+        if batch % (per_device * processes):
+            with pytest.raises(ValueError, match="global_batch_size"):
+                accumulation_steps(settings)
+        else:
+            assert accumulation_steps(settings) * per_device * processes == batch
+
+
+class TestRunKey:
+    @pytest.fixture
+    def key(self, tmp_path):
+        rows = tmp_path / "rows"
+        rows.write_text("rows")
+
+        def make(content="rows", base="a", init=None, **change):
+            rows.write_text(content)
+            settings = complete_settings("sft", {**SETTINGS, **change})
+            manifest = {"files": {"model.safetensors": base}}
+            return run_key("sft", settings, rows, manifest, init, {"trl": "1"})
+
+        return make
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"content": "other"},
+            {"base": "b"},
+            {"init": {"files": {"x": "y"}}},
+            {"seed": 2},
+            {"per_device_batch_size": 8},
+        ],
+    )
+    def test_changes_with_what_bears_on_the_weights(self, key, change):
+        assert key(**change) != key()
+
+    def test_does_not_change_with_the_checkpoint_interval(self, key):
+        assert key(save_steps=5) == key()
+
+    def test_deepspeed_file_counts_by_content(self, key, tmp_path):
+        for name, text in {"a": "{}", "b": "{}", "c": "{ }"}.items():
+            (tmp_path / name).write_text(text)
+        first, same, other = (key(deepspeed=str(tmp_path / name)) for name in "abc")
+        assert first == same != other
+
+
+class TestRows:
+    def test_golden_ids(self):
+        (row,) = encode(("Q:A", " b"))
+        assert row.prompt == [BOS, 81, 58, 65]
+        assert row.completions == ([32, 98, EOS],)
+        assert (row.tokens, row.supervised) == (7, 3)
+
+    def test_columns_supervise_the_completion_and_its_end_only(self):
+        rows = encode(("Q", " b"))
+        assert sft_columns(rows) == {
+            "input_ids": [[BOS, 81, 32, 98, EOS]],
+            "labels": [[-100, -100, 32, 98, EOS]],
+        }
+
+    def test_pair_columns(self):
+        frame = pl.DataFrame({"id": ["p"], "prompt": ["Q"], "chosen": [" y"], "rejected": [" no"]})
+        rows = encode_rows(frame, CharacterTokenizer(), 9, ("chosen", "rejected"))
+        assert dpo_columns(rows) == {
+            "prompt_ids": [[BOS, 81]],
+            "chosen_ids": [[32, 121, EOS]],
+            "rejected_ids": [[32, 110, 111, EOS]],
+        }
+        columns = orpo_columns(rows)
+        assert columns["chosen_input_ids"] == [[BOS, 81, 32, 121, EOS]]
+        assert columns["rejected_labels"] == [[-100, -100, 32, 110, 111, EOS]]
+        assert rows[0].tokens == 11
+
+    def test_a_token_across_the_boundary_is_supervised(self):
+        (row,) = encode(("Q#", "b"))
+        assert row.prompt == [BOS, 81]
+        assert row.completions == ([1000 + ord("b"), EOS],)
+
+    def test_a_tokenizer_without_bos_of_its_own_gets_none(self):
+        tokenizer = CharacterTokenizer()
+        tokenizer.adds_bos = False
+        (row,) = encode(("Q", " b"), tokenizer=tokenizer)
+        assert row.prompt == [81]
+
+    def test_double_bos_is_refused(self):
+        with pytest.raises(ValueError, match=r"row1.*BOS"):
+            encode(("Q", " b"), ("~Q", " b"))
+
+    def test_a_row_is_never_cut(self):
+        with pytest.raises(ValueError, match=r"max_length: 2 of 3 .* row1 with 11; .* least 14"):
+            encode(("Q", " b"), ("Q", " 1234567"), ("Q", " 1234567890"), max_length=10)
+
+    def test_an_exact_fit_is_allowed(self):
+        (row,) = encode(("Q", " 1234567"), max_length=11)
+        assert row.longest == 11
+
+    def test_no_rows(self):
+        with pytest.raises(ValueError, match="none"):
+            encode()
+
+    def test_empty_completion(self):
+        with pytest.raises(ValueError, match=r"row0.*no tokens"):
+            encode(("Q", ""))
+
+    def test_no_end_token(self):
+        tokenizer = CharacterTokenizer()
+        tokenizer.eos_token_id = None
+        with pytest.raises(ValueError, match="end token"):
+            encode(("Q", " b"), tokenizer=tokenizer)
+
+    @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
+    def test_common_length(self, head, left, right):
+        length = common_length(head + left, head + right)
+        assert length >= len(head)
+        assert (head + left)[:length] == (head + right)[:length]
+        assert (head + left)[: length + 1] != (head + right)[: length + 1] or length in (
+            len(head + left),
+            len(head + right),
+        )
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def work(self, tmp_path):
+        for step in (2, 4, 10):
+            folder = tmp_path / f"checkpoint-{step}"
+            (folder / "inner").mkdir(parents=True)
+            (folder / "optimizer.pt").write_bytes(b"12345")
+            (folder / "inner" / "state").write_bytes(b"1")
+            seal_checkpoint(folder)
+        return tmp_path
+
+    def test_latest_by_number(self, work):
+        assert find_checkpoint(work).name == "checkpoint-10"
+
+    @pytest.mark.parametrize("harm", ["unsealed", "short", "missing", "torn seal"])
+    def test_a_torn_one_is_passed_over(self, work, harm):
+        last = work / "checkpoint-10"
+        if harm == "unsealed":
+            (last / "complete.json").unlink()
+        elif harm == "short":
+            (last / "optimizer.pt").write_bytes(b"1234")
+        elif harm == "missing":
+            (last / "inner" / "state").unlink()
+        else:
+            (last / "complete.json").write_text('{"optim')
+        assert find_checkpoint(work).name == "checkpoint-4"
+
+    def test_none(self, tmp_path):
+        assert find_checkpoint(tmp_path) is None
+
+
+class TestPublishFolder:
+    def test_replaces_as_a_whole(self, tmp_path):
+        target = tmp_path / "model"
+        target.mkdir()
+        (target / "old").touch()
+        with publish_folder(target) as part:
+            (part / "new").write_text("n")
+            assert (target / "old").exists()
+        assert [path.name for path in target.iterdir()] == ["new"]
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_a_failure_leaves_the_former(self, tmp_path):
+        target = tmp_path / "model"
+        target.mkdir()
+        (target / "old").touch()
+        with pytest.raises(RuntimeError), publish_folder(target) as part:  # noqa: PT012
+            (part / "new").touch()
+            raise RuntimeError
+        assert [path.name for path in target.iterdir()] == ["old"]
+        assert list(tmp_path.iterdir()) == [target]
+
+
+class TestInitialModel:
+    BASE = {"name": "tiny"}  # noqa: RUF012
+
+    @pytest.fixture
+    def init(self, tmp_path):
+        config = {"r": 8, "lora_alpha": 16, "target_modules": ["v_proj", "q_proj"]}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        return {"kind": "lora", "base": "tiny", "path": str(tmp_path)}
+
+    @pytest.fixture
+    def settings(self):
+        lora = {"r": 8, "alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+        return complete_settings("dpo", {**SETTINGS, "beta": 0.1, "lora": lora})
+
+    def test_a_fitting_one(self, settings, init):
+        check_init("dpo", settings, self.BASE, init)
+
+    def test_missing(self, settings):
+        with pytest.raises(ValueError, match="dpo: needs"):
+            check_init("dpo", settings, self.BASE, None)
+
+    def test_another_base(self, settings, init):
+        with pytest.raises(ValueError, match="'other'"):
+            check_init("dpo", settings, {"name": "other"}, init)
+
+    def test_another_kind(self, settings, init):
+        with pytest.raises(ValueError, match="adapter"):
+            check_init("dpo", settings, self.BASE, {**init, "kind": "full"})
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("r", 4), ("alpha", 8), ("target_modules", ["q_proj"])]
+    )
+    def test_another_shape(self, settings, init, key, value):
+        settings["lora"] = {**settings["lora"], key: value}
+        with pytest.raises(ValueError, match=f"lora.{key}"):
+            check_init("dpo", settings, self.BASE, init)
+
+
+class TestHistory:
+    def test_keeps_updates_without_clocks(self):
+        log = [
+            {"loss": 1.0, "step": 1, "train_tokens_per_second": 3.0, "num_tokens": 9},
+            {"train_runtime": 2.0, "step": 1},
+        ]
+        assert clean_history(log) == [{"loss": 1.0, "step": 1}]
+
+    @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+    def test_a_lost_loss_is_refused(self, loss):
+        with pytest.raises(ValueError, match=r"learning_rate: .* step 2"):
+            check_losses([{"loss": 1.0, "step": 1}, {"loss": loss, "step": 2}])
+
+    def test_no_update_is_refused(self):
+        with pytest.raises(ValueError, match="no update"):
+            check_losses([])
+
+    def test_facts_count_every_pass(self):
+        rows = encode(("Q", " b"), ("Q", " bc"))
+        facts = training_facts(rows, 3, 6, [{"loss": 2.0}, {"loss": 1.0}])
+        assert (facts["tokens"], facts["supervised_tokens"]) == (33, 21)
+        assert (facts["examples"], facts["steps"], facts["loss"]) == (2, 6, 1.5)

@@ -1,0 +1,187 @@
+"""A second run does nothing; a change reruns exactly what depends on it."""
+
+import json
+import os
+
+import pytest
+
+from weak_to_strong.tables import hash_file
+
+CHAIN = "words/tiny_weak/tiny_strong/seed-0"
+WEAK = "words/tiny_weak/none/seed-0"
+CEILING = "Train ceiling (iteration 0) of words/none/tiny_strong/seed-0"
+FULL_WEAK = f"Train full_weak (iteration 0) of {CHAIN}"
+
+FIGURES = {"Figures", "Report of experiment test"}
+SCORES = {"Score task words", "Metrics of experiment test", *FIGURES}
+STRONG_EVALUATION = {"Generation round evaluation/words/tiny_strong", *SCORES}
+DIAGNOSTICS = {"Diagnostics of filter, votes and pairs", *FIGURES}
+PREFERENCES = {
+    *(f"Pairs of {method}: {CHAIN}" for method in ("dpo", "orpo")),
+    *(f"Train {method} (iteration 0) of {CHAIN}" for method in ("dpo", "orpo")),
+    *STRONG_EVALUATION,
+    *DIAGNOSTICS,
+}
+VOTES = {f"Majority vote: {CHAIN}", *PREFERENCES}
+SAMPLES = {f"Generation round {CHAIN}/samples", *VOTES}
+
+
+def sft(method, iteration):
+    return {
+        f"SFT set of {method} (iteration {iteration}): {CHAIN}",
+        f"Train {method} (iteration {iteration}) of {CHAIN}",
+    }
+
+
+def labels(side, iteration, chain=CHAIN):
+    return {f"Labels of the {side} side, iteration {iteration}: {chain}"}
+
+
+SECOND_ITERATION = {
+    f"Generation round {CHAIN}/iteration-2",
+    *labels("weak", 2),
+    *labels("icl", 2),
+    f"Agreement filter, iteration 2: {CHAIN}",
+    *sft("weak_ft", 2),
+    *sft("icl_ft", 2),
+    *sft("hybrid_ft", 2),
+    *SAMPLES,
+}
+FROM_ICL_LABELS = {
+    f"Demonstrations: {CHAIN}",
+    f"Generation round {CHAIN}/icl-1",
+    *labels("icl", 1),
+    f"Agreement filter, iteration 1: {CHAIN}",
+    *sft("weak_ft", 1),
+    *sft("icl_ft", 1),
+    *sft("hybrid_ft", 1),
+    *SECOND_ITERATION,
+}
+
+CONFIGURED = {
+    "tau": ("pairs.min_confidence", 0.7, PREFERENCES),
+    "number of samples": ("sampling.n", 5, SAMPLES),
+    "one demonstration": ("demonstrations.ids", ["0", "1", "2", "4"], FROM_ICL_LABELS),
+    "learning rate of dpo": (
+        "training.dpo.learning_rate",
+        2e-4,
+        {f"Train dpo (iteration 0) of {CHAIN}", *STRONG_EVALUATION},
+    ),
+    "learning rate of one method": (
+        "methods",
+        {"weak_ft": {"training": {"learning_rate": 1e-3}}},
+        {
+            f"Train weak_ft (iteration 1) of {CHAIN}",
+            *SECOND_ITERATION,
+        },
+    ),
+    "bootstrap draws": ("evaluation.bootstrap_draws", 300, SCORES - {"Score task words"}),
+    "a scorer's time limit": ("evaluation.math_timeout", 6, SCORES),
+}
+
+
+def test_a_second_run_does_nothing(project):
+    assert "Nothing to be done" in project.run()
+
+
+@pytest.mark.parametrize("case", CONFIGURED)
+def test_a_changed_key_reruns_exactly_its_descendants(project, configure, case):
+    key, value, expected = CONFIGURED[case]
+    configure(key, value)
+    assert project.planned() == expected
+
+
+def test_a_new_method_is_one_entry(project, configure):
+    entry = {"stage": "stage2", "start": "m_plus", "trainer": "dpo", "data": "pairs"}
+    configure("methods", {"dpo_tau": {**entry, "pairs": {"min_confidence": 0.8}}})
+    assert project.planned() == {
+        f"Pairs of dpo_tau: {CHAIN}",
+        f"Train dpo_tau (iteration 0) of {CHAIN}",
+        *STRONG_EVALUATION,
+        *DIAGNOSTICS,
+    }
+
+
+def test_another_seed_reruns_no_label_and_no_training_of_the_first(project, configure):
+    configure("seeds", [0, 1])
+    again = {job for job in project.planned() if "seed-0" in job}
+    assert again == set()
+
+
+def test_one_test_row_reruns_evaluation_only(project, edit):
+    edit("data/test.jsonl", '"question": "', '"question": "Well: ')
+    assert project.planned() == {
+        "Split test of task words",
+        "Contamination report of task words",
+        "Generation round evaluation/words/tiny_weak",
+        *STRONG_EVALUATION,
+    }
+
+
+def test_one_train_1_row_does_not_rerun_the_ceiling(project, edit):
+    edit("data/train_1.jsonl", '"question": "', '"question": "Well: ')
+    planned = project.planned()
+    assert {f"Train weak (iteration 0) of {WEAK}", FULL_WEAK} <= planned
+    assert CEILING not in planned
+
+
+def test_the_voting_function(project, edit):
+    module = "scripts/weak_to_strong/majority_vote.py"
+    edit(module, "\ndef majority_vote(", "\nUNUSED = 1\n\n\ndef majority_vote(")
+    assert project.planned() == set()
+    edit(module, "if prediction or count_empty:", "if count_empty or prediction:")
+    assert project.planned() == VOTES
+
+
+def test_the_plotting_script(project, edit):
+    edit("scripts/plots.py", "    for name, draw in", "    assert FIGURES\n    for name, draw in")
+    assert project.planned() == FIGURES
+
+
+def test_a_comment_reruns_nothing(project, edit):
+    edit("scripts/weak_to_strong/pairs.py", "\ndef build_pairs(", "\n# A remark.\ndef build_pairs(")
+    assert project.planned() == set()
+
+
+def test_touched_files_rerun_nothing(project):
+    """Also above Snakemake's own limit of 1 MB."""
+    names = [
+        "resources/embedded/strong/model.safetensors",
+        "scripts/pairs.py",
+        "data/train_2.jsonl",
+    ]
+    names += ["results/test/data/words/train_2.parquet", "Snakefile"]
+    assert project.path(names[0]).stat().st_size > 1_000_000
+    for name in names:
+        os.utime(project.path(name))
+    assert project.planned() == set()
+
+
+def test_replaced_base_weights_rerun_what_stands_on_them(project):
+    path = project.path("resources/embedded/weak/model.safetensors")
+    original = path.read_bytes()
+    try:
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        planned = project.planned()
+    finally:
+        path.write_bytes(original)
+    assert f"Train weak (iteration 0) of {WEAK}" in planned
+    assert CEILING not in planned
+
+
+def test_a_changed_threshold_generates_only_for_the_models_it_changed(project, configure):
+    """A real incremental run: the round is run again, but serves only what changed."""
+    before = {
+        path: hash_file(path)
+        for path in project.result("models").rglob("*.safetensors")
+        if not path.parts[-3].startswith(("dpo", "orpo"))
+    }
+    configure("pairs.weak_rejected_confidence", 1.0)
+    assert project.planned() == PREFERENCES
+    project.run()
+    cost = project.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
+    served = json.loads(cost.read_text())
+    assert served["requests_generated"] <= 4  # greedy and samples, of DPO and ORPO
+    assert served["requests"] > 20
+    assert {path: hash_file(path) for path in before} == before
+    assert "Nothing to be done" in project.run()
