@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 rebuild-models test lint format lock dag clean
+.PHONY: record help setup demo seeds smollm2 rebuild-models test lint format lock docs dag clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -87,6 +87,9 @@ lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still f
 # The build's mark (+cpu) goes: the list names the release, and setup knows where the build is.
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu /\1     /' requirements/cpu.txt
 	python envs/pin.py
+
+docs: setup ## Write config/README.md from its introduction and the schema
+	PYTHONPATH=scripts python -m weak_to_strong.config_reference
 
 dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 	@command -v dot >/dev/null || { echo "dag: Graphviz is missing: apt-get install graphviz" >&2; exit 1; }

@@ -38,7 +38,8 @@ if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "${uv#uv==}" ]; 
 fi
 
 # Only uv knows the excluded packages, hence sync: it installs the list and nothing that it implies.
-.venv/bin/uv pip sync --python "$python" "${@:2}" "$lock"
+# Compiled here once: each job is a process that imports vLLM or TRL.
+.venv/bin/uv pip sync --compile-bytecode --python "$python" "${@:2}" "$lock"
 
 if [ "$device" = cpu ]; then
   .venv/bin/uv pip freeze --python "$python" | grep -q '^torch==.*+cpu$' ||

@@ -85,11 +85,15 @@ def base_files(wildcards):
 
 
 def training_files(wildcards):
-    """Manifests (and folders) of the models from which a node's training starts."""
+    """Manifests of the models from which a node's training starts; its DeepSpeed file."""
     node = node_of(wildcards)
     init = graph.init_of(node)
     files = {"base": graph.base_manifest(graph.base_of(node))}
-    return files | ({"init": graph.manifest(init)} if init else {})
+    if init:
+        files["init"] = graph.manifest(init)
+    if "deepspeed" in graph.training_settings(node):
+        files["deepspeed"] = graph.training_settings(node)["deepspeed"]
+    return files
 
 
 def set_files(wildcards):

@@ -49,6 +49,7 @@ rule pretrain:
         code=code("pretrain"),
         task=EMBEDDED["task"],
         settings=lambda wildcards: EMBEDDED["models"][wildcards.embedded_model],
+        tokenizer=EMBEDDED["tokenizer"],
         work="results/embedded/work/{embedded_model}",
     message:
         "Pretrain the embedded model {wildcards.embedded_model}"

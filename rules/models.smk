@@ -74,7 +74,7 @@ rule generate:
     threads: 2
     resources:
         shard_size=64,
-        processes=1,
+        engine_processes=0,
     params:
         code=code("generate"),
         requests=lambda wildcards: graph.round_requests(wildcards.round),

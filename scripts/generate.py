@@ -12,7 +12,7 @@ Parameters:
     work: folder of finished samples, to be kept between runs.
 Resources:
     shard_size: prompts that are generated, and stored, together.
-    processes: engine processes that share the work.
+    engine_processes: engine processes that share the work; 0 is one for each thread (on a CPU).
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def main(snakemake: Any) -> None:
         {
             **snakemake.params.engine,
             "shard_size": snakemake.resources.shard_size,
-            "processes": snakemake.resources.processes,
+            "processes": snakemake.resources.engine_processes or snakemake.threads,
         },
         snakemake.params.work,
         snakemake.threads,

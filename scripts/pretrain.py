@@ -1,7 +1,7 @@
 """Pretrain one base model of the embedded pair.
 
 Input: `tokenizer` (folder). Params: `task` (templates, data_seed, problems), `settings` (shape,
-training, steps, block, drill_share, seed), `work` (checkpoints). Output: `folder` (bfloat16
+training, steps, block, drill_share, seed), `tokenizer` (its settings), `work` (checkpoints). Output: `folder` (bfloat16
 safetensors with tokenizer) and `manifest` (settings, size, last loss, sha256 of each file).
 """
 
@@ -56,6 +56,7 @@ def main(snakemake: Any) -> None:
             "command": "snakemake rebuild_embedded_models",
             "task": task,
             "settings": settings,
+            "tokenizer": snakemake.params.tokenizer,
             "facts": facts,
             "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
         },

@@ -94,11 +94,11 @@ def _entry(
     entries = part.get("additionalProperties")
     if isinstance(entries, Mapping):
         (entry,) = (each for each in entries.get("oneOf", [entries]) if "$ref" in each)
-        return ".<name>", definitions[_reference(entry)]
+        return ".<name>", _resolve(entry, definitions)
     if "items" in part and "properties" in part["items"]:
         return "[]", part["items"]
     if "$ref" in part:
-        return "", definitions[_reference(part)]
+        return "", _resolve(part, definitions)
     return "", part if "properties" in part else None
 
 
@@ -107,17 +107,17 @@ def _section(key: str, part: Mapping[str, Any], definitions: Mapping[str, Any]) 
     suffix, inner = _entry(part, definitions)
     yield f"### {key}\n"
     yield f"{part['description']}\n"
-    if names := part.get("propertyNames"):
-        yield f"Names match `{names['pattern']}`.\n"
+    if "propertyNames" in part:
+        yield f"Names match `{part['propertyNames']['pattern']}`.\n"
     given = part.get("default", {})
-    shared = {_reference(each) for each in inner["properties"].values() if "$ref" in each}
-    if all("$ref" in each for each in inner["properties"].values()):
+    names = inner["properties"]
+    shared, *others = {each.get("$ref") for each in names.values()}
+    if shared and not others:
         # The same keys under each name: one table, with a column of defaults for each.
-        for name, each in inner["properties"].items():
-            yield f"- `{name}`: {each['description']}"
-        defaults = {f"`{name}`": each["default"] for name, each in inner["properties"].items()}
+        yield "\n".join(f"- `{name}`: {each['description']}" for name, each in names.items())
         yield f"\nKeys of `{key}.<name>`, with the defaults of each name:\n"
-        yield _keys(definitions[shared.pop()], defaults)
+        defaults = {f"`{name}`": each["default"] for name, each in names.items()}
+        yield _keys(_resolve(next(iter(names.values())), definitions), defaults)
     else:
         if suffix and "description" in inner:
             yield f"{inner['description']}\n"
@@ -128,7 +128,7 @@ def _section(key: str, part: Mapping[str, Any], definitions: Mapping[str, Any]) 
         yield _entries(given)
     for name in _EXPLAINED_AFTER.get(key, ()):
         definition = definitions[name]
-        choices = [definition, *definition["oneOf"]]
+        choices = [definition, *definition.get("oneOf", [])]
         keyed = next(choice for choice in choices if "properties" in choice)
         yield f"#### {name}\n"
         yield f"{definition['description']}\n"
@@ -191,6 +191,10 @@ def _default(part: Mapping[str, Any], required: bool, given: Any = None) -> str:
 def _reference(schema: Mapping[str, Any]) -> str:
     """Name of the definition that a schema refers to."""
     return schema["$ref"].rpartition("/")[2]
+
+
+def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    return definitions[_reference(schema)]
 
 
 def _code(value: Any) -> str:

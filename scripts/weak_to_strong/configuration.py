@@ -37,9 +37,7 @@ def _merge(default: Any, given: Any) -> Any:
 
 def _fill(value: Any, schema: dict) -> Any:
     """`value` with the schema's defaults put in at every depth."""
-    if "$ref" in schema:
-        target = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
-        schema = {**target, **{key: part for key, part in schema.items() if key != "$ref"}}
+    schema = _resolve(schema)
     value = _merge(schema["default"], value) if "default" in schema else value
     if not isinstance(value, dict):
         return value
@@ -54,6 +52,35 @@ def _fill(value: Any, schema: dict) -> Any:
         for key in filled.keys() - schema.get("properties", {}).keys():
             filled[key] = _fill(filled[key], entries)
     return filled
+
+
+def _resolve(schema: dict) -> dict:
+    """The schema with its `$ref` followed; its own words win over those referred to."""
+    if "$ref" not in schema:
+        return schema
+    target = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+    return {**target, **{key: part for key, part in schema.items() if key != "$ref"}}
+
+
+def _read_numbers(value: Any, schema: dict) -> Any:
+    """`value` with text read as a number where the schema wants one.
+
+    Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
+    """
+    schema = _resolve(schema)
+    if isinstance(value, str) and schema.get("type") in ("integer", "number"):
+        try:
+            return int(value) if schema["type"] == "integer" else float(value)
+        except ValueError:
+            return value
+    if isinstance(value, list) and "items" in schema:
+        return [_read_numbers(item, schema["items"]) for item in value]
+    if isinstance(value, dict):
+        others = schema.get("additionalProperties")
+        others = others if isinstance(others, dict) else {}
+        known = schema.get("properties", {})
+        return {key: _read_numbers(part, known.get(key, others)) for key, part in value.items()}
+    return value
 
 
 def _complain(path: list, message: str, fix: str) -> ConfigError:
@@ -97,6 +124,7 @@ def complete(config: dict) -> dict:
     Raises:
         ConfigError: unknown key, wrong type, or a value out of range.
     """
+    config = _read_numbers(config, load_schema())
     check_schema(config)
     filled = _fill(config, load_schema())
     filled["methods"] = {
@@ -152,6 +180,14 @@ def _check_method(name: str, method: dict, config: dict) -> None:
             f"is {method['per_iteration']} with data `{data}`",
             "models of kept rows, and only they, are trained in each iteration",
         )
+    if data == "pairs" and method["start"] != "m_plus":
+        raise _complain(
+            [*path, "start"], f"`{method['start']}` with data `pairs`", "set it to m_plus"
+        )
+    if method["few_shot"] and (method["start"] == "weak" or data.startswith("gold_")):
+        raise _complain(
+            [*path, "few_shot"], "demonstrations need a weak and a strong model", "set it to false"
+        )
     if trainer != "none":
         settings = {**config["training"][trainer], **method.get("training", {})}
         if settings["global_batch_size"] % settings["per_device_batch_size"]:
@@ -160,6 +196,12 @@ def _check_method(name: str, method: dict, config: dict) -> None:
                 f"{settings['global_batch_size']} is not a multiple of per_device_batch_size "
                 f"{settings['per_device_batch_size']}",
                 "change one of them",
+            )
+        if "deepspeed" in settings and not Path(settings["deepspeed"]).is_file():
+            raise _complain(
+                ["training", trainer, "deepspeed"],
+                f"no such file: {settings['deepspeed']}",
+                "correct the path",
             )
     pairs = {**config["pairs"], **method.get("pairs", {})}
     if pairs["weak_rejected_confidence"] < pairs["min_confidence"]:

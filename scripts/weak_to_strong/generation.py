@@ -119,7 +119,8 @@ class EngineSettings:
         dtype: of weights and arithmetic; None is float32 on a CPU, bfloat16 on a GPU.
         max_num_seqs: samples that run at once.
         shard_size: prompts that are generated, and stored, together.
-        processes: worker processes, each with its own engine; on GPUs each on its own devices.
+        processes: worker processes, each with its own engine; on GPUs each on its own devices. On a
+            CPU one for each thread is best: threads that share a small model mostly wait.
         kv_cache_gib: memory of an engine's KV cache on a CPU, in GiB.
         tensor_parallel_size: GPUs that share an engine's weights.
         gpu_memory_utilization: share of a GPU's memory that an engine takes.
@@ -383,8 +384,10 @@ def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
-        "OMP_NUM_THREADS": str(max(1, threads // settings.processes)),
     }
+    # Snakemake sets all of these to the threads of the job, which the processes share here.
+    each = str(max(1, threads // settings.processes))
+    common |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), each)
     if settings.device == "cpu":
         # An engine in a grandchild would cost another import.
         return [{**common, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}] * settings.processes

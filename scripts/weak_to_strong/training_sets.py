@@ -91,6 +91,12 @@ def sft_rows(
 
 
 def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:
+    bare = rows.filter(pl.any_horizontal(pl.col("solution", "answer").is_null()))
+    if len(bare):
+        raise ValueError(
+            f"{len(bare)} of {len(rows)} gold rows have no solution or no answer, the first is "
+            f"id {bare['id'][0]!r}; name the columns of both in the task's `columns`"
+        )
     return [
         (name, sft_target(solution, answer, answer_key))
         for name, solution, answer in rows.select("id", "solution", "answer").iter_rows()

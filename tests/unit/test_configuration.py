@@ -87,6 +87,13 @@ def test_given_keys_win_over_defaults_key_by_key(demo):
     assert config["training"]["sft"]["lora"]["dropout"] == 0.0
 
 
+def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):
+    config = change(change(demo, "seeds", ["0", "1"]), "training.sft.learning_rate", "1e-4")
+    completed = complete(config)
+    assert completed["seeds"] == [0, 1]
+    assert completed["training"]["sft"]["learning_rate"] == 1e-4
+
+
 def test_completing_twice_changes_nothing(demo):
     once = complete(demo)
     assert complete(once) == once
@@ -108,13 +115,18 @@ REFUSED = {
     "tasks.gsm_embedded.loader": ("csv", "is not one of"),
     "tasks.gsm_embedded.templates": (..., "list gsm_symbolic template numbers"),
     "tasks.gsm_embedded.splits": (..., "is missing"),
-    "tasks.gsm_embedded.splits.test": (0, "is not valid"),
+    "tasks.gsm_embedded.splits.test": (0, "0 is less than the minimum of 1; A size"),
+    "tasks.gsm_embedded.splits.validation": ({"pth": "x"}, "A size, drawn from"),
+    "tasks.gsm_embedded.pool": ({"url": "https://x/y"}, "'sha256' is a dependency of 'url'"),
     "tasks.gsm_embedded.splits.train_2": (..., "is missing"),
     "training.sft.learning_rate": ("fast", "not of type 'number'"),
     "training.sft.global_batch_size": (10, "not a multiple"),
     "methods": ({"weak_ft": None}, "cannot be removed"),
     "methods.new": ({"stage": "stage2", "start": "strong"}, "methods.new.trainer"),
     "methods.dpo": ({"data": "weak_labels"}, "train on `pairs`"),
+    "methods.orpo": ({"start": "strong"}, "set it to m_plus"),
+    "methods.ceiling": ({"few_shot": True}, "need a weak and a strong model"),
+    "training.sft.deepspeed": ("none.json", "no such file: none.json"),
     "methods.full_weak": ({"per_iteration": True}, "per_iteration"),
     "evaluation.ks": ([1, 99], "exceeds evaluation.samples"),
     "evaluation": ({"ks": []}, "evaluation.ks"),
@@ -133,6 +145,38 @@ def test_bad_configuration_is_refused_in_one_line(demo, path):
     message = str(caught.value)
     assert expected in message
     assert "\n" not in message
+
+
+PIN = {"sha256": "0" * 64}
+COMMIT = {"revision": "0" * 40}
+
+
+@pytest.mark.parametrize(
+    ("source", "fits"),
+    [
+        ({"path": "x"}, True),
+        ({"url": "x", **PIN}, True),
+        ({"hub": "x", "file": "y", **COMMIT}, True),
+        ({"hub": "x", "file": "y", **COMMIT, **PIN}, True),
+        ({}, False),
+        (PIN, False),
+        ({"path": "x", **PIN}, False),
+        ({"path": "x", "url": "y", **PIN}, False),
+        ({"url": "x"}, False),
+        ({"url": "x", "hub": "x", "file": "y", **COMMIT, **PIN}, False),
+        ({"hub": "x", **COMMIT}, False),
+        ({"hub": "x", "file": "y"}, False),
+        ({"file": "y", **COMMIT}, False),
+    ],
+)
+def test_a_source_is_of_one_kind_and_pinned(demo, source, fits):
+    for key in ("pool", "splits.test"):
+        config = change(demo, f"tasks.gsm_embedded.{key}", source)
+        if fits:
+            complete(config)
+        else:
+            with pytest.raises(ConfigError):
+                complete(config)
 
 
 def test_the_demo_configuration_passes(demo):

@@ -151,3 +151,11 @@ def test_released_padding_has_this_order():
     ours = sft_rows("kept_hybrid", questions=questions, kept=kept)["id"].to_list()
     hybrid = released(f"{MATH}/train_math_gemma_2b_iter1_hybrid.json")
     assert ours == [str(row["id"]) for row in hybrid]
+
+
+@pytest.mark.parametrize("column", ["solution", "answer"])
+def test_a_gold_row_without_its_target_is_refused(column):
+    row = dict.fromkeys(PROBLEMS, "x") | {column: None}
+    problems = pl.DataFrame([row], schema=PROBLEMS)
+    with pytest.raises(ValueError, match="no solution or no answer, the first is id 'x'"):
+        sft_rows("gold_train_1", problems=problems)

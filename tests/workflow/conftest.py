@@ -25,6 +25,7 @@ CONFIG = {
             "loader": "table",
             "columns": {"question": "question", "solution": "solution", "answer": "answer"},
             "splits": {name: {"path": f"data/{name}.jsonl"} for name in SIZES},
+            "stop": ["Question", "Answer", "\n\n"],
             "max_tokens": 96,
         }
     },
