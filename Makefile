@@ -47,7 +47,7 @@ endef
 
 # Runs an experiment whose name is $(1), with further Snakemake arguments $(2).
 define experiment
-	$(SNAKEMAKE) $(2) $(ARGS)
+	$(SNAKEMAKE) $(ARGS) $(2)
 	@echo; cat results/$(1)/report/table.txt
 	@echo; echo "Report: results/$(1)/report/index.html"
 endef

@@ -83,8 +83,10 @@ def test_given_keys_win_over_defaults_key_by_key(demo):
     config = complete(change(demo, "methods", {"dpo_tau": {"stage": "stage2"}, "orpo": None}))
     assert "orpo" not in config["methods"]
     assert config["methods"]["dpo"]["trainer"] == "dpo"
-    assert config["training"]["sft"]["lora"]["r"] == demo["training"]["sft"]["lora"]["r"]
-    assert config["training"]["sft"]["lora"]["dropout"] == 0.0
+    sft = complete(change(demo, "training.sft.lora", {"r": 3}))["training"]["sft"]
+    assert sft["lora"]["r"] == 3
+    assert sft["lora"]["dropout"] == 0.0
+    assert sft["max_length"] == demo["training"]["sft"]["max_length"]
 
 
 def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):

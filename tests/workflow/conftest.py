@@ -46,6 +46,8 @@ CONFIG = {
         "dpo": {"learning_rate": 1e-4, "max_length": 256},
         "orpo": {"learning_rate": 1e-4, "max_length": 256},
     },
+    # The weak model must learn the answer key, or no demonstration shows it.
+    "methods": {"weak": {"training": {"epochs": 6}}},
     "evaluation": {"samples": 2, "ks": [1, 2], "bootstrap_draws": 200},
     "engine": {"max_model_len": 1024},
 }
@@ -74,7 +76,7 @@ class Project:
     def snakemake(self, *arguments: str, config: str = "config/test.yaml"):
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config, *arguments],
+            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
             cwd=self.folder,
             env=environment,
             capture_output=True,

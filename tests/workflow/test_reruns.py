@@ -68,8 +68,8 @@ CONFIGURED = {
         {f"Train dpo (iteration 0) of {CHAIN}", *STRONG_EVALUATION},
     ),
     "learning rate of one method": (
-        "methods",
-        {"weak_ft": {"training": {"learning_rate": 1e-3}}},
+        "methods.weak_ft",
+        {"training": {"learning_rate": 1e-3}},
         {
             f"Train weak_ft (iteration 1) of {CHAIN}",
             *SECOND_ITERATION,
@@ -93,7 +93,7 @@ def test_a_changed_key_reruns_exactly_its_descendants(project, configure, case):
 
 def test_a_new_method_is_one_entry(project, configure):
     entry = {"stage": "stage2", "start": "m_plus", "trainer": "dpo", "data": "pairs"}
-    configure("methods", {"dpo_tau": {**entry, "pairs": {"min_confidence": 0.8}}})
+    configure("methods.dpo_tau", {**entry, "pairs": {"min_confidence": 0.8}})
     assert project.planned() == {
         f"Pairs of dpo_tau: {CHAIN}",
         f"Train dpo_tau (iteration 0) of {CHAIN}",
