@@ -1,8 +1,9 @@
 """Pretrain one base model of the embedded pair.
 
 Input: `tokenizer` (folder). Params: `task` (templates, data_seed, problems), `settings` (shape,
-training, steps, block, drill_share, seed), `tokenizer` (its settings), `work` (checkpoints). Output: `folder` (bfloat16
-safetensors with tokenizer) and `manifest` (settings, size, last loss, sha256 of each file).
+training, steps, block, drill_share, seed), `tokenizer` (its settings), `work` (checkpoints).
+Output: `folder` (bfloat16 safetensors with tokenizer) and `manifest` (settings, size, last loss,
+sha256 of each file).
 """
 
 import os

@@ -37,17 +37,18 @@ CONFIG = {
     "sampling": {"n": 4},
     "demonstrations": {"ids": ["0", "1", "2", "3"]},
     "training": {
+        # Enough small steps for the answer key, which untuned models do not write.
         "sft": {
             "learning_rate": 2e-3,
-            "epochs": 1,
-            "lora": {"r": 4, "alpha": 8},
+            "epochs": 6,
+            "global_batch_size": 4,
+            "per_device_batch_size": 4,
+            "lora": {"r": 8, "alpha": 16},
             "max_length": 256,
         },
         "dpo": {"learning_rate": 1e-4, "max_length": 256},
         "orpo": {"learning_rate": 1e-4, "max_length": 256},
     },
-    # The weak model must learn the answer key, or no demonstration shows it.
-    "methods": {"weak": {"training": {"epochs": 6}}},
     "evaluation": {"samples": 2, "ks": [1, 2], "bootstrap_draws": 200},
     "engine": {"max_model_len": 1024},
 }
