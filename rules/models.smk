@@ -2,9 +2,9 @@
 
 
 rule base_model:
+    """Describe a base model by the hashes of its files; download or convert it where needed."""
     input:
         files=base_files,
-    """Describe a base model by the hashes of its files; download or convert it where needed."""
     output:
         manifest=f"{RESULTS}/bases/{{base}}.json",
     log:
