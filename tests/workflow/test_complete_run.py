@@ -50,17 +50,15 @@ def test_dpo_starts_from_m_plus(project):
     assert abs(history[0]["loss"] - 0.6931) < 1e-3
 
 
-def test_engine_loads_are_one_for_each_base_and_round(project):
+def test_engine_loads_do_not_grow_with_the_number_of_models(project):
+    """A round loads each base once in each of its two engine processes, or not at all."""
     costs = sorted(project.result("benchmarks/generate").rglob("*.cost.json"))
-    loads = {file.name: json.loads(file.read_text())["engine_loads"] for file in costs}
-    assert loads == {
-        "weak-1.cost.json": 1,
-        "icl-1.cost.json": 1,
-        "iteration-2.cost.json": 1,
-        "samples.cost.json": 1,
-        "tiny_weak.cost.json": 1,
-        "tiny_strong.cost.json": 1,
-    }
+    assert len(costs) == 6
+    for file in costs:
+        cost = json.loads(file.read_text())
+        assert 1 <= cost["engine_loads"] <= 2
+    evaluation = project.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
+    assert json.loads(evaluation.read_text())["requests"] == 24
 
 
 def test_artefacts_hold_no_path_of_this_machine(project):
