@@ -55,8 +55,8 @@ endef
 demo: setup ## Run the embedded study on a CPU and show its results
 	$(call experiment,demo)
 
-seeds: setup ## The embedded study with three seeds
-	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]')
+seeds: setup ## The embedded study with three seeds, greedy answers only
+	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
 smollm2: setup ## The study with SmolLM2-135M as the strong model (hours on a CPU)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)

@@ -86,11 +86,12 @@ def code_digest(script: str | Path) -> str:
         FileNotFoundError: the script, or a module of the package that it imports, is missing.
     """
     script = Path(script)
-    seen: dict[tuple[str, str], str] = {}
+    # A script may have the name of a module.
+    seen: dict[tuple[bool, str, str], str] = {}
     todo: list[tuple[Path, str]] = [(script, name) for name in _definitions(script)]
     while todo:
         path, name = todo.pop()
-        key = (path.stem, name)
+        key = (path.parent == PACKAGE, path.stem, name)
         definitions = _definitions(path)
         if key in seen or (path.stem in IGNORED and path.parent == PACKAGE):
             continue
@@ -109,5 +110,5 @@ def code_digest(script: str | Path) -> str:
                 target = PACKAGE / f"{module}.py"
                 # Where `from weak_to_strong import module` brings the module itself.
                 todo.append((target, imported))
-    text = "\n".join(f"{stem}:{name}:{seen[stem, name]}" for stem, name in sorted(seen))
+    text = "\n".join(f"{key}:{seen[key]}" for key in sorted(seen))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,5 +1,9 @@
 """Which edits change a rule's code digest."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from weak_to_strong import code_digest as module
@@ -77,6 +81,34 @@ def test_an_edit_that_it_does_not_reach_changes_nothing(package, edit):
 def test_a_module_started_by_name_counts_as_a_whole(package):
     before = package(rule=("return used(snakemake)", "return run('weak_to_strong.third')"))
     assert package(third=("return x", "return x + 1")) != before
+
+
+def test_a_module_with_the_name_of_the_script_is_told_from_it(package, tmp_path):
+    (tmp_path / "first.py").write_text("from weak_to_strong.first import used\n")
+    before = module.code_digest(tmp_path / "first.py")
+    package(first=("LIMIT = 3", "LIMIT = 4"))
+    assert module.code_digest(tmp_path / "first.py") != before
+
+
+def test_the_digest_does_not_depend_on_the_process():
+    """Sets of names have another order in each process."""
+    code = (
+        "from pathlib import Path; from weak_to_strong.code_digest import code_digest; "
+        "print([code_digest(file) for file in sorted(Path('scripts').glob('*.py'))])"
+    )
+    root = Path(module.__file__).parents[2]
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=root,
+            env={"PYTHONPATH": "scripts", "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in range(6)
+    }
+    assert len(printed) == 1
 
 
 def test_a_missing_module_is_an_error(package):

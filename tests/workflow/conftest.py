@@ -59,6 +59,10 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> "Project":
+        """A project before any run."""
         for name in SOURCES:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -69,7 +73,9 @@ class Project:
         for name, size in SIZES.items():
             lines = [json.dumps(problem) for problem in islice(stream, size)]
             (folder / f"data/{name}.jsonl").write_text("\n".join(lines) + "\n")
-        self.write_config(CONFIG)
+        project = cls(folder)
+        project.write_config(CONFIG)
+        return project
 
     def write_config(self, config: dict) -> None:
         (self.folder / "config/test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -110,7 +116,7 @@ def jobs(output: str) -> set[str]:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Project:
     """The project after one complete run. A test that changes it puts it back."""
-    project = Project(tmp_path_factory.mktemp("project"))
+    project = Project.create(tmp_path_factory.mktemp("project"))
     project.run()
     return project
 
@@ -118,7 +124,13 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture
 def fresh_project(tmp_path) -> Project:
     """The project before any run."""
-    return Project(tmp_path)
+    return Project.create(tmp_path)
+
+
+@pytest.fixture
+def project_copy(project, tmp_path) -> Project:
+    """A copy of the project after its run, for tests that run more."""
+    return Project(shutil.copytree(project.folder, tmp_path / "copy"))
 
 
 @pytest.fixture

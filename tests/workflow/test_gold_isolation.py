@@ -16,21 +16,16 @@ def hashes(project):
     return {str(file.relative_to(project.folder)): hash_file(file) for file in files}
 
 
-def test_other_gold_answers_change_the_ceiling_only(project):
-    project.run()
-    before = hashes(project)
-    path = project.path("data/train_2.jsonl")
-    original = path.read_text()
-    rows = [json.loads(line) for line in original.splitlines()]
+def test_other_gold_answers_change_the_ceiling_only(project_copy):
+    before = hashes(project_copy)
+    path = project_copy.path("data/train_2.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["answer"] = str(int(row["answer"]) + 1000)
         row["solution"] = f"It is said to be so.\n#### {row['answer']}"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    try:
-        project.run()
-        after = hashes(project)
-    finally:
-        path.write_text(original)
+    project_copy.run()
+    after = hashes(project_copy)
     assert before.keys() == after.keys()
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if "/ceiling-0/" in name}

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from conftest import CONFIG
 
 from weak_to_strong.tables import hash_file
 
@@ -169,19 +170,21 @@ def test_replaced_base_weights_rerun_what_stands_on_them(project):
     assert CEILING not in planned
 
 
-def test_a_changed_threshold_generates_only_for_the_models_it_changed(project, configure):
+def test_a_changed_threshold_generates_only_for_the_models_it_changed(project_copy):
     """A real incremental run: the round is run again, but serves only what changed."""
     before = {
         path: hash_file(path)
-        for path in project.result("models").rglob("*.safetensors")
+        for path in project_copy.result("models").rglob("*.safetensors")
         if not path.parts[-3].startswith(("dpo", "orpo"))
     }
-    configure("pairs.weak_rejected_confidence", 1.0)
-    assert project.planned() == PREFERENCES
-    project.run()
-    cost = project.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
+    config = json.loads(json.dumps(CONFIG))
+    config["pairs"] = {"weak_rejected_confidence": 1.0}
+    project_copy.write_config(config)
+    assert project_copy.planned() == PREFERENCES
+    project_copy.run()
+    cost = project_copy.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
     served = json.loads(cost.read_text())
     assert served["requests_generated"] <= 4  # greedy and samples, of DPO and ORPO
     assert served["requests"] > 20
     assert {path: hash_file(path) for path in before} == before
-    assert "Nothing to be done" in project.run()
+    assert "Nothing to be done" in project_copy.run()
