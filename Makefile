@@ -16,7 +16,7 @@ SNAKEMAKE := snakemake --cores $(CORES)
 # PyTorch's CPU build is not on PyPI: uv knows PyTorch's own index, unless a place is given.
 UV_cpu := $(if $(PIP_FIND_LINKS),$(PIP_FIND_LINKS:%=--find-links %),--torch-backend cpu)
 UV_cuda :=
-PYTHON_CODE := docs envs scripts tests
+PYTHON_CODE := benchmarks docs envs scripts tests
 , := ,
 SNAKEMAKE_CODE := Snakefile rules
 
