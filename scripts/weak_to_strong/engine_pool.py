@@ -254,7 +254,10 @@ class EnginePool:
             return
         worker = self._workers[index]
         worker.send({"engine": engine.arguments})
-        seconds = worker.receive()["ready"]
+        answer = worker.receive()
+        while "ready" not in answer:  # a last word on the progress of the engine before
+            answer = worker.receive()
+        seconds = answer["ready"]
         with self._lock:
             self.engine_loads += 1
             self.start_seconds += seconds

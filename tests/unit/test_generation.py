@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from pathlib import Path
 from random import Random
 
 import polars as pl
 import pytest
 
+from weak_to_strong.engine_pool import EnginePool, EngineWork, Shard
 from weak_to_strong.engine_worker import serve
 from weak_to_strong.generation import (
     EngineSettings,
@@ -347,3 +349,34 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
     assert texts[2] == ["A[2]0", "A[2]1", "A[3]2", "A[3]3"]
     assert texts[3] == ["B[3]0", "B[3]1", "B[4]2", "B[4]3"]
     assert log == ["closed A", "closed B"]
+
+
+TALKATIVE_WORKER = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "engine" in message:
+        print(json.dumps({"progress": [1, 1]}), flush=True)
+        print(json.dumps({"ready": 0.5}), flush=True)
+    elif "shard" in message:
+        print(json.dumps({"shard": message["shard"], "rows": []}), flush=True)
+"""
+
+
+def test_a_late_word_on_progress_does_not_disturb_the_next_engine(tmp_path):
+    worker = tmp_path / "talkative.py"
+    worker.write_text(TALKATIVE_WORKER)
+    work = [EngineWork({}, deque([Shard(number, {}, 1)])) for number in (0, 1)]
+    finished = []
+    pool = EnginePool(
+        1,
+        [{}],
+        tmp_path / "logs",
+        fresh=False,
+        max_num_seqs=4,
+        command=(sys.executable, str(worker)),
+    )
+    with pool:
+        pool.run(work, lambda number, _: finished.append(number))
+    assert sorted(finished) == [0, 1]
+    assert pool.engine_loads == 2
