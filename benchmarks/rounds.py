@@ -1,6 +1,6 @@
 """One generation round against one process for each request, on the same requests.
 
-    python benchmarks/rounds.py [--requests 4] [--questions 200] [--pairs 3]
+    python benchmarks/rounds.py [--requests 4] [--questions 200] [--pairs 2]
 
 The requests differ in their questions and share the embedded weak model, as the models of an
 experiment share a base. Both ways use the same code and settings; they alternate, and the ratio of
@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=4)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=2)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
