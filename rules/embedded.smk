@@ -50,7 +50,7 @@ rule pretrain:
         task=EMBEDDED["task"],
         settings=lambda wildcards: EMBEDDED["models"][wildcards.embedded_model],
         tokenizer=EMBEDDED["tokenizer"],
-        work="results/embedded/work/{embedded_model}",
+        work="results/embedded/checkpoints/{embedded_model}",
     message:
         "Pretrain the embedded model {wildcards.embedded_model}"
     script:

@@ -50,7 +50,7 @@ rule train:
         code=code("train"),
         trainer=lambda wildcards: graph.method(wildcards.method)["trainer"],
         settings=lambda wildcards: graph.training_settings(node_of(wildcards)),
-        work="results/work/training",
+        work="results/store/training",
     message:
         "Train {wildcards.method} (iteration {wildcards.iteration}) of {wildcards.chain}"
     script:
@@ -79,7 +79,7 @@ rule generate:
         code=code("generate"),
         requests=lambda wildcards: graph.round_requests(wildcards.round),
         engine=SETTINGS["engine"],
-        work="results/work/requests",
+        work="results/store/requests",
     message:
         "Generation round {wildcards.round}"
     script:

@@ -314,13 +314,13 @@ class Graph:
         files = (request[key] for request in self.round_requests(round_key) for key in keys)
         return list(dict.fromkeys(file for file in files if file))
 
-    def evaluation_nodes(self, task: str | None = None) -> dict[str, dict]:
-        """Request name -> facts, of all evaluation requests (of one task)."""
+    def evaluation_nodes(self) -> dict[str, dict]:
+        """Request name -> facts, of all evaluation requests."""
         return {
             name: facts
-            for each in ([task] if task else self.tasks)
-            for base in self.evaluation_bases(each)
-            for name, (_, facts) in self.evaluation_requests(each, base).items()
+            for task in self.tasks
+            for base in self.evaluation_bases(task)
+            for name, (_, facts) in self.evaluation_requests(task, base).items()
         }
 
     # --- diagnostics -----------------------------------------------------------------------
