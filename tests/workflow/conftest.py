@@ -1,4 +1,4 @@
-"""A copy of the project with a small task of its own, on which the real workflow is run."""
+"""A copy of the project with a small study of its own, on which the real workflow is run."""
 
 import json
 import os
@@ -6,76 +6,31 @@ import re
 import shutil
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import yaml
-
-from weak_to_strong.embedded_task import generate_problems
+from random_study import write_study
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "resources")
-SIZES = {"train_1": 96, "train_2": 64, "test": 24}
-
-CONFIG = {
-    "experiment": "test",
-    "tasks": {
-        "words": {
-            "loader": "table",
-            "columns": {"question": "question", "solution": "solution", "answer": "answer"},
-            "splits": {name: {"path": f"data/{name}.jsonl"} for name in SIZES},
-            "stop": ["Question", "Answer", "\n\n"],
-            "max_tokens": 96,
-        }
-    },
-    "models": {
-        "tiny_weak": {"path": "resources/embedded/weak"},
-        "tiny_strong": {"path": "resources/embedded/strong"},
-    },
-    "chains": [{"task": "words", "weak": "tiny_weak", "strong": "tiny_strong"}],
-    "sampling": {"n": 4},
-    "demonstrations": {"ids": ["0", "1", "2", "3"]},
-    "training": {
-        # Enough small steps for the answer key, which untuned models do not write.
-        "sft": {
-            "learning_rate": 2e-3,
-            "epochs": 6,
-            "global_batch_size": 4,
-            "per_device_batch_size": 4,
-            "lora": {"r": 8, "alpha": 16},
-            "max_length": 256,
-        },
-        "dpo": {"learning_rate": 1e-4, "max_length": 256},
-        "orpo": {"learning_rate": 1e-4, "max_length": 256},
-    },
-    "evaluation": {"samples": 2, "ks": [1, 2], "bootstrap_draws": 200},
-    "engine": {"max_model_len": 1024},
-}
+#: For so few samples a second engine process costs more than it brings.
+MACHINE = ("--set-threads", "generate=1")
+MACHINE += ("--set-resources", "generate:engine_processes=1")
 
 
 class Project:
-    """A project folder; its methods run Snakemake there as a user would."""
+    """A project folder; its methods run Snakemake there as a user would.
+
+    `config` is the study's configuration as it was when the object was made.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.config = yaml.safe_load((folder / "config/test.yaml").read_text())
 
-    @classmethod
-    def create(cls, folder: Path) -> "Project":
-        """A project before any run."""
-        for name in SOURCES:
-            source = ROOT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, folder / name)
-        templates = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tasks"]
-        stream = generate_problems(templates["gsm_embedded"]["templates"], seed=7)
-        (folder / "data").mkdir()
-        for name, size in SIZES.items():
-            lines = [json.dumps(problem) for problem in islice(stream, size)]
-            (folder / f"data/{name}.jsonl").write_text("\n".join(lines) + "\n")
-        project = cls(folder)
-        project.write_config(CONFIG)
-        return project
+    def copy(self, folder: Path) -> "Project":
+        return Project(shutil.copytree(self.folder, folder))
 
     def write_config(self, config: dict) -> None:
         (self.folder / "config/test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -83,7 +38,10 @@ class Project:
     def snakemake(self, *arguments: str, config: str = "config/test.yaml"):
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
+            [
+                *(sys.executable, "-m", "snakemake", "--cores", "2", *arguments),
+                *("--configfile", config, *MACHINE),
+            ],
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -114,23 +72,36 @@ def jobs(output: str) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Project:
+def untouched(tmp_path_factory) -> Project:
+    """The project before any run, to be copied."""
+    folder = tmp_path_factory.mktemp("project") / "untouched"
+    folder.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    (folder / "config/test.yaml").write_text(yaml.safe_dump(write_study(folder), sort_keys=False))
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def project(untouched) -> Project:
     """The project after one complete run. A test that changes it puts it back."""
-    project = Project.create(tmp_path_factory.mktemp("project"))
+    project = untouched.copy(untouched.folder.with_name("complete"))
     project.run()
     return project
 
 
 @pytest.fixture
-def fresh_project(tmp_path) -> Project:
+def fresh_project(untouched, tmp_path) -> Project:
     """The project before any run."""
-    return Project.create(tmp_path)
+    return untouched.copy(tmp_path / "fresh")
 
 
 @pytest.fixture
 def project_copy(project, tmp_path) -> Project:
     """A copy of the project after its run, for tests that run more."""
-    return Project(shutil.copytree(project.folder, tmp_path / "copy"))
+    return project.copy(tmp_path / "copy")
 
 
 @pytest.fixture
@@ -150,18 +121,23 @@ def edit(project):
         path.write_bytes(content)
 
 
+def changed(config: dict, key: str, value) -> dict:
+    """A copy of `config` with another value under a dotted key."""
+    config = json.loads(json.dumps(config))
+    *parents, last = key.split(".")
+    place = config
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    return config
+
+
 @pytest.fixture
 def configure(project):
     """Change the configuration for the length of a test: dotted key -> value."""
 
     def change(key: str, value) -> None:
-        config = json.loads(json.dumps(CONFIG))
-        *parents, last = key.split(".")
-        place = config
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-        project.write_config(config)
+        project.write_config(changed(project.config, key, value))
 
     yield change
-    project.write_config(CONFIG)
+    project.write_config(project.config)

@@ -6,37 +6,24 @@ import re
 import polars as pl
 import pytest
 import yaml
-from conftest import CONFIG, SIZES
+from conftest import changed
+from random_study import CHAIN, SIZES, WEAK_SIDE
 
 from weak_to_strong.tables import GENERATIONS, LABELS, hash_file, write_json, write_table
-
-CHAIN = "words/tiny_weak/tiny_strong/seed-0"
-WEAK_SIDE = "words/tiny_weak/none/seed-0"
-
-
-def changed(path, value):
-    config = json.loads(json.dumps(CONFIG))
-    *parents, last = path.split(".")
-    place = config
-    for key in parents:
-        place = place.setdefault(key, {})
-    place[last] = value
-    return config
-
 
 CASES = {
     "pairs.tau": (0.5, "unknown key"),
     "pairs.min_confidence": ("high", "not of type 'number'"),
-    "models.tiny_strong.path": ("models/none", "no folder models/none"),
-    "chains": ([{"task": "wrds", "weak": "tiny_weak", "strong": "tiny_strong"}], "`wrds`"),
-    "tasks.words.splits.test.path": ("data/none.jsonl", "no such file"),
+    "models.random_strong.path": ("models/none", "no folder models/none"),
+    "chains": ([{"task": "dce", "weak": "random_weak", "strong": "random_strong"}], "`dce`"),
+    "tasks.dice.splits.test.path": ("data/none.jsonl", "no such file"),
 }
 
 
 @pytest.mark.parametrize("path", CASES)
 def test_configuration(fresh_project, path):
     value, expected = CASES[path]
-    fresh_project.write_config(changed(path, value))
+    fresh_project.write_config(changed(fresh_project.config, path, value))
     done = fresh_project.snakemake()
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "config key" in line]
@@ -67,9 +54,9 @@ DATA = {
 @pytest.mark.parametrize("case", DATA)
 def test_raw_data(fresh_project, case):
     text, expected = DATA[case]
-    fresh_project.write_config(changed("tasks.words.ids", "given"))
+    fresh_project.write_config(changed(fresh_project.config, "tasks.dice.ids", "given"))
     fresh_project.path("data/train_1.jsonl").write_text(text)
-    done = fresh_project.snakemake("results/test/data/words/train_1.parquet")
+    done = fresh_project.snakemake("results/test/data/dice/train_1.parquet")
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("[problems/")]
     assert len(lines) == 1
@@ -83,7 +70,7 @@ def test_a_bad_split_ends_the_run_before_the_first_training(fresh_project):
     fresh_project.path("data/test.jsonl").write_text("")
     done = fresh_project.snakemake(f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json")
     assert done.returncode != 0
-    assert "[contamination/words] data/test.jsonl: the file has no rows" in done.stderr
+    assert "[contamination/dice] data/test.jsonl: the file has no rows" in done.stderr
     assert not fresh_project.result(f"models/{WEAK_SIDE}/weak-0/model").exists()
 
 
@@ -97,7 +84,9 @@ def refusal(project, target, *rules):
     assert "Traceback" not in done.stderr
     assert not project.result(target).exists()
     assert list(project.path("results").rglob("*.part")) == []
-    return [line for line in done.stderr.splitlines() if line.startswith(f"[{rules[-1]}/")][-1]
+    said = [line for line in done.stderr.splitlines() if line.startswith(f"[{rules[-1]}/")]
+    assert said, done.stderr[-3000:]
+    return said[-1]
 
 
 def write_labels(project, place, response, answer):
@@ -112,7 +101,7 @@ def test_no_agreeing_answers(fresh_project):
     write_labels(fresh_project, f"{CHAIN}/icl-1", "#### 2", "2")
     target = f"filter/{CHAIN}/kept-1.parquet"
     line = refusal(fresh_project, target, "withhold_gold", "agreement_filter")
-    assert "no weak and ICL answers agree (64 questions" in line
+    assert f"no weak and ICL answers agree ({SIZES['train_2']} questions" in line
     assert "check `answer_key`" in line
 
 
@@ -129,7 +118,7 @@ def test_no_pairs(fresh_project):
     write_table(frame, GENERATIONS, place)
     target = f"models/{CHAIN}/dpo-0/rows.parquet"
     line = refusal(fresh_project, target, "withhold_gold", "majority_vote", "pairs")
-    assert "no question gives a contrastive pair: 64 of 64 reach min_confidence 0.6" in line
+    assert "no question gives a contrastive pair: 96 of 96 reach min_confidence 0.3" in line
     assert "lower `pairs.min_confidence`" in line
 
 
@@ -138,40 +127,48 @@ def test_a_ceiling_without_gold(fresh_project):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     bare = [{**row, "solution": None, "answer": None} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in bare))
-    target = "models/words/none/tiny_strong/seed-0/ceiling-0/rows.parquet"
+    target = "models/dice/none/random_strong/seed-0/ceiling-0/rows.parquet"
     line = refusal(fresh_project, target, "withhold_gold", "sft_set")
     assert "train_2 has no gold answers" in line
     assert "methods: {ceiling: null}" in line
 
 
 def test_prompts_that_are_too_long(fresh_project):
-    fresh_project.write_config(changed("engine.max_model_len", 100))
-    folder = fresh_project.path("resources/embedded/weak")
+    config = changed(fresh_project.config, "tasks.dice.max_tokens", 12)
+    fresh_project.write_config(changed(config, "engine.max_model_len", 16))
+    folder = fresh_project.path("models/weak")
     manifest = {
         "kind": "full",
-        "path": "resources/embedded/weak",
+        "path": "models/weak",
         "files": {file.name: hash_file(file) for file in folder.iterdir()},
     }
     write_json(manifest, fresh_project.result(f"models/{WEAK_SIDE}/weak-0/manifest.json"))
-    rules = ("withhold_gold", "contamination", "base_model", "generate")
+    rules = ("fetch_source", "withhold_gold", "contamination", "base_model", "generate")
     line = refusal(fresh_project, f"generations/{WEAK_SIDE}/weak-1.parquet", *rules)
     assert "request 'weak-1', id '0'" in line
-    assert "exceed `engine.max_model_len` 100; raise it" in line
+    assert "exceed `engine.max_model_len` 16; raise it" in line
     assert list(fresh_project.path("results/store").rglob("shard-*")) == []
 
 
 def test_demonstrations_that_make_prompts_too_long(fresh_project):
-    fresh_project.write_config(changed("engine.max_model_len", 300))
+    fresh_project.write_config(changed(fresh_project.config, "engine.max_model_len", 120))
     write_labels(fresh_project, f"{WEAK_SIDE}/weak-1", "so on " * 40 + "\n#### 1", "1")
-    rules = ("withhold_gold", "contamination", "base_model", "demonstrations", "generate")
+    rules = (
+        "fetch_source",
+        "withhold_gold",
+        "contamination",
+        "base_model",
+        "demonstrations",
+        "generate",
+    )
     line = refusal(fresh_project, f"generations/{CHAIN}/icl-1.parquet", *rules)
     assert "request 'icl-1', id '0'" in line
-    assert "exceed `engine.max_model_len` 300; raise it, or show fewer demonstrations" in line
+    assert "exceed `engine.max_model_len` 120; raise it, or show fewer demonstrations" in line
     assert list(fresh_project.path("results/store").rglob("shard-*")) == []
 
 
 def test_a_model_without_a_tokenizer(fresh_project):
-    fresh_project.path("resources/embedded/strong/tokenizer.json").unlink()
+    fresh_project.path("models/strong/tokenizer.json").unlink()
     done = fresh_project.snakemake("--dry-run")
     assert done.returncode != 0
     assert "has no tokenizer" in done.stderr
@@ -179,12 +176,12 @@ def test_a_model_without_a_tokenizer(fresh_project):
 
 def test_a_model_without_a_revision_can_be_planned_but_not_run(fresh_project):
     model = {"hub": "owner/large", "revision": None}
-    fresh_project.write_config(changed("models.tiny_strong", model))
+    fresh_project.write_config(changed(fresh_project.config, "models.random_strong", model))
     assert fresh_project.snakemake("--dry-run").returncode == 0
     done = fresh_project.snakemake()
     assert done.returncode != 0
     (line,) = (line for line in done.stderr.splitlines() if "config key" in line)
-    assert "`models.tiny_strong.revision`: is null" in line
+    assert "`models.random_strong.revision`: is null" in line
     assert "Traceback" not in done.stderr
     assert not fresh_project.path("results").exists()
 

@@ -1,30 +1,116 @@
-"""One complete run with real vLLM, TRL and Snakemake, and what it leaves behind."""
-
-import json
+"""One complete run with models of random weights: every rule, real vLLM and TRL, no pretraining."""
 
 import polars as pl
-import yaml
+import pytest
+from conftest import Project
+from random_study import CHAIN, SIZES, WEAK_SIDE
+from safetensors.numpy import load_file
 
+from weak_to_strong.answers import predict
 from weak_to_strong.tables import METRICS, hash_file, read_json
 
-CHAIN = "words/tiny_weak/tiny_strong/seed-0"
+
+def table(project: Project, name: str) -> pl.DataFrame:
+    return pl.read_parquet(project.result(f"{name}.parquet"))
 
 
-def test_metrics_cover_every_method_iteration_and_scorer(project):
-    metrics = pl.read_csv(project.result("report/metrics.csv"))
-    assert metrics.columns == METRICS.names()
-    accuracy = metrics.filter(pl.col("metric") == "accuracy", pl.col("split") == "test")
-    seed_0 = accuracy.filter(pl.col("seed") == 0, pl.col("scorer") == "paper")
-    measured = set(seed_0.select("method", "iteration").iter_rows())
-    assert measured == {
-        *((method, 0) for method in ("weak", "full_weak", "strong_zero_shot", "weak_icl")),
-        *((method, 0) for method in ("ceiling", "dpo", "orpo")),
+def accuracies(project: Project) -> pl.DataFrame:
+    metrics = pl.read_csv(project.result("report/metrics.csv"), schema=METRICS)
+    return metrics.filter(metric="accuracy", split="test")
+
+
+def test_every_rule_ran(project):
+    assert {path.stem for path in project.result("logs").iterdir()} >= {
+        *("fetch_source", "problems", "withhold_gold", "contamination", "base_model"),
+        *("generate", "extract_labels", "demonstrations", "agreement_filter", "sft_set", "train"),
+        *("majority_vote", "pairs", "score", "metrics", "diagnostics", "plots", "report"),
+    }
+
+
+def test_every_method_is_evaluated_by_both_scorers(project):
+    expected = {
+        *((name, 0) for name in ("weak", "full_weak", "strong_zero_shot", "weak_icl")),
+        *((name, 0) for name in ("ceiling", "dpo", "orpo")),
         *((f"{side}_ft", i) for side in ("weak", "icl", "hybrid") for i in (1, 2)),
     }
-    assert set(accuracy["scorer"]) == {"paper", "math"}
-    assert seed_0["n"].unique().to_list() == [24]
-    assert seed_0.filter(~pl.col("value").is_between("ci_low", "ci_high")).is_empty()
-    assert {"pass_at_k", "maj_at_k", "pgr"} <= set(metrics["metric"])
+    for scorer in ("paper", "math"):
+        rows = accuracies(project).filter(scorer=scorer)
+        assert set(rows.select("method", "iteration").iter_rows()) == expected
+        assert len(rows) == len(expected)
+        assert rows["n"].unique().to_list() == [SIZES["test"]]
+        assert rows["value"].is_between(rows["ci_low"], rows["ci_high"]).all()
+
+
+def test_every_training_changed_its_model(project):
+    adapters = sorted(project.result("models").rglob("adapter_model.safetensors"))
+    assert len(adapters) == 11
+    assert len({hash_file(file) for file in adapters}) == 11
+    for file in adapters:
+        # Zero in a new adapter, which then leaves its base as it is.
+        moved = [part for name, part in load_file(file).items() if "lora_B" in name]
+        assert len(moved) in (7, 14), file
+        assert all(part.any() for part in moved), file
+
+
+def test_models_that_know_nothing_agree_now_and_then(project):
+    for iteration in (1, 2):
+        chain = WEAK_SIDE if iteration == 1 else CHAIN
+        weak = table(project, f"labels/{chain}/weak-{iteration}")
+        icl = table(project, f"labels/{CHAIN}/icl-{iteration}")
+        assert weak["id"].equals(icl["id"])
+        agreeing = weak.filter(
+            (weak["prediction"] == icl["prediction"]) & (icl["prediction"] != "")
+        )
+        kept = table(project, f"filter/{CHAIN}/kept-{iteration}")
+        assert kept.select("id", "prediction").equals(agreeing.select("id", "prediction"))
+        assert 0 < len(kept) < SIZES["train_2"]
+
+
+def test_samples_differ_and_vote(project):
+    samples, votes = (table(project, f"votes/{CHAIN}/{name}") for name in ("samples", "votes"))
+    opinions = samples.group_by("id").agg(pl.col("prediction").n_unique())["prediction"]
+    assert (opinions > 1).mean() > 0.5
+    assert votes["samples"].unique().to_list() == [6]
+    for name, majority, share, _ in votes.rows():
+        answers = samples.filter(id=name)["prediction"].to_list()
+        assert share == answers.count(majority) / 6
+        assert share == max(answers.count(answer) for answer in answers) / 6
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_pairs_obey_the_rules(project, method):
+    pairs = table(project, f"models/{CHAIN}/{method}-0/rows")
+    weak = dict(table(project, f"labels/{WEAK_SIDE}/weak-1").select("id", "response").rows())
+    votes = {name: vote for name, *vote in table(project, f"votes/{CHAIN}/votes").rows()}
+    assert pairs["id"].is_unique().all()
+    assert set(pairs["weak_side"]) == {"chosen", "rejected"}
+    for name, _, chosen, rejected, side, confidence in pairs.rows():
+        majority, share, _ = votes[name]
+        assert predict(chosen, "####") == majority != ""
+        assert predict(rejected, "####") != majority
+        assert f" {weak[name]}" == {"chosen": chosen, "rejected": rejected}[side]
+        assert confidence == share >= {"chosen": 0.3, "rejected": 0.5}[side]
+
+
+def test_what_cannot_be_known_is_guessed(project):
+    """Four standard deviations above a third: by more only gold can lift a model."""
+    assert accuracies(project)["value"].max() < 0.58
+    diagnostics = pl.read_csv(project.result("report/diagnostics.csv"))
+    labels = diagnostics.filter(diagnostic="labels", name="accuracy")
+    assert len(labels) == 4
+    assert labels["n"].unique().to_list() == [SIZES["train_2"]]
+    assert labels["value"].max() < 0.53
+
+
+def test_code_that_a_model_brings_is_never_run(project):
+    assert "theirs.py" in read_json(project.result("bases/random_strong.json"))["files"]
+    assert not project.path("models/code was run").exists()
+
+
+def test_metrics_have_the_documented_columns(project):
+    metrics = pl.read_csv(project.result("report/metrics.csv"))
+    assert metrics.columns == METRICS.names()
+    assert {"accuracy", "pass_at_k", "maj_at_k", "pgr"} <= set(metrics["metric"])
 
 
 def test_the_report_stands_alone(project):
@@ -39,7 +125,7 @@ def test_the_report_stands_alone(project):
 def test_every_training_starts_where_the_paper_says(project):
     for folder in project.result(f"models/{CHAIN}").iterdir():
         manifest = read_json(folder / "manifest.json")
-        assert manifest["base"] == "tiny_strong"
+        assert manifest["base"] == "random_strong"
         assert manifest["kind"] == "lora"
         for name, digest in manifest["files"].items():
             assert hash_file(folder / "model" / name) == digest
@@ -51,14 +137,12 @@ def test_dpo_starts_from_m_plus(project):
 
 
 def test_engine_loads_do_not_grow_with_the_number_of_models(project):
-    """A round loads each base once in each of its two engine processes, or not at all."""
-    costs = sorted(project.result("benchmarks/generate").rglob("*.cost.json"))
-    assert len(costs) == 6
-    for file in costs:
-        cost = json.loads(file.read_text())
-        assert 1 <= cost["engine_loads"] <= 2
-    evaluation = project.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
-    assert json.loads(evaluation.read_text())["requests"] == 24
+    """With one engine process a round loads its base once."""
+    files = sorted(project.result("benchmarks/generate").rglob("*.cost.json"))
+    assert len(files) == 6
+    assert {read_json(file)["engine_loads"] for file in files} == {1}
+    evaluation = "benchmarks/generate/evaluation/dice/random_strong.cost.json"
+    assert read_json(project.result(evaluation))["requests"] == 24
 
 
 def test_artefacts_hold_no_path_of_this_machine(project):
@@ -66,8 +150,7 @@ def test_artefacts_hold_no_path_of_this_machine(project):
         assert str(project.folder) not in file.read_text(), file
     page = project.result("report/index.html").read_text()
     assert str(project.folder) not in page
-    config = yaml.safe_load(project.path("config/test.yaml").read_text())
-    assert config["experiment"] in page
+    assert project.config["experiment"] in page
 
 
 def test_snakemake_builds_its_own_report_too(project):

@@ -2,31 +2,39 @@
 
 import json
 
+from random_study import CHAIN
+
 from weak_to_strong.tables import hash_file
 
 
-def hashes(project):
-    files = [
-        *project.result("models").rglob("rows.parquet"),
-        *project.result("models").rglob("*.safetensors"),
-        *project.result("labels").rglob("*.parquet"),
-        *project.result("filter").rglob("*.parquet"),
-        *project.result("votes").rglob("*.parquet"),
-    ]
-    return {str(file.relative_to(project.folder)): hash_file(file) for file in files}
-
-
 def test_other_gold_answers_change_the_ceiling_only(project_copy):
-    before = hashes(project_copy)
+    """Every training set and every table before it, and the models that write labels."""
     path = project_copy.path("data/train_2.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["answer"] = str(int(row["answer"]) + 1000)
         row["solution"] = f"It is said to be so.\n#### {row['answer']}"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    project_copy.run()
-    after = hashes(project_copy)
-    assert before.keys() == after.keys()
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {name for name in before if "/ceiling-0/" in name}
-    assert len(changed) == 2
+
+    files = [
+        *project_copy.result("models").rglob("rows.parquet"),
+        *project_copy.result("labels").rglob("*.parquet"),
+        *project_copy.result("filter").rglob("*.parquet"),
+        *project_copy.result("votes").rglob("*.parquet"),
+    ]
+    models = [f"{side}_ft-1" for side in ("weak", "icl")] + ["hybrid_ft-2"]
+    files += [
+        project_copy.result(f"models/{CHAIN}/{model}/model/adapter_model.safetensors")
+        for model in models
+    ]
+    before = {file: (hash_file(file), file.stat().st_mtime_ns) for file in files}
+    project_copy.run(
+        *(str(file.relative_to(project_copy.folder)) for file in files if file.suffix == ".parquet")
+    )
+    changed = {file for file in files if hash_file(file) != before[file][0]}
+    assert changed == {
+        project_copy.result("models/dice/none/random_strong/seed-0/ceiling-0/rows.parquet")
+    }
+    # The proof is one only for what was made again.
+    kept = {file for file in files if file.stat().st_mtime_ns == before[file][1]}
+    assert {file.parent.name for file in kept} == {"weak-0"}

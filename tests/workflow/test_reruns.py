@@ -5,18 +5,17 @@ import os
 
 import polars as pl
 import pytest
-from conftest import CONFIG
+from conftest import changed
+from random_study import CHAIN, WEAK_SIDE
 
 from weak_to_strong.tables import hash_file
 
-CHAIN = "words/tiny_weak/tiny_strong/seed-0"
-WEAK = "words/tiny_weak/none/seed-0"
-CEILING = "Train ceiling (iteration 0) of words/none/tiny_strong/seed-0"
+CEILING = "Train ceiling (iteration 0) of dice/none/random_strong/seed-0"
 FULL_WEAK = f"Train full_weak (iteration 0) of {CHAIN}"
 
 FIGURES = {"Figures", "Report of experiment test"}
-SCORES = {"Score task words", "Metrics of experiment test", *FIGURES}
-STRONG_EVALUATION = {"Generation round evaluation/words/tiny_strong", *SCORES}
+SCORES = {"Score task dice", "Metrics of experiment test", *FIGURES}
+STRONG_EVALUATION = {"Generation round evaluation/dice/random_strong", *SCORES}
 DIAGNOSTICS = {"Diagnostics of filter, votes and pairs", *FIGURES}
 PREFERENCES = {
     *(f"Pairs of {method}: {CHAIN}" for method in ("dpo", "orpo")),
@@ -61,9 +60,9 @@ FROM_ICL_LABELS = {
 }
 
 CONFIGURED = {
-    "tau": ("pairs.min_confidence", 0.7, PREFERENCES),
+    "tau": ("pairs.min_confidence", 0.4, PREFERENCES),
     "number of samples": ("sampling.n", 5, SAMPLES),
-    "one demonstration": ("demonstrations.ids", ["0", "1", "2", "4"], FROM_ICL_LABELS),
+    "one demonstration": ("demonstrations.ids", ["0", "2"], FROM_ICL_LABELS),
     "learning rate of dpo": (
         "training.dpo.learning_rate",
         2e-4,
@@ -71,13 +70,13 @@ CONFIGURED = {
     ),
     "learning rate of one method": (
         "methods.weak_ft",
-        {"training": {"learning_rate": 1e-3}},
+        {"training": {"learning_rate": 2e-3}},
         {
             f"Train weak_ft (iteration 1) of {CHAIN}",
             *SECOND_ITERATION,
         },
     ),
-    "bootstrap draws": ("evaluation.bootstrap_draws", 300, SCORES - {"Score task words"}),
+    "bootstrap draws": ("evaluation.bootstrap_draws", 300, SCORES - {"Score task dice"}),
     "a scorer's time limit": ("evaluation.math_timeout", 6, SCORES),
 }
 
@@ -95,7 +94,7 @@ def test_a_changed_key_reruns_exactly_its_descendants(project, configure, case):
 
 def test_a_new_method_is_one_entry(project, configure):
     entry = {"stage": "stage2", "start": "m_plus", "trainer": "dpo", "data": "pairs"}
-    configure("methods.dpo_tau", {**entry, "pairs": {"min_confidence": 0.8}})
+    configure("methods.dpo_tau", {**entry, "pairs": {"min_confidence": 0.4}})
     assert project.planned() == {
         f"Pairs of dpo_tau: {CHAIN}",
         f"Train dpo_tau (iteration 0) of {CHAIN}",
@@ -108,13 +107,13 @@ VARIANT = CHAIN.replace("seed-0", "strict/seed-0")
 
 
 def test_a_variant_adds_only_what_it_reaches(project):
-    chain = {**CONFIG["chains"][0], "variants": ["strict"]}
-    changes = {"pairs": {"min_confidence": 0.7}, "methods": ["dpo"]}
-    project.write_config({**CONFIG, "chains": [chain], "variants": {"strict": changes}})
+    chain = {**project.config["chains"][0], "variants": ["strict"]}
+    changes = {"pairs": {"min_confidence": 0.4}, "methods": ["dpo"]}
+    project.write_config({**project.config, "chains": [chain], "variants": {"strict": changes}})
     try:
         planned = project.planned()
     finally:
-        project.write_config(CONFIG)
+        project.write_config(project.config)
     assert planned == {
         f"Pairs of dpo: {VARIANT}",
         f"Train dpo (iteration 0) of {VARIANT}",
@@ -125,13 +124,13 @@ def test_a_variant_adds_only_what_it_reaches(project):
 
 def test_ablations_run_beside_their_chain(project_copy):
     """Two for real: more pairs a question, and kept questions padded with disagreeing ones."""
-    chain = {**CONFIG["chains"][0], "variants": ["many_pairs", "padded"]}
+    chain = {**project_copy.config["chains"][0], "variants": ["many_pairs", "padded"]}
     variants = {
         "many_pairs": {"pairs": {"pairs_per_question": 3}, "methods": ["dpo"]},
         "padded": {"filter": {"pad_to": 60}, "iterations": 1, "methods": ["weak_ft"]},
     }
     before = hash_file(project_copy.result(f"models/{CHAIN}/dpo-0/rows.parquet"))
-    project_copy.write_config({**CONFIG, "chains": [chain], "variants": variants})
+    project_copy.write_config({**project_copy.config, "chains": [chain], "variants": variants})
     project_copy.run()
 
     def rows(node, variant=""):
@@ -156,9 +155,9 @@ def test_another_seed_reruns_no_label_and_no_training_of_the_first(project, conf
 def test_one_test_row_reruns_evaluation_only(project, edit):
     edit("data/test.jsonl", '"question": "', '"question": "Well: ')
     assert project.planned() == {
-        "Split test of task words",
-        "Contamination report of task words",
-        "Generation round evaluation/words/tiny_weak",
+        "Split test of task dice",
+        "Contamination report of task dice",
+        "Generation round evaluation/dice/random_weak",
         *STRONG_EVALUATION,
     }
 
@@ -166,7 +165,7 @@ def test_one_test_row_reruns_evaluation_only(project, edit):
 def test_one_train_1_row_does_not_rerun_the_ceiling(project, edit):
     edit("data/train_1.jsonl", '"question": "', '"question": "Well: ')
     planned = project.planned()
-    assert {f"Train weak (iteration 0) of {WEAK}", FULL_WEAK} <= planned
+    assert {f"Train weak (iteration 0) of {WEAK_SIDE}", FULL_WEAK} <= planned
     assert CEILING not in planned
 
 
@@ -191,11 +190,11 @@ def test_a_comment_reruns_nothing(project, edit):
 def test_touched_files_rerun_nothing(project):
     """Also above Snakemake's own limit of 1 MB."""
     names = [
-        "resources/embedded/strong/model.safetensors",
+        "models/strong/model.safetensors",
         "scripts/pairs.py",
         "data/train_2.jsonl",
     ]
-    names += ["results/test/data/words/train_2.parquet", "Snakefile"]
+    names += ["results/test/data/dice/train_2.parquet", "Snakefile"]
     assert project.path(names[0]).stat().st_size > 1_000_000
     for name in names:
         os.utime(project.path(name))
@@ -203,14 +202,14 @@ def test_touched_files_rerun_nothing(project):
 
 
 def test_replaced_base_weights_rerun_what_stands_on_them(project):
-    path = project.path("resources/embedded/weak/model.safetensors")
+    path = project.path("models/weak/model.safetensors")
     original = path.read_bytes()
     try:
         path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
         planned = project.planned()
     finally:
         path.write_bytes(original)
-    assert f"Train weak (iteration 0) of {WEAK}" in planned
+    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in planned
     assert CEILING not in planned
 
 
@@ -221,12 +220,11 @@ def test_a_changed_threshold_generates_only_for_the_models_it_changed(project_co
         for path in project_copy.result("models").rglob("*.safetensors")
         if not path.parts[-3].startswith(("dpo", "orpo"))
     }
-    config = json.loads(json.dumps(CONFIG))
-    config["pairs"] = {"weak_rejected_confidence": 1.0}
-    project_copy.write_config(config)
+    stricter = changed(project_copy.config, "pairs.weak_rejected_confidence", 1.0)
+    project_copy.write_config(stricter)
     assert project_copy.planned() == PREFERENCES
     project_copy.run()
-    cost = project_copy.result("benchmarks/generate/evaluation/words/tiny_strong.cost.json")
+    cost = project_copy.result("benchmarks/generate/evaluation/dice/random_strong.cost.json")
     served = json.loads(cost.read_text())
     assert served["requests_generated"] <= 4  # greedy and samples, of DPO and ORPO
     assert served["requests"] > 20
