@@ -1,7 +1,7 @@
-"""The embedded model pair, rebuilt from nothing: `snakemake rebuild_embedded_models`.
+"""The embedded models, rebuilt from nothing: `snakemake rebuild_embedded_models`.
 
-The experiment uses the models shipped under `resources/embedded/`; these rules write a fresh
-pair to `results/embedded/`, to be compared with, or copied over, the shipped one.
+The experiment uses the models shipped under `resources/embedded/`; these rules write fresh
+ones to `results/embedded/`, to be compared with, or copied over, the shipped ones.
 """
 
 import yaml as yaml_module
@@ -12,7 +12,7 @@ EMBEDDED = yaml_module.safe_load(
 
 
 rule embedded_tokenizer:
-    """Byte-level BPE tokenizer of the embedded pair."""
+    """Byte-level BPE tokenizer of the embedded models."""
     output:
         folder=directory("results/embedded/tokenizer"),
     log:
@@ -24,7 +24,7 @@ rule embedded_tokenizer:
         task=EMBEDDED["task"],
         settings=EMBEDDED["tokenizer"],
     message:
-        "Tokenizer of the embedded pair"
+        "Tokenizer of the embedded models"
     script:
         "../scripts/embedded_tokenizer.py"
 
@@ -58,7 +58,7 @@ rule pretrain:
 
 
 rule rebuild_embedded_models:
-    """Both embedded base models, from nothing."""
+    """All embedded base models, from nothing."""
     input:
         expand("results/embedded/{model}.json", model=EMBEDDED["models"]),
     localrule: True

@@ -1,9 +1,9 @@
 """Pretrain one base model of the embedded pair.
 
 Input: `tokenizer` (folder). Params: `task` (templates, data_seed, problems), `settings` (shape,
-training, steps, block, drill_share, seed), `tokenizer` (its settings), `work` (checkpoints).
-Output: `folder` (bfloat16 safetensors with tokenizer) and `manifest` (settings, size, last loss,
-sha256 of each file).
+training, steps, block, drill_share, seed and, where there are such texts, competition_share),
+`tokenizer` (its settings), `work` (checkpoints). Output: `folder` (bfloat16 safetensors with
+tokenizer) and `manifest` (settings, size, last loss, sha256 of each file).
 """
 
 import os
@@ -33,6 +33,7 @@ def main(snakemake: Any) -> None:
             settings["seed"],
             settings["drill_share"],
             experiment_questions(**task),
+            settings.get("competition_share", 0.0),
         ),
         tokenizer,
         settings["steps"] * settings["training"]["batch_size"],

@@ -4,7 +4,8 @@ The text shows the task's problems in many layouts, each a random choice of a qu
 answer key and a result key. The layout that the experiment prompts with (`Question:` with
 `Answer:`) is held out as a pair, though each of its tokens occurs: the strong base can work
 the problems, but must be told - by demonstrations or fine-tuning - which layout is wanted.
-That is the latent ability which weak-to-strong training is to elicit.
+That is the latent ability which weak-to-strong training is to elicit. A model may also see problems
+in OlympicArena's form, with a key other than `Answer:`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from weak_to_strong.answers import BOXED
+from weak_to_strong.embedded_forms import restate
 from weak_to_strong.embedded_task import generate_problems
+from weak_to_strong.olympicarena_prompts import olympicarena_prompt
+from weak_to_strong.prompts import sft_target
 
 QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
 ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
@@ -48,6 +53,13 @@ def render(problem: dict, layout: tuple[str, str, str]) -> str:
     return f"{question_key} {problem['question']}\n{answer_key} {steps}\n{result_key} {answer}"
 
 
+def render_competition(problem: dict, answer_key: str, seed: int) -> str:
+    """One problem in OlympicArena's form, with another key than the prompt's `Answer:`."""
+    row = restate(problem, "olympicarena", seed)
+    prompt = olympicarena_prompt(row).removesuffix("Answer:")
+    return f"{prompt}{answer_key} {sft_target(row['solution'], row['answer'], BOXED)}"
+
+
 def drill(rng: Random) -> str:
     """One line of arithmetic in one of the notations that solutions use."""
     operator = rng.choice("++--**/")
@@ -67,7 +79,11 @@ def drill(rng: Random) -> str:
 
 
 def generate_documents(
-    templates: Collection[int], seed: int, drill_share: float, exclude: Collection[str] = ()
+    templates: Collection[int],
+    seed: int,
+    drill_share: float,
+    exclude: Collection[str] = (),
+    competition_share: float = 0.0,
 ) -> Iterator[str]:
     """Endless stream of documents: one to six problems in one layout, or a block of drills.
 
@@ -76,12 +92,20 @@ def generate_documents(
         seed: the stream is a function of the arguments.
         drill_share: share of documents that are arithmetic drills, in [0, 1).
         exclude: questions of the experiment's splits, never shown in pretraining.
+        competition_share: share of documents with one or two problems in OlympicArena's form, which
+            with `drill_share` is at most 1.
     """
     rng = Random(seed)
     problems = generate_problems(templates, seed, exclude)
     while True:
-        if rng.random() < drill_share:
+        draw = rng.random()
+        if draw < drill_share:
             yield "\n".join(drill(rng) for _ in range(24))
+        elif draw < drill_share + competition_share:
+            key, count = rng.choice(ANSWER_KEYS[:-1]), rng.randint(1, 2)
+            yield "\n\n".join(
+                render_competition(problem, key, seed) for problem in islice(problems, count)
+            )
         else:
             layout = draw_layout(rng)
             count = rng.randint(1, 6)

@@ -25,6 +25,7 @@ from weak_to_strong.tables import hash_file
 ROOT = Path(__file__).parents[2]
 EMBEDDED = yaml.safe_load((ROOT / "config/embedded_models.yaml").read_text())
 DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tasks"]["gsm_embedded"]
+MINI = yaml.safe_load((ROOT / "config/paper-mini.yaml").read_text())["tasks"]
 TEMPLATES = EMBEDDED["task"]["templates"]
 
 
@@ -74,6 +75,27 @@ def test_every_question_of_the_demo_is_kept_out_of_pretraining():
     assert all(set(split["question"]) <= kept_out for split in splits.values())
 
 
+@pytest.mark.parametrize("name", MINI)
+def test_every_question_of_the_small_matrix_is_kept_out_of_pretraining(name):
+    task = MINI[name]
+    assert task["templates"] == EMBEDDED["task"]["templates"]
+    assert task["data_seed"] == EMBEDDED["task"]["data_seed"]
+    assert sum(task["splits"].values()) <= EMBEDDED["task"]["problems"]
+
+
+def test_competition_texts_have_boxes_and_another_answer_key():
+    documents = list(islice(generate_documents(TEMPLATES, 1, 0.0, (), 1.0), 100))
+    for document in documents:
+        assert "\\boxed{" in document.splitlines()[-1]
+        assert "\nAnswer:" not in document
+    assert all(f"\n{key} " in "".join(documents) for key in ANSWER_KEYS[:-1])
+
+
+def test_a_share_of_nothing_changes_no_document():
+    plain = list(islice(generate_documents(TEMPLATES, 1, 0.2), 50))
+    assert plain == list(islice(generate_documents(TEMPLATES, 1, 0.2, (), 0.0), 50))
+
+
 @pytest.mark.parametrize("name", EMBEDDED["models"])
 def test_shipped_weights_are_those_of_their_manifest(name):
     folder = ROOT / "resources/embedded" / name
@@ -83,7 +105,7 @@ def test_shipped_weights_are_those_of_their_manifest(name):
     assert manifest["files"] == {file.name: hash_file(file) for file in sorted(folder.iterdir())}
 
 
-def test_the_shipped_pair_is_small():
+def test_the_shipped_models_are_small():
     files = (ROOT / "resources/embedded").rglob("*.safetensors")
     assert sum(file.stat().st_size for file in files) <= 15_000_000
 
