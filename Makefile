@@ -8,7 +8,7 @@ SHELL := bash
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
 EXPERIMENTS ?=#  names of experiments that `make record` copies
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, rebuild-models) or pytest (test)
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test)
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 rebuild-models test lint format lock docs plan dag clean
+.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test lint format lock docs plan dag clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -61,7 +61,12 @@ seeds: setup ## The embedded study with three seeds, greedy answers only
 smollm2: setup ## The study with SmolLM2-135M as the strong model (hours on a CPU)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
-rebuild-models: setup ## Pretrain the embedded model pair anew, into results/embedded/
+# For so few samples a second engine process costs more than it brings.
+paper-mini: setup ## The paper's whole matrix with tiny models, about an hour on two cores
+	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
+	  --set-threads generate=1 --set-resources generate:engine_processes=1)
+
+rebuild-models: setup ## Pretrain the embedded models anew, into results/embedded/
 	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
 
 test: setup ## Run the tests
