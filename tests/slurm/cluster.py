@@ -189,11 +189,12 @@ class Cluster:
         started = psutil.Process(daemon.pid).create_time()
         self._pid_file(name).write_text(f"{daemon.pid} {started}\n")
 
-    def _end(self, name: str, seconds: float = 10) -> None:
-        process = self.process(name)
-        if process is not None:
-            _end_processes([process], seconds)
-        self._pid_file(name).unlink(missing_ok=True)
+    def _end(self, *names: str) -> None:
+        """End daemons, which may do so at the same time."""
+        processes = [process for name in names if (process := self.process(name))]
+        _end_processes(processes, 10)
+        for name in names:
+            self._pid_file(name).unlink(missing_ok=True)
 
     def _wait(self, name: str, ready, seconds: float = 30) -> None:
         """Wait until `ready()` is true; a daemon that has ended meanwhile says why in its log."""
@@ -277,7 +278,8 @@ class Cluster:
             "ReturnToService=2",
             "KillWait=5",
             "MinJobAge=3600",
-            "JobRequeue=0",
+            # A requeued job waits for the old credential's end, by default two minutes.
+            "AuthInfo=cred_expire=5",
             "GresTypes=gpu",
             "AccountingStorageType=accounting_storage/slurmdbd",
             "AccountingStorageHost=127.0.0.1",
@@ -454,9 +456,9 @@ class Cluster:
             while time.monotonic() < end and _output("squeue", "-h").strip():
                 time.sleep(0.3)
         _end_processes(self._step_processes(), 2)
-        for name in (*(node.name for node in self.nodes), "slurmctld", "slurmdbd", "mariadbd"):
-            self._end(name)
-        self._end("munged")
+        self._end("slurmctld", *(node.name for node in self.nodes))
+        self._end("slurmdbd")
+        self._end("mariadbd", "munged")
         try:
             if owner_of_configuration() == self.state:
                 for name in FILES:
