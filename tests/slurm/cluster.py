@@ -275,7 +275,7 @@ class Cluster:
             # Nodes are as large as declared, not as the machine.
             "SlurmdParameters=config_overrides",
             "SchedulerParameters=bf_interval=5,sched_min_interval=100000",
-            "ReturnToService=2",
+            "ReturnToService=1",
             "KillWait=5",
             "MinJobAge=3600",
             # A requeued job waits for the old credential's end, by default two minutes.
