@@ -2,7 +2,8 @@
 
 An engine serves one set of base weights. Worker processes (`engine_worker`) keep the memory of
 engines apart, survive nothing that the parent does not, and on a GPU end with their engine, which
-is the only sure way to get its memory back.
+is the only sure way to get its memory back. A worker on another node of a SLURM job is the same
+process with the same pipes, which srun brings there.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from weak_to_strong.allocation import step_command, step_environment
 
 logger = logging.getLogger("weak_to_strong")
 
 WORKER = (sys.executable, "-m", "weak_to_strong.engine_worker")
 LOG_SECONDS = 5.0
+#: Time that srun has to end its task on another node; killed at once, it would leave it there.
+STEP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,23 @@ class Worker:
         command: how to start it.
         environment: variables to add to those of this process.
         log: file for its standard error, overwritten.
+        node: node of the SLURM job where it runs, or None for this machine.
+        cpus: of that node.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        node: str | None = None,
+        cpus: int = 1,
+    ) -> None:
+        self._node = node
+        inherited: Mapping[str, str] = os.environ
+        if node:
+            command = [*step_command([node], cpus), *command]
+            inherited = step_environment(os.environ)
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         package = str(Path(__file__).resolve().parents[1])
@@ -81,7 +101,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment, "PYTHONPATH": path},
+                env={**inherited, **environment, "PYTHONPATH": path},
                 encoding="utf-8",
                 start_new_session=True,  # so that kill() reaches the engine's own children
             )
@@ -114,6 +134,10 @@ class Worker:
 
     def kill(self) -> None:
         """End it and its children now."""
+        if self._node and self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STEP_SECONDS)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -142,6 +166,8 @@ class EnginePool:
         fresh: start a new process for every engine.
         max_num_seqs: samples that an engine runs at once.
         command: how to start a worker.
+        nodes: nodes of the SLURM job over which the workers are spread evenly; none: all run here.
+        cpus: of each of these nodes.
     """
 
     def __init__(
@@ -153,7 +179,11 @@ class EnginePool:
         fresh: bool,
         max_num_seqs: int,
         command: Sequence[str] = WORKER,
+        nodes: Sequence[str] = (),
+        cpus: int = 1,
     ) -> None:
+        self._nodes = nodes
+        self._cpus = cpus
         self._processes = processes
         self._environments = environments
         self._logs = logs
@@ -214,7 +244,8 @@ class EnginePool:
 
     def _start(self, index: int) -> Worker:
         log = self._logs / f"engine-{index}.log"
-        return Worker(self._command, self._environments[index], log)
+        node = self._nodes[index * len(self._nodes) // self._processes] if self._nodes else None
+        return Worker(self._command, self._environments[index], log, node, self._cpus)
 
     def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
         """The largest engine that nobody serves, else the one with the most shards left."""

@@ -30,6 +30,7 @@ import polars as pl
 
 from weak_to_strong.base_models import context_length
 from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
+from weak_to_strong.engine_worker import DEVICES
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
     DEMONSTRATIONS,
@@ -129,6 +130,7 @@ class EngineSettings:
         gpu_memory_utilization: share of a GPU's memory that an engine takes.
         max_loras: adapters that may run in one batch on a GPU; on a CPU all may.
         batch_invariant: kernels whose result does not depend on the batch (GPU; slower).
+        nodes: nodes of a SLURM job over which the processes are spread; none: all run here.
     """
 
     max_model_len: int
@@ -142,6 +144,7 @@ class EngineSettings:
     gpu_memory_utilization: float = 0.9
     max_loras: int = 8
     batch_invariant: bool = False
+    nodes: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> EngineSettings:
@@ -170,7 +173,16 @@ class EngineSettings:
                 raise ValueError(
                     f"engine settings: `{item.name}` is {value!r}; want {item.type} > 0"
                 )
+        if settings.nodes and settings.processes % len(settings.nodes):
+            raise ValueError(
+                f"engine settings: `processes` is {settings.processes}; want a multiple of the "
+                f"{len(settings.nodes)} nodes"
+            )
         return settings
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.processes // max(1, len(self.nodes))
 
 
 @dataclass(frozen=True)
@@ -376,6 +388,10 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
 def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str, str]]:
     """Environment variables of each worker process.
 
+    Args:
+        settings: of the round.
+        threads: CPU threads of a node.
+
     Raises:
         ValueError: fewer visible GPUs than the processes need.
     """
@@ -387,7 +403,7 @@ def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str
         "VLLM_DO_NOT_TRACK": "1",
     }
     # Snakemake sets all of these to the threads of the job, which the processes share here.
-    each = str(max(1, threads // settings.processes))
+    each = str(max(1, threads // settings.processes_per_node))
     common |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), each)
     if settings.device == "cpu":
         # An engine in a grandchild would cost another import.
@@ -395,6 +411,12 @@ def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str
     if settings.batch_invariant:
         common["VLLM_BATCH_INVARIANT"] = "1"
     size = settings.tensor_parallel_size
+    if settings.nodes:
+        return [
+            {**common, DEVICES: f"{place * size}:{(place + 1) * size}"}
+            for _ in settings.nodes
+            for place in range(settings.processes_per_node)
+        ]
     needed = size * settings.processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(index) for index in range(needed)]
@@ -539,7 +561,7 @@ def generate_round(
         requests: mappings with the keys of `Request`.
         engine: mapping with keys of `EngineSettings`.
         store: folder for finished samples and the workers' logs; keep it between runs.
-        threads: CPU threads for all worker processes together.
+        threads: CPU threads for all worker processes of a node together.
         tokeniser: folder of weights and prompts -> token ids.
         command: how to start a worker process.
 
@@ -603,6 +625,8 @@ def _generate(
         fresh=settings.device != "cpu",
         max_num_seqs=settings.max_num_seqs,
         command=command,
+        nodes=settings.nodes,
+        cpus=threads,
     )
     with pool:
         tokens = {job.store.key: _encode(job, settings, tokeniser) for job in jobs}
