@@ -6,7 +6,7 @@ import re
 import polars as pl
 import pytest
 import yaml
-from conftest import CONFIG, SIZES
+from project import CONFIG, SIZES
 
 from weak_to_strong.tables import GENERATIONS, LABELS, hash_file, write_json, write_table
 

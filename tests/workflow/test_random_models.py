@@ -1,129 +1,22 @@
 """A complete run with two models of random weights: every rule, real vLLM and TRL, no pretraining.
 
-An untrained model writes random tokens. So that such text has final answers, most tokens of the
-vocabulary are whole answer lines, of three answers only: models that know nothing then agree on
-about a third of the questions, and samples differ and still have a majority. Gold answers are
-thrown like dice: a model scores about a third unless gold reaches it.
+The study is that of `random_study`. Its gold answers tell nothing either: a model scores about a
+third unless gold reaches it.
 """
 
 import json
-from pathlib import Path
-from random import Random
-from string import ascii_lowercase
 
 import polars as pl
 import pytest
-from conftest import Project
+from project import Project
+from random_study import CONFIG, SIZES, make_models, write_data
 from safetensors.numpy import load_file
 
 from weak_to_strong.answers import predict
 from weak_to_strong.tables import METRICS, hash_file, read_json
 
-ANSWERS = ("0", "1", "2")
-SIZES = {"train_1": 48, "train_2": 96, "test": 60}
 WEAK_SIDE = "dice/random_weak/none/seed-0"
 CHAIN = "dice/random_weak/random_strong/seed-0"
-
-CONFIG = {
-    "experiment": "test",
-    # The strong model brings code, which must not run even so.
-    "trust_remote_code": True,
-    "tasks": {
-        "dice": {
-            "loader": "table",
-            "columns": {"question": "question", "solution": "solution", "answer": "answer"},
-            "splits": {name: {"path": f"data/{name}.jsonl"} for name in SIZES},
-            "max_tokens": 8,
-        }
-    },
-    "models": {
-        "random_weak": {"path": "models/weak"},
-        "random_strong": {"path": "models/strong"},
-    },
-    "chains": [{"task": "dice", "weak": "random_weak", "strong": "random_strong"}],
-    "sampling": {"n": 6},
-    "demonstrations": {"count": 2},
-    # Of six votes for three answers, one has at least two.
-    "pairs": {"min_confidence": 0.3, "weak_rejected_confidence": 0.5},
-    "training": {
-        "sft": {"learning_rate": 1e-3, "epochs": 1, "max_length": 64},
-        "dpo": {"learning_rate": 1e-3, "max_length": 64},
-        "orpo": {"learning_rate": 1e-3, "max_length": 64},
-    },
-    "evaluation": {"samples": 2, "ks": [1, 2], "bootstrap_draws": 200},
-    "engine": {"max_model_len": 128},
-}
-
-
-def write_data(folder: Path) -> None:
-    """Questions of which no two are the same, and answers that no question tells."""
-    rng = Random(0)
-    numbers = rng.sample(range(1000), sum(SIZES.values()))
-    for name, size in SIZES.items():
-        # Each answer equally often: one answer to everything scores exactly a third.
-        answers = [*ANSWERS] * (size // len(ANSWERS))
-        rng.shuffle(answers)
-        rows = [
-            {
-                "question": " ".join(["die", *f"{numbers.pop():03}"]),
-                "solution": f"a\n#### {answer}",
-                "answer": answer,
-            }
-            for answer in answers
-        ]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def make_tokenizer():
-    """A token is a word with the white space before it, or a letter with an answer line."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<s>", "</s>", "<unk>", "Question:", "\n\nQuestion:", "\nAnswer:", " die"]
-    words += [f" {digit}" for digit in range(10)]
-    words += [f" {letter}\n#### {answer}" for letter in ascii_lowercase for answer in ANSWERS]
-    vocabulary = {word: place for place, word in enumerate(words)}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r" [a-z]\n#### \d|\s*\S+"), "isolated")
-    raw.decoder = decoders.Fuse()
-    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="</s>",
-    )
-
-
-def make_models(folder: Path) -> None:
-    """Two base models as they come from initialisation; the strong one brings code of its own."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = make_tokenizer()
-    for seed, (name, layers, width) in enumerate([("weak", 1, 32), ("strong", 2, 64)]):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 32,
-            max_position_embeddings=128,
-            # Wide enough for texts to depend on their prompts.
-            initializer_range=0.3,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    config = read_json(folder / "strong/config.json")
-    config["auto_map"] = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
-    (folder / "strong/config.json").write_text(json.dumps(config))
-    trace = str(folder / "code was run")
-    (folder / "strong/theirs.py").write_text(f"open({trace!r}, 'w').close()\n")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 
 import polars as pl
 import pytest
-from conftest import CONFIG
+from project import CONFIG
 
 from weak_to_strong.tables import hash_file
 
