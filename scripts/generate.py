@@ -38,10 +38,10 @@ def main(snakemake: Any) -> None:
             "tensor_parallel_size": size,
             "processes": resources.engine_processes
             or (allocation.engines(size) if allocation else threads),
-            "nodes": allocation.nodes if allocation else (),
         },
         snakemake.params.work,
         allocation.cpus if allocation else threads,
+        allocation,
     )
     write_table(generations, GENERATIONS, snakemake.output.generations)
     write_json(stats, snakemake.output.stats)

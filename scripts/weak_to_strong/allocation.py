@@ -82,12 +82,12 @@ def _output(*command: str) -> str:
     return done.stdout.strip()
 
 
-def step_command(nodes: Sequence[str], cpus: int) -> list[str]:
+def step_command(allocation: Allocation, nodes: Sequence[str]) -> list[str]:
     """The front of a command that runs once on each of `nodes`, beside the job's other steps.
 
     Args:
-        nodes: some of the job's nodes.
-        cpus: of each node.
+        allocation: of the job.
+        nodes: all or some of its nodes; the command has all GPUs and CPUs of each.
     """
     return [
         shutil.which("srun") or "srun",
@@ -96,8 +96,8 @@ def step_command(nodes: Sequence[str], cpus: int) -> list[str]:
         f"--nodes={len(nodes)}",
         f"--ntasks={len(nodes)}",
         "--ntasks-per-node=1",
-        f"--cpus-per-task={cpus}",
-        "--cpu-bind=none",  # the processes of a step share its CPUs
+        f"--cpus-per-task={allocation.cpus}",
+        f"--gres=gpu:{allocation.gpus}",  # else SLURM looks for the whole job's on these nodes
         "--mem=0",  # all that the job has
         "--kill-on-bad-exit=1",
         "--quiet",

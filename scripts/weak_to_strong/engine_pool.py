@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.allocation import step_command, step_environment
+from weak_to_strong.allocation import Allocation, step_command, step_environment
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -74,8 +74,7 @@ class Worker:
         command: how to start it.
         environment: variables to add to those of this process.
         log: file for its standard error, overwritten.
-        node: node of the SLURM job where it runs, or None for this machine.
-        cpus: of that node.
+        step: front of the command that starts it as a SLURM step; none: it runs on this machine.
     """
 
     def __init__(
@@ -83,21 +82,17 @@ class Worker:
         command: Sequence[str],
         environment: Mapping[str, str],
         log: Path,
-        node: str | None = None,
-        cpus: int = 1,
+        step: Sequence[str] = (),
     ) -> None:
-        self._node = node
-        inherited: Mapping[str, str] = os.environ
-        if node:
-            command = [*step_command([node], cpus), *command]
-            inherited = step_environment(os.environ)
+        self._is_step = bool(step)
+        inherited = step_environment(os.environ) if step else os.environ
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         package = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                command,
+                [*step, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -134,7 +129,7 @@ class Worker:
 
     def kill(self) -> None:
         """End it and its children now."""
-        if self._node and self._process.poll() is None:
+        if self._is_step and self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STEP_SECONDS)
@@ -166,8 +161,8 @@ class EnginePool:
         fresh: start a new process for every engine.
         max_num_seqs: samples that an engine runs at once.
         command: how to start a worker.
-        nodes: nodes of the SLURM job over which the workers are spread evenly; none: all run here.
-        cpus: of each of these nodes.
+        allocation: of the SLURM job; where it has several nodes, the workers are spread evenly over
+            them. Without one, all run here.
     """
 
     def __init__(
@@ -179,11 +174,9 @@ class EnginePool:
         fresh: bool,
         max_num_seqs: int,
         command: Sequence[str] = WORKER,
-        nodes: Sequence[str] = (),
-        cpus: int = 1,
+        allocation: Allocation | None = None,
     ) -> None:
-        self._nodes = nodes
-        self._cpus = cpus
+        self._allocation = allocation
         self._processes = processes
         self._environments = environments
         self._logs = logs
@@ -244,8 +237,10 @@ class EnginePool:
 
     def _start(self, index: int) -> Worker:
         log = self._logs / f"engine-{index}.log"
-        node = self._nodes[index * len(self._nodes) // self._processes] if self._nodes else None
-        return Worker(self._command, self._environments[index], log, node, self._cpus)
+        step: list[str] = []
+        if self._allocation and (nodes := self._allocation.nodes):
+            step = step_command(self._allocation, [nodes[index * len(nodes) // self._processes]])
+        return Worker(self._command, self._environments[index], log, step)
 
     def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
         """The largest engine that nobody serves, else the one with the most shards left."""

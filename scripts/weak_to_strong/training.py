@@ -162,7 +162,7 @@ def launch_command(processes: int, allocation: Allocation | None, spec: str) -> 
     if rest or not each:
         raise ValueError(f"processes: {processes} cannot be spread evenly over {len(nodes)} nodes")
     return [
-        *step_command(nodes, allocation.cpus),
+        *step_command(allocation, nodes),
         # Only on its node does a task know which it is; the first node has the first process.
         *("bash", "-c", 'exec "$0" "${@:1:2}" --node-rank="$SLURM_NODEID" "${@:3}"'),
         *(sys.executable, *torchrun, f"--nnodes={len(nodes)}", f"--nproc-per-node={each}"),

@@ -62,9 +62,9 @@ class TestFinding:
 
 class TestSteps:
     def test_a_step_has_one_task_on_each_node(self):
-        command = step_command(["a", "b"], 32)
+        command = step_command(TWO_NODES, ["a", "b"])
         assert {"--overlap", "--nodelist=a,b", "--nodes=2", "--ntasks=2"} <= set(command)
-        assert "--cpus-per-task=32" in command
+        assert {"--cpus-per-task=32", "--gres=gpu:4"} <= set(command)
 
     def test_a_step_is_not_shaped_like_the_one_around_it(self):
         given = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SRUN_CPUS_PER_TASK": "1", "PATH": "p"}
@@ -80,7 +80,8 @@ class TestTraining:
 
     def test_several_nodes_meet_on_the_first(self):
         command = launch_command(8, TWO_NODES, "job.json")
-        assert command[: len(step_command(TWO_NODES.nodes, 32))] == step_command(("a", "b"), 32)
+        step = step_command(TWO_NODES, ("a", "b"))
+        assert command[: len(step)] == step
         assert {"--nnodes=2", "--nproc-per-node=4"} <= set(command)
         assert any(part.startswith("--master-addr=") for part in command)
         assert command[-3:] == ["-m", "weak_to_strong.training", "job.json"]
@@ -98,15 +99,14 @@ class TestGeneration:
 
     def test_workers_of_a_node_share_its_gpus_and_threads(self):
         entry = {"max_model_len": 64, "device": "cuda", "processes": 4, "tensor_parallel_size": 2}
-        settings = EngineSettings.parse({**entry, "nodes": ("a", "b")})
-        environments = worker_environments(settings, 8)
+        environments = worker_environments(EngineSettings.parse(entry), 8, nodes=2)
         assert [each[DEVICES] for each in environments] == ["0:2", "2:4", "0:2", "2:4"]
         assert {each["OMP_NUM_THREADS"] for each in environments} == {"4"}
 
     def test_processes_are_a_multiple_of_the_nodes(self):
-        entry = {"max_model_len": 64, "device": "cuda", "processes": 3, "nodes": ("a", "b")}
+        settings = EngineSettings.parse({"max_model_len": 64, "device": "cuda", "processes": 3})
         with pytest.raises(ValueError, match="a multiple of the 2 nodes"):
-            EngineSettings.parse(entry)
+            worker_environments(settings, 8, nodes=2)
 
     @pytest.mark.parametrize(
         ("visible", "part", "chosen"), [("4,5,6,7", "2:4", "6,7"), (None, "1:2", "1")]
@@ -129,7 +129,7 @@ class TestGeneration:
         srun.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         pool = EnginePool(
-            4, [{}] * 4, tmp_path / "logs", fresh=True, max_num_seqs=1, nodes=("a", "b"), cpus=2
+            4, [{}] * 4, tmp_path / "logs", fresh=True, max_num_seqs=1, allocation=TWO_NODES
         )
         with pool:
             for worker in pool._workers:
