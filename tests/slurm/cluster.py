@@ -348,7 +348,10 @@ class Cluster:
                 "max_nodes": len(gpu_nodes),
                 "runtime": 60,
             },
-            "cpu": {"partition": next(each.partition for each in self.nodes if not each.gpus)},
+            "cpu": {
+                "partition": next(each.partition for each in self.nodes if not each.gpus),
+                "mem_gb": 2,
+            },
         }
 
     def _start_munge(self) -> None:
