@@ -7,8 +7,8 @@ SHELL := bash
 ## Settings: make TARGET NAME=value
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
-EXPERIMENTS ?=#  names of experiments that `make record` copies
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, rebuild-models) or pytest (test)
+EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, rebuild-models) or pytest (test, test-slurm)
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 rebuild-models test lint format lock docs plan dag clean
+.PHONY: record help setup demo seeds smollm2 rebuild-models test test-slurm slurm-costs lint format lock docs plan dag clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -66,6 +66,12 @@ rebuild-models: setup ## Pretrain the embedded model pair anew, into results/emb
 
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
+
+test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
+	python -m pytest tests/slurm $(ARGS)
+
+slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
+	PYTHONPATH=scripts python -m weak_to_strong.slurm_costs $(EXPERIMENTS) $(ARGS)
 
 lint: setup ## Check style and workflow
 	ruff check $(PYTHON_CODE)

@@ -5,6 +5,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from weak_to_strong.cluster_jobs import (
+    CPU_RESOURCES,
+    GENERATION_RESOURCES,
+    TRAINING_RESOURCES,
+    find_cluster,
+)
 from weak_to_strong.code_digest import code_digest
 from weak_to_strong.configuration import (
     DESCRIPTIVE_KEYS,
@@ -35,6 +41,57 @@ DATA_KEYS = (
     *("columns", "ids", "subjects", "remove_overlap"),
 )
 RESULTS = graph.root
+
+
+# Jobs of a cluster, or None: jobs then have the resources that stand in their rules.
+try:
+    CLUSTER = find_cluster(graph, workflow.resource_settings)
+except ValueError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+
+def gpu_job(names, needs, local):
+    """Resources of a rule of GPU jobs, as functions of wildcards and attempt.
+
+    `needs` says what a job of the rule needs, `local` holds where there is no cluster.
+    """
+    if CLUSTER is None:
+        return local
+
+    def resource(name):
+        return lambda wildcards, attempt: CLUSTER.gpu_resource(name, needs(wildcards, attempt))
+
+    return local | {name: resource(name) for name in names}
+
+
+def training_job(**local):
+    """Resources of `train`."""
+    return gpu_job(
+        TRAINING_RESOURCES,
+        lambda wildcards, attempt: CLUSTER.training(node_of(wildcards), attempt),
+        local,
+    )
+
+
+def generation_job(**local):
+    """Resources of `generate`."""
+    return gpu_job(
+        GENERATION_RESOURCES,
+        lambda wildcards, attempt: CLUSTER.generation(wildcards.round, attempt),
+        local,
+    )
+
+
+def cpu_job(**local):
+    """Resources of a rule that takes minutes of CPU: too much for a login node."""
+    if CLUSTER is None:
+        return local
+
+    def resource(name):
+        return lambda wildcards, attempt: CLUSTER.cpu_resource(name, attempt)
+
+    return local | {name: resource(name) for name in CPU_RESOURCES}
 
 
 def code(rule_name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +28,20 @@ def configure_logging(log_file: str | Path | None, label: str) -> None:
         logger.addHandler(file)
 
 
+def _end(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
+    sys.exit(128 + number)
+
+
 def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`.
 
     A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
-    which also goes to the rule's log.
+    which also goes to the rule's log. SIGTERM - a cluster's time limit, a cancelled job - ends the
+    script like an exception, so that the processes that it started end with it.
     """
+    signal.signal(signal.SIGTERM, _end)
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

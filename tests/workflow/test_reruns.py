@@ -5,7 +5,7 @@ import os
 
 import polars as pl
 import pytest
-from conftest import changed
+from project import changed
 from random_study import CHAIN, WEAK_SIDE
 
 from weak_to_strong.tables import hash_file

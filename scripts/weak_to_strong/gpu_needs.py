@@ -1,0 +1,455 @@
+"""What a training or a generation round needs of a cluster: GPUs, nodes, memory, CPUs and time.
+
+Needs follow from the model's size, the method and the site's GPUs (`site_file.Site`), so that no
+rule and no profile has a number of GPUs typed into it. Formulas are those of `estimates`, of which
+an estimate of the plan is made, and here also the memory of training:
+
+    weights and their optimiser   bytes a weight, see `state_bytes`
+    activations                   numbers a token and layer, see `activation_bytes`
+    logits                        of a whole micro-batch, in float32
+
+They are meant to be safe, not close: what is short of memory fails after hours of queueing, what
+has too much waits a little longer. `--set-resources` overrides each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.estimates import (
+    Device,
+    Shape,
+    adapter_weights,
+    decode_seconds,
+    devices_of,
+    prefill_seconds,
+    training_seconds,
+)
+from weak_to_strong.site_file import Site
+
+_FLOAT32 = 4
+_WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+#: Bytes of device memory that CUDA, NCCL and a library's own buffers take.
+DEVICE_OVERHEAD = 2e9
+#: Share of a device's memory that can be counted on; the rest is lost between allocations.
+USABLE_SHARE = 0.9
+#: Float32 copies of a micro-batch's logits that live at once: they, their softmax, its gradient.
+LOGIT_COPIES = 3
+#: Bytes of host memory of a process with torch and CUDA, or with vLLM and its KV cache on a CPU.
+PROCESS_MEMORY = 5e9
+#: Bytes of host memory of the Snakemake processes around a job's script.
+SNAKEMAKE_MEMORY = 0.6e9
+#: Walltime over the estimate, which is of a GPU that is well used.
+SAFETY = 3.0
+#: Shortest walltime, in minutes: imports and compilation do not shrink with the model.
+SHORTEST_RUNTIME = 30
+#: Rows of a training set, or questions of a split, where the table is not there yet.
+UNKNOWN_ROWS = 10_000
+#: Mean share of `max_tokens` that an answer has: the paper's are a tenth of it.
+ANSWER_SHARE = 0.25
+#: Seconds that a generation round may take before it gets another engine.
+ROUND_SECONDS = 2 * 3600.0
+#: Largest share of a training that goes into writing checkpoints.
+CHECKPOINT_SHARE = 0.05
+#: Least minutes between checkpoints by time.
+CHECKPOINT_MINUTES = 10
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job asks for.
+
+    Attributes:
+        gpus: on all nodes together.
+        nodes: on each of which it has the same number of GPUs.
+        mem_mb: host memory on each node, in 10**6 bytes.
+        cpus: on each node.
+        runtime: walltime in minutes.
+        tensor_parallel_size: GPUs that share an engine's weights; 1 for a training.
+        checkpoint_minutes: time between checkpoints of a training; 0 for a generation round.
+    """
+
+    gpus: int
+    nodes: int
+    mem_mb: int
+    cpus: int
+    runtime: int
+    tensor_parallel_size: int = 1
+    checkpoint_minutes: int = 0
+
+
+# --- sizes of a model --------------------------------------------------------------------------
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights in the safetensors files of a folder, by their headers alone.
+
+    Raises:
+        FileNotFoundError: no such folder, or no such file in it.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(2, "no safetensors files", str(folder))
+    total = 0
+    for file in files:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        total += sum(prod(entry["shape"]) for name, entry in header.items() if name[0] != "_")
+    return total
+
+
+def rough_shape(parameters: int) -> Shape:
+    """Shape of a model of which only the number of weights is known.
+
+    Taken to have blocks of 12 h**2 weights that are 128 times as wide as they are many, and keys
+    and values as wide as queries: right for Llama 2 7B (32 blocks of 4096), and no smaller in
+    memory than newer models, which share keys and values.
+    """
+    layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
+    hidden = 128 * layers
+    return Shape(parameters, layers, hidden, hidden, round(hidden * 8 / 3))
+
+
+def config_shape(config: Mapping[str, Any], parameters: int) -> Shape:
+    """Shape by a model's config.json; what that does not say is as in `rough_shape`.
+
+    Args:
+        config: content of config.json.
+        parameters: number of weights.
+    """
+    rough = rough_shape(parameters)
+    hidden = config.get("hidden_size", rough.hidden)
+    heads = config.get("num_attention_heads") or 1
+    head = config.get("head_dim") or hidden // heads
+    return Shape(
+        parameters=parameters,
+        layers=config.get("num_hidden_layers", rough.layers),
+        hidden=hidden,
+        key_value=head * (config.get("num_key_value_heads") or heads),
+        intermediate=config.get("intermediate_size", rough.intermediate),
+        vocabulary=config.get("vocab_size", rough.vocabulary),
+    )
+
+
+def model_shape(entry: Mapping[str, Any], folder: str | Path | None) -> Shape:
+    """Sizes of a base model.
+
+    Args:
+        entry: of the configuration's `models`; `parameters` is believed where it is given.
+        folder: of the model, as far as it is there (`path`, or where a download goes).
+
+    Raises:
+        FileNotFoundError: neither `parameters` nor the model's files are there.
+    """
+    folder = Path(folder) if folder else None
+    there = folder is not None and (folder / "config.json").is_file()
+    if "parameters" in entry:
+        parameters = entry["parameters"]
+    elif folder is None:
+        raise FileNotFoundError(2, "the model's size is not known yet")
+    else:
+        parameters = count_parameters(folder)
+    if not there:
+        return rough_shape(parameters)
+    return config_shape(json.loads((folder / "config.json").read_text("utf-8")), parameters)
+
+
+# --- memory of a training ----------------------------------------------------------------------
+
+
+def _weight_width(settings: Mapping[str, Any]) -> int:
+    """Bytes of a weight as `training.load_model` loads it."""
+    half = settings["adapter"] == "lora" or settings.get("deepspeed")
+    return _WIDTHS[settings["dtype"]] if half else _FLOAT32
+
+
+def _adapter_size(shape: Shape, settings: Mapping[str, Any]) -> int:
+    from weak_to_strong.training_settings import PROJECTIONS
+
+    # A run without `lora` continues an adapter; of the default rank, unless that was changed.
+    lora = settings.get("lora") or {"r": 8}
+    modules = lora.get("target_modules", PROJECTIONS)
+    return adapter_weights(shape, lora["r"], [name for name in modules if name in PROJECTIONS])
+
+
+def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> float:
+    """Bytes of weights, gradients, AdamW's two moments and DPO's reference, on all devices.
+
+    Full training takes 16 bytes a weight (Rajbhandari et al., arXiv 1910.02054, section 3.1),
+    whether weights and gradients have 16 bits beside a float32 copy (DeepSpeed) or 32 bits; without
+    DeepSpeed autocasting keeps a 16-bit copy as well. LoRA takes 16 bytes for each of the adapter's
+    weights beside the frozen ones.
+
+    Args:
+        shape: of the base model.
+        trainer: "sft", "dpo" or "orpo"; only dpo has a reference: a frozen adapter, or a second
+            copy of full weights.
+        settings: as of `training_settings`.
+    """
+    width = _weight_width(settings)
+    if settings["adapter"] == "lora":
+        adapter = _adapter_size(shape, settings)
+        reference = _FLOAT32 * adapter if trainer == "dpo" else 0
+        return width * shape.parameters + 16.0 * adapter + reference
+    cast = 2 if settings["dtype"] == "bfloat16" and not settings.get("deepspeed") else 0
+    reference = width if trainer == "dpo" else 0
+    return (16.0 + cast + reference) * shape.parameters
+
+
+def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> float:
+    """Bytes of one micro-batch on one device: activations and logits.
+
+    A block keeps for its backward pass, a token: the inputs of two norms and of seven projections,
+    queries, keys, values and the parts of the gated MLP, 8 h + 2 kv + 4 i numbers (counted as in
+    Korthikanti et al., arXiv 2205.05198, section 4.1, for a Llama block whose attention keeps no
+    scores). With gradient checkpointing all blocks keep their input, and one all of it.
+
+    Args:
+        shape: of the base model.
+        trainer: "sft", "dpo" or "orpo"; a row of pairs is two sequences.
+        settings: as of `training_settings`. Every sequence is taken to have `max_length` tokens.
+    """
+    sequences = settings["per_device_batch_size"] * (1 if trainer == "sft" else 2)
+    tokens = sequences * settings["max_length"]
+    block = 8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
+    numbers = shape.layers * block
+    if settings.get("gradient_checkpointing"):
+        numbers = shape.layers * shape.hidden + block
+    logits = LOGIT_COPIES * _FLOAT32 * shape.vocabulary
+    return float(tokens * (numbers * _WIDTHS[settings["dtype"]] + logits))
+
+
+def usable_bytes(site: Site) -> float:
+    """Bytes of a GPU that weights and activations may fill."""
+    return USABLE_SHARE * site.gpu_memory - DEVICE_OVERHEAD
+
+
+def _gathered(shape: Shape, settings: Mapping[str, Any]) -> float:
+    """Bytes of the two blocks whose weights ZeRO-3 has gathered: the present one and the next."""
+    return 2.0 * _weight_width(settings) * shape.parameters / shape.layers
+
+
+def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site: Site) -> int:
+    """GPUs on which a training fits: the least number, its global batch unchanged.
+
+    Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed
+    (ZeRO-3) the state is spread over as many as it takes: a power of two on one node, then whole
+    nodes.
+
+    Raises:
+        ValueError: it does not fit; says what would help.
+    """
+    state = state_bytes(shape, trainer, settings)
+    batch = activation_bytes(shape, trainer, settings)
+    room = usable_bytes(site)
+    what = f"{settings['adapter']} training of {shape.parameters / 1e9:.3g} billion weights"
+    gb = f"{site.gpu_memory / 1e9:.3g} GB"
+    if not settings.get("deepspeed"):
+        if state + batch <= room:
+            return 1
+        least = {**settings, "per_device_batch_size": 1, "gradient_checkpointing": True}
+        alone = state + activation_bytes(shape, trainer, least) <= room
+        raise ValueError(
+            f"config key `training.{trainer}.{'per_device_batch_size' if alone else 'deepspeed'}`: "
+            f"{what} takes about {state / 1e9:.0f} GB of weights and optimiser and "
+            f"{batch / 1e9:.0f} GB of activations, too much for a GPU of {gb}; "
+            + (
+                "lower it, or set gradient_checkpointing"
+                if alone
+                else "set it to config/deepspeed/zero3.json"
+            )
+        )
+    rows = settings["global_batch_size"] // settings["per_device_batch_size"]
+    for gpus in _steps(site):
+        fits = state / gpus + _gathered(shape, settings) + batch <= room
+        if fits and rows % gpus == 0:
+            return gpus
+    raise ValueError(
+        f"config key `training.{trainer}`: {what} with "
+        f"global_batch_size {settings['global_batch_size']} and per_device_batch_size "
+        f"{settings['per_device_batch_size']} does not fit on {_steps(site)[-1]} GPUs of {gb}; "
+        "set gradient_checkpointing, lower per_device_batch_size, or raise gpu.max_nodes in the "
+        "site file"
+    )
+
+
+def _steps(site: Site) -> list[int]:
+    """Numbers of GPUs that a job may have: powers of two on a node and all of it; whole nodes."""
+    counts, count = [], 1
+    while count < site.gpus_per_node:
+        counts.append(count)
+        count *= 2
+    return [*counts, *(site.gpus_per_node * nodes for nodes in range(1, site.max_nodes + 1))]
+
+
+def nodes_of(gpus: int, site: Site) -> int:
+    """Nodes that a number of GPUs takes."""
+    return ceil(gpus / site.gpus_per_node)
+
+
+# --- needs -------------------------------------------------------------------------------------
+
+
+def _memory(need: float, site: Site, attempt: int) -> int:
+    """Host memory of a node in 10**6 bytes, more with each attempt, at most all of it."""
+    return ceil(min(attempt * (need + SNAKEMAKE_MEMORY), site.node_memory) / 1e6)
+
+
+def _runtime(seconds: float, site: Site, attempt: int) -> int:
+    """Walltime in minutes, more with each attempt, at most the site's."""
+    minutes = max(SHORTEST_RUNTIME, ceil(SAFETY * seconds / 60))
+    return min(attempt * minutes, site.max_runtime)
+
+
+def training_needs(
+    shape: Shape,
+    trainer: str,
+    settings: Mapping[str, Any],
+    site: Site,
+    device: Device,
+    *,
+    rows: int | None = None,
+    attempt: int = 1,
+    gpus: int | None = None,
+    nodes: int | None = None,
+) -> Needs:
+    """Needs of one training.
+
+    Host memory: a process has the weights before it moves them to its GPU. Under DeepSpeed the
+    processes of a node map the same files, and the first gathers the whole model to save it.
+
+    Args:
+        shape: of the base model.
+        trainer: "sft", "dpo" or "orpo".
+        settings: of the node, as in the configuration.
+        site: the cluster.
+        device: the accelerator, for the time; its memory is the site's.
+        rows: of the training set; None while that is not there.
+        attempt: 1, and one more at each retry: memory and time grow with it.
+        gpus: override of the number of GPUs.
+        nodes: override of the number of nodes.
+
+    Raises:
+        ValueError: it does not fit on the site's GPUs; not with `gpus`.
+    """
+    gpus = gpus or training_gpus(shape, trainer, settings, site)
+    nodes = nodes or nodes_of(gpus, site)
+    here = ceil(gpus / nodes)
+    weights = _weight_width(settings) * shape.parameters
+    loaded = 2 * weights if settings.get("deepspeed") else here * weights
+    tokens = (rows or UNKNOWN_ROWS) * settings["max_length"] * (1 if trainer == "sft" else 2)
+    device = replace(device, memory=site.gpu_memory)
+    seconds = training_seconds(
+        shape, rows or UNKNOWN_ROWS, tokens, trainer, settings, device
+    ) / gpus + (device.start_seconds + weights / device.load_bandwidth)
+    full = settings["adapter"] == "full"
+    saved = (12 if full else 0) * shape.parameters + 16 * (
+        0 if full else _adapter_size(shape, settings)
+    )
+    writing = saved / device.load_bandwidth
+    return Needs(
+        gpus=gpus,
+        nodes=nodes,
+        mem_mb=_memory(here * PROCESS_MEMORY + loaded, site, attempt),
+        cpus=here * site.cpus_per_gpu,
+        runtime=_runtime(seconds, site, attempt),
+        checkpoint_minutes=max(CHECKPOINT_MINUTES, ceil(writing / CHECKPOINT_SHARE / 60)),
+    )
+
+
+def tensor_parallel_size(
+    shape: Shape, engine: Mapping[str, Any], site: Site, device: Device
+) -> int:
+    """GPUs that share an engine's weights: the least power of two that leaves room for the cache.
+
+    `estimates.devices_of` decides, for the width of the engine's `dtype`; besides, the KV cache
+    has to hold eight sequences of `max_model_len` tokens.
+
+    Raises:
+        ValueError: more than a node has; engines are not spread over nodes.
+    """
+    ratio = _WIDTHS[engine["dtype"]] / 2
+    wide = replace(shape, parameters=round(ratio * shape.parameters))
+    size = devices_of(wide, replace(device, memory=site.gpu_memory))
+    cache = 8 * ratio * engine["max_model_len"] * shape.cache_per_token
+    while wide.size + cache > size * usable_bytes(site):
+        size *= 2
+    if size > site.gpus_per_node:
+        raise ValueError(
+            f"config key `engine.dtype`: {shape.parameters / 1e9:.3g} billion weights in "
+            f"{engine['dtype']} take {size} GPUs of {site.gpu_memory / 1e9:.3g} GB, a node has "
+            f"{site.gpus_per_node}; set bfloat16, or use larger nodes"
+        )
+    return size
+
+
+def generation_needs(
+    shape: Shape,
+    engine: Mapping[str, Any],
+    requests: Sequence[tuple[int | None, int, int]],
+    site: Site,
+    device: Device,
+    *,
+    attempt: int = 1,
+    gpus: int | None = None,
+    nodes: int | None = None,
+    tensor_parallel: int | None = None,
+) -> Needs:
+    """Needs of a generation round.
+
+    A round gets a further engine for each `ROUND_SECONDS` that it is estimated to take, on one
+    node first and then on whole nodes.
+
+    Args:
+        shape: of the base model.
+        engine: settings of the round: `dtype` and `max_model_len`.
+        requests: of each the number of questions (None while the table is not there), samples and
+            `max_tokens`.
+        site: the cluster.
+        device: the accelerator, for the time; its memory is the site's.
+        attempt: 1, and one more at each retry: memory and time grow with it.
+        gpus: override of the number of GPUs.
+        nodes: override of the number of nodes.
+        tensor_parallel: override of the GPUs of an engine.
+
+    Raises:
+        ValueError: an engine does not fit on a node; not with `tensor_parallel`.
+    """
+    size = tensor_parallel or tensor_parallel_size(shape, engine, site, device)
+    tokens = sum(
+        (rows or UNKNOWN_ROWS) * samples * ANSWER_SHARE * longest
+        for rows, samples, longest in requests
+    )
+    prompts = sum(
+        (rows or UNKNOWN_ROWS) * (engine["max_model_len"] - longest)
+        for rows, _, longest in requests
+    )
+    wide = replace(shape, parameters=round(_WIDTHS[engine["dtype"]] / 2 * shape.parameters))
+    work = decode_seconds(wide, tokens, engine["max_model_len"] / 2, device)
+    work = (work + prefill_seconds(wide, prompts, device)) / size  # of one engine
+    if gpus is None:
+        engines = max(1, ceil(work / ROUND_SECONDS))
+        counts = [count for count in _steps(site) if count >= size]
+        gpus = min((count for count in counts if count >= engines * size), default=counts[-1])
+    nodes = nodes or nodes_of(gpus, site)
+    here = ceil(gpus / nodes)
+    engines = max(1, gpus // size)
+    seconds = work / engines + device.start_seconds + wide.size / device.load_bandwidth
+    processes = max(1, here // size) * (size + 1)  # an engine's own processes and its parent
+    return Needs(
+        gpus=gpus,
+        nodes=nodes,
+        # Weights are mapped, once for all processes of a node.
+        mem_mb=_memory(processes * PROCESS_MEMORY / 2 + wide.size, site, attempt),
+        cpus=here * site.cpus_per_gpu,
+        runtime=_runtime(seconds, site, attempt),
+        tensor_parallel_size=size,
+    )
