@@ -1,6 +1,7 @@
 """Configuration, the experiment's graph, and what all rules share."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
@@ -41,6 +42,9 @@ DATA_KEYS = (
     *("columns", "ids", "subjects", "remove_overlap"),
 )
 RESULTS = graph.root
+
+#: A digest takes tens of milliseconds, and a rule may have a hundred jobs.
+digest_once = cache(code_digest)
 
 
 # Jobs of a cluster, or None: jobs then have the resources that stand in their rules.
@@ -95,8 +99,12 @@ def cpu_job(**local):
 
 
 def code(rule_name):
-    """Digest of a rule's script and all it imports; a parameter, so that an edit reruns."""
-    return code_digest(Path(workflow.basedir) / "scripts" / f"{rule_name}.py")
+    """Parameter function: digest of a rule's script and all it imports, so that an edit reruns.
+
+    A function, so that a job on a cluster reads the code of its own rule only.
+    """
+    script = Path(workflow.basedir) / "scripts" / f"{rule_name}.py"
+    return lambda wildcards: digest_once(script)
 
 
 def task_setting(key):
