@@ -50,6 +50,9 @@ digest_once = cache(code_digest)
 # Jobs of a cluster, or None: jobs then have the resources that stand in their rules.
 try:
     CLUSTER = find_cluster(graph, workflow.resource_settings)
+    if CLUSTER and not (workflow.remote_exec or workflow.subprocess_exec):
+        # Also a check: a model that does not fit ends the run here, before any job.
+        print("GPU jobs:", CLUSTER.plan(), sep="\n", file=sys.stderr)
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(1)

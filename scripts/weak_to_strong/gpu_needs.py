@@ -52,6 +52,9 @@ SAFETY = 3.0
 SHORTEST_RUNTIME = 30
 #: Rows of a training set, or questions of a split, where the table is not there yet.
 UNKNOWN_ROWS = 10_000
+#: Longest row of a training set, and mean row, as shares of `max_length`, which is set with room.
+LONGEST_ROW = 0.5
+MEAN_ROW = 0.25
 #: Mean share of `max_tokens` that an answer has: the paper's are a tenth of it.
 ANSWER_SHARE = 0.25
 #: Seconds that a generation round may take before it gets another engine.
@@ -139,12 +142,17 @@ def config_shape(config: Mapping[str, Any], parameters: int) -> Shape:
     )
 
 
-def model_shape(entry: Mapping[str, Any], folder: str | Path | None) -> Shape:
-    """Sizes of a base model.
+def model_shape(
+    entry: Mapping[str, Any],
+    folder: str | Path | None,
+    known: Mapping[str, Mapping[str, int]] | None = None,
+) -> Shape:
+    """Sizes of a base model: by its config.json, else as a known one, else roughly.
 
     Args:
         entry: of the configuration's `models`; `parameters` is believed where it is given.
         folder: of the model, as far as it is there (`path`, or where a download goes).
+        known: widths of models by the key `paper` of their entry, as in `estimates.Assumptions`.
 
     Raises:
         FileNotFoundError: neither `parameters` nor the model's files are there.
@@ -158,7 +166,8 @@ def model_shape(entry: Mapping[str, Any], folder: str | Path | None) -> Shape:
     else:
         parameters = count_parameters(folder)
     if not there:
-        return rough_shape(parameters)
+        widths = (known or {}).get(entry.get("paper"))
+        return Shape(parameters, **widths) if widths else rough_shape(parameters)
     return config_shape(json.loads((folder / "config.json").read_text("utf-8")), parameters)
 
 
@@ -215,10 +224,10 @@ def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) ->
     Args:
         shape: of the base model.
         trainer: "sft", "dpo" or "orpo"; a row of pairs is two sequences.
-        settings: as of `training_settings`. Every sequence is taken to have `max_length` tokens.
+        settings: as of `training_settings`. All sequences are taken to be as long as LONGEST_ROW.
     """
     sequences = settings["per_device_batch_size"] * (1 if trainer == "sft" else 2)
-    tokens = sequences * settings["max_length"]
+    tokens = sequences * LONGEST_ROW * settings["max_length"]
     block = 8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
     numbers = shape.layers * block
     if settings.get("gradient_checkpointing"):
@@ -345,16 +354,14 @@ def training_needs(
     here = ceil(gpus / nodes)
     weights = _weight_width(settings) * shape.parameters
     loaded = 2 * weights if settings.get("deepspeed") else here * weights
-    tokens = (rows or UNKNOWN_ROWS) * settings["max_length"] * (1 if trainer == "sft" else 2)
+    rows = UNKNOWN_ROWS if rows is None else rows
+    tokens = rows * MEAN_ROW * settings["max_length"] * (1 if trainer == "sft" else 2)
     device = replace(device, memory=site.gpu_memory)
-    seconds = training_seconds(
-        shape, rows or UNKNOWN_ROWS, tokens, trainer, settings, device
-    ) / gpus + (device.start_seconds + weights / device.load_bandwidth)
+    seconds = training_seconds(shape, rows, tokens, trainer, settings, device) / gpus
+    seconds += device.start_seconds + weights / device.load_bandwidth
     full = settings["adapter"] == "full"
-    saved = (12 if full else 0) * shape.parameters + 16 * (
-        0 if full else _adapter_size(shape, settings)
-    )
-    writing = saved / device.load_bandwidth
+    trained = shape.parameters if full else _adapter_size(shape, settings)
+    writing = 12 * trained / device.load_bandwidth  # float32 weights and two moments
     return Needs(
         gpus=gpus,
         nodes=nodes,
@@ -424,14 +431,11 @@ def generation_needs(
         ValueError: an engine does not fit on a node; not with `tensor_parallel`.
     """
     size = tensor_parallel or tensor_parallel_size(shape, engine, site, device)
-    tokens = sum(
-        (rows or UNKNOWN_ROWS) * samples * ANSWER_SHARE * longest
-        for rows, samples, longest in requests
-    )
-    prompts = sum(
-        (rows or UNKNOWN_ROWS) * (engine["max_model_len"] - longest)
-        for rows, _, longest in requests
-    )
+    tokens = prompts = 0.0
+    for rows, samples, longest in requests:
+        rows = UNKNOWN_ROWS if rows is None else rows
+        tokens += rows * samples * ANSWER_SHARE * longest
+        prompts += rows * (engine["max_model_len"] - longest)
     wide = replace(shape, parameters=round(_WIDTHS[engine["dtype"]] / 2 * shape.parameters))
     work = decode_seconds(wide, tokens, engine["max_model_len"] / 2, device)
     work = (work + prefill_seconds(wide, prompts, device)) / size  # of one engine
