@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
@@ -35,8 +36,8 @@ CEILING = f"{STRONG_SIDE}/ceiling-0"
 APART = (f"{CHAIN}/weak_ft-1", f"{CHAIN}/icl_ft-1", f"{CHAIN}/dpo-0")
 WEAK_EVALUATION = "evaluation/dice/random_weak"
 
-#: Long enough to be stopped half-way: some hundred steps of some 20 ms.
-LONG = {"global_batch_size": 4, "per_device_batch_size": 4, "epochs": 40}
+#: Some tens of steps, so that a training can be stopped half-way.
+LONG = {"global_batch_size": 4, "per_device_batch_size": 4, "epochs": 10}
 CONFIG = {
     **random_study.CONFIG,
     "iterations": 1,
@@ -45,7 +46,7 @@ CONFIG = {
         "orpo": None,
         "weak_ft": {"training": LONG},
         "icl_ft": {"training": LONG},
-        "dpo": {"training": {**LONG, "epochs": 20}},
+        "dpo": {"training": LONG},
         "ceiling": {
             "training": {"deepspeed": "config/deepspeed/zero3.json", "per_device_batch_size": 4}
         },
@@ -265,3 +266,18 @@ def kill(run: Run) -> None:
     """SIGKILL for the main process, which can then neither cancel jobs nor release its lock."""
     run.process.send_signal(signal.SIGKILL)
     run.process.wait(10)
+
+
+def hold(job: str, script: str) -> None:
+    """Stop a job's script where it is, so that it cannot end before what is to happen to it."""
+    held = 0
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SLURM_JOB_ID") == job and any(
+                part.endswith(f".{script}.py") for part in process.cmdline()
+            ):
+                process.suspend()
+                held += 1
+        except psutil.Error:
+            continue
+    assert held, f"job {job} has no process of {script}.py"
