@@ -6,6 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from snakemake.logging import logger
+
 from weak_to_strong.cluster_jobs import (
     CPU_RESOURCES,
     GENERATION_RESOURCES,
@@ -241,6 +243,8 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    # In Snakemake's log, where `slurm_costs` reads which runs made an experiment.
+    logger.info(f"Experiment: {SETTINGS['experiment']}")
 
 
 wildcard_constraints:

@@ -199,7 +199,7 @@ def log(folder: Path, day: str, run: str | None, experiment: str) -> None:
     lines = ["Building DAG of jobs..."]
     if run:
         lines.append(f"SLURM run ID: {run}")
-    lines.append(f"    output: results/{experiment}/bases/small.json")
+    lines.append(f"Experiment: {experiment}")
     (folder / f"{day}T062254.022620.snakemake.log").write_text("\n".join(lines) + "\n")
 
 
