@@ -93,7 +93,10 @@ def generation_job(**local):
 
 
 def cpu_job(**local):
-    """Resources of a rule that takes minutes of CPU: too much for a login node."""
+    """Resources of jobs that take minutes of CPU, too much for a login node.
+
+    Rules of seconds are local ones instead: as jobs they would mostly wait.
+    """
     if CLUSTER is None:
         return local
 

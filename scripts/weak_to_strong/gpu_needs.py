@@ -241,21 +241,45 @@ def usable_bytes(site: Site) -> float:
     return USABLE_SHARE * site.gpu_memory - DEVICE_OVERHEAD
 
 
-def _gathered(shape: Shape, settings: Mapping[str, Any]) -> float:
-    """Bytes of the two blocks whose weights ZeRO-3 has gathered: the present one and the next."""
-    return 2.0 * _weight_width(settings) * shape.parameters / shape.layers
+def zero_stage(settings: Mapping[str, Any]) -> int:
+    """Stage of ZeRO in the DeepSpeed file of a training; 0 without one."""
+    if not settings.get("deepspeed"):
+        return 0
+    content = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))
+    return content.get("zero_optimization", {}).get("stage", 0)
+
+
+def bytes_of_each(
+    shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int, stage: int
+) -> float:
+    """Bytes of weights, gradients, moments and reference on each of some GPUs.
+
+    Stage 3 of ZeRO spreads all of them, and has the weights of two blocks gathered: the present and
+    the next one. Stages 1 and 2 leave the weights whole (stage 1 also the gradients, which are as
+    good as left out with LoRA), stage 0 everything (arXiv 1910.02054, figure 1).
+    """
+    state = state_bytes(shape, trainer, settings)
+    whole = _weight_width(settings) * shape.parameters
+    if stage == 3:
+        return state / gpus + 2.0 * whole / shape.layers
+    full = settings["adapter"] == "full"
+    if stage == 0:
+        whole = state
+    else:
+        whole *= 1 + (full and trainer == "dpo") + (full and stage == 1)
+    return whole + (state - whole) / gpus
 
 
 def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site: Site) -> int:
     """GPUs on which a training fits: the least number, its global batch unchanged.
 
-    Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed
-    (ZeRO-3) the state is spread over as many as it takes: a power of two on one node, then whole
-    nodes.
+    Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed the
+    state is spread over as many as it takes: a power of two on one node, then whole nodes.
 
     Raises:
         ValueError: it does not fit; says what would help.
     """
+    stage = zero_stage(settings)
     state = state_bytes(shape, trainer, settings)
     batch = activation_bytes(shape, trainer, settings)
     room = usable_bytes(site)
@@ -278,15 +302,16 @@ def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site:
         )
     rows = settings["global_batch_size"] // settings["per_device_batch_size"]
     for gpus in _steps(site):
-        fits = state / gpus + _gathered(shape, settings) + batch <= room
-        if fits and rows % gpus == 0:
+        held = bytes_of_each(shape, trainer, settings, gpus, stage)
+        if held + batch <= room and rows % gpus == 0:
             return gpus
+    further = "" if stage == 3 else "take stage 3 of ZeRO, "
     raise ValueError(
-        f"config key `training.{trainer}`: {what} with "
-        f"global_batch_size {settings['global_batch_size']} and per_device_batch_size "
+        f"config key `training.{trainer}`: {what} with global_batch_size "
+        f"{settings['global_batch_size']} and per_device_batch_size "
         f"{settings['per_device_batch_size']} does not fit on {_steps(site)[-1]} GPUs of {gb}; "
-        "set gradient_checkpointing, lower per_device_batch_size, or raise gpu.max_nodes in the "
-        "site file"
+        f"{further}set gradient_checkpointing, lower per_device_batch_size, or raise "
+        "gpu.max_nodes in the site file"
     )
 
 

@@ -3,12 +3,14 @@
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from weak_to_strong.estimates import Device, Shape
 from weak_to_strong.gpu_needs import (
     activation_bytes,
+    bytes_of_each,
     config_shape,
     count_parameters,
     generation_needs,
@@ -19,6 +21,7 @@ from weak_to_strong.gpu_needs import (
     tensor_parallel_size,
     training_gpus,
     training_needs,
+    zero_stage,
 )
 from weak_to_strong.site_file import parse_site
 
@@ -66,7 +69,7 @@ SETTINGS = {
     "max_length": 1000,  # of which the longest row has half, and the mean one a quarter
     "lora": {"r": 8, "alpha": 16},
 }
-ZERO3 = {"deepspeed": "config/deepspeed/zero3.json"}
+ZERO3 = {"deepspeed": str(Path(__file__).parents[2] / "config/deepspeed/zero3.json")}
 CHECKPOINTING = {"gradient_checkpointing": True}
 
 
@@ -172,6 +175,29 @@ class TestTraining:
             training_gpus(LLAMA_70B, "sft", full, small)
         assert "\n" not in str(error.value)
         assert "max_nodes" in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("stage", "adapter", "gigabytes"),
+        [
+            (3, "full", 112 / 4 + 2 * 14 / 32),
+            (2, "full", 14 + 98 / 4),
+            (1, "full", 28 + 84 / 4),
+            (0, "full", 112),
+            (2, "lora", 14),  # and 0.3 GB of the adapter over four
+        ],
+    )
+    def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
+        given = settings(ZERO3, adapter=adapter)
+        found = bytes_of_each(LLAMA_7B, "sft", given, 4, stage) / 1e9
+        assert found == pytest.approx(gigabytes, abs=0.1)
+
+    def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
+        file = tmp_path / "zero2.json"
+        file.write_text('{"zero_optimization": {"stage": 2}}')
+        assert zero_stage({"deepspeed": str(file)}) == 2
+        assert zero_stage({}) == 0
+        with pytest.raises(ValueError, match="take stage 3 of ZeRO"):
+            training_gpus(LLAMA_70B, "sft", settings(deepspeed=str(file)), SITE)
 
     def test_smaller_gpus_take_more_of_them(self):
         small = replace(SITE, gpu_memory=24e9)  # 19.6 GB can be filled
