@@ -253,7 +253,7 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
         ValueError: the site file is wrong.
     """
     defaults = resource_settings.default_resources or {}
-    named = defaults["site"].raw if "site" in defaults else None
+    named = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
     file = os.environ.get(VARIABLE) or named
     if not file:
         return None
