@@ -1,6 +1,8 @@
 """Resources of jobs on a cluster, by node and round of an experiment."""
 
 import os
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -19,6 +21,7 @@ from weak_to_strong.estimates import read_assumptions
 from weak_to_strong.graph import Graph
 from weak_to_strong.site_file import parse_site
 
+ROOT = Path(__file__).parents[2]
 HUB = {"hub": "owner/name", "revision": "0" * 40}
 SITE = {
     "gpu": {
@@ -143,6 +146,16 @@ def test_the_plan_counts_every_gpu_job(graph):
     assert (trained, served) == (len(graph.trained_nodes()), len(graph.rounds()))
     assert {row[1] for row in rows} == {"weak", "strong"}
     assert len(set(map(len, [head, *lines]))) == 1
+
+
+def test_every_rule_runs_beside_snakemake_or_says_what_its_jobs_ask_for():
+    rules = {}
+    for file in (*(ROOT / "rules").glob("*.smk"), ROOT / "Snakefile"):
+        _, *blocks = re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.M)
+        rules |= {block.partition(":")[0]: block for block in blocks}
+    jobs = {name for name, text in rules.items() if "localrule: True" not in text}
+    assert jobs == {"train", "generate", "score", "metrics", "pretrain"}
+    assert all(re.search(r"\*\*\w+_job\(", rules[name]) for name in jobs)
 
 
 def test_cpu_jobs_grow_with_the_attempt(graph):
