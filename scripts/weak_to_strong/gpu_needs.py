@@ -5,7 +5,7 @@ rule and no profile has a number of GPUs typed into it. Formulas are those of `e
 an estimate of the plan is made, and here also the memory of training:
 
     weights and their optimiser   bytes a weight, see `state_bytes`
-    activations                   numbers a token and layer, see `activation_bytes`
+    activations                   bytes a token and block, see `activation_bytes`
     logits                        of a whole micro-batch, in float32
 
 They are meant to be safe, not close: what is short of memory fails after hours of queueing, what
@@ -213,13 +213,34 @@ def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> floa
     return (16.0 + cast + reference) * shape.parameters
 
 
+#: Bytes that a Llama block keeps of a token for its backward pass: factors of `hidden`, `key_value`
+#: and `intermediate`, as tests/training/test_memory_real.py measures them. In float32 without LoRA
+#: they are the inputs of norms and projections, queries, keys, values and the parts of the MLP
+#: (Korthikanti et al., arXiv 2205.05198, section 4.1, count so for GPT), and no attention scores.
+#: LoRA adds the dropped-out input of each adapter; 16 bits, copies in norms and in autocasting.
+_BLOCK_BYTES = {
+    ("float32", "full"): (32, 8, 16),
+    ("float32", "lora"): (64, 8, 20),
+    ("bfloat16", "lora"): (48, 4, 12),
+    ("bfloat16", "full"): (30, 4, 8),
+    ("bfloat16", "deepspeed"): (20, 4, 8),
+}
+
+
+def block_bytes(shape: Shape, settings: Mapping[str, Any]) -> int:
+    """Bytes that one block keeps of one token for its backward pass."""
+    dtype, kind = settings["dtype"], settings["adapter"]
+    if (dtype, kind) == ("bfloat16", "full") and settings.get("deepspeed"):
+        kind = "deepspeed"  # weights of 16 bits, and no autocasting
+    hidden, key_value, intermediate = _BLOCK_BYTES[dtype, kind]
+    return hidden * shape.hidden + key_value * shape.key_value + intermediate * shape.intermediate
+
+
 def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> float:
     """Bytes of one micro-batch on one device: activations and logits.
 
-    A block keeps for its backward pass, a token: the inputs of two norms and of seven projections,
-    queries, keys, values and the parts of the gated MLP, 8 h + 2 kv + 4 i numbers (counted as in
-    Korthikanti et al., arXiv 2205.05198, section 4.1, for a Llama block whose attention keeps no
-    scores). With gradient checkpointing all blocks keep their input, and one all of it.
+    All blocks keep what `block_bytes` says; with gradient checkpointing they keep their input, and
+    one at a time all of it.
 
     Args:
         shape: of the base model.
@@ -228,12 +249,12 @@ def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) ->
     """
     sequences = settings["per_device_batch_size"] * (1 if trainer == "sft" else 2)
     tokens = sequences * LONGEST_ROW * settings["max_length"]
-    block = 8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
-    numbers = shape.layers * block
+    block = block_bytes(shape, settings)
+    kept = shape.layers * block
     if settings.get("gradient_checkpointing"):
-        numbers = shape.layers * shape.hidden + block
+        kept = shape.layers * shape.hidden * _WIDTHS[settings["dtype"]] + block
     logits = LOGIT_COPIES * _FLOAT32 * shape.vocabulary
-    return float(tokens * (numbers * _WIDTHS[settings["dtype"]] + logits))
+    return float(tokens * (kept + logits))
 
 
 def usable_bytes(site: Site) -> float:

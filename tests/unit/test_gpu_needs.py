@@ -107,11 +107,11 @@ class TestMemory:
 
     def test_activations_of_all_blocks_or_of_one(self):
         tokens = 2 * 500
-        block = 8 * 100 + 2 * 100 + 4 * 250
+        block = 48 * 100 + 4 * 100 + 12 * 250
         logits = 12 * 500
-        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block * 2 + logits)
+        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block + logits)
         checkpointed = activation_bytes(TINY, "sft", settings(CHECKPOINTING))
-        assert checkpointed == tokens * ((4 * 100 + block) * 2 + logits)
+        assert checkpointed == tokens * (4 * 100 * 2 + block + logits)
 
     def test_a_row_of_pairs_is_two_sequences(self):
         one = activation_bytes(TINY, "sft", settings())
@@ -128,8 +128,8 @@ class TestTraining:
         assert found.checkpoint_minutes == 10
 
     def test_7b_with_lora_takes_one_gpu(self):
-        # 14 GB of weights and 6 GB of activations; 14,000 rows x 250 tokens x 4 x 7e9 FLOPs at 1e14
-        # a second are 980 s, the start 60 s + 14 s; three times that are 53 minutes.
+        # 14 GB of weights and 12 GB of activations. 14,000 rows x 250 tokens x 4 x 7e9 FLOPs at
+        # 1e14 a second are 980 s, the start 60 s + 14 s; three times that are 53 minutes.
         found = needs(LLAMA_7B, rows=14_000)
         assert (found.gpus, found.nodes) == (1, 1)
         assert found.mem_mb == 5000 + 14_000 + 600
@@ -143,7 +143,7 @@ class TestTraining:
         assert found.mem_mb == 2 * 5000 + 28_000 + 600
         # A checkpoint has 12 x 7e9 bytes, 84 s of writing: 5% of 28 minutes.
         assert found.checkpoint_minutes == 28
-        with pytest.raises(ValueError, match=r"`training\.sft\.deepspeed`: .* 126 GB .* 6 GB"):
+        with pytest.raises(ValueError, match=r"`training\.sft\.deepspeed`: .* 126 GB .* 8 GB"):
             needs(LLAMA_7B, {"adapter": "full"})
 
     def test_activations_that_are_too_many_are_told_from_weights(self):
