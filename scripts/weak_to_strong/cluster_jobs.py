@@ -63,6 +63,7 @@ class ClusterJobs:
         self._device = assumptions.device
         self._known_models = assumptions.models
         self._overrides = overrides
+        self._nodes = {graph.manifest(node): node for node in graph.trained_nodes()}
         self._shapes: dict[str, Shape] = {}
         self._rows: dict[str, int] = {}
 
@@ -193,11 +194,18 @@ class ClusterJobs:
             ],
             self._site,
             self._device,
+            loads=len({self._weights(each) for each in requests}),
             attempt=attempt,
             gpus=gpus,
             nodes=nodes,
             tensor_parallel=size,
         )
+
+    def _weights(self, request: Mapping[str, Any]) -> str:
+        """What an engine loads for a request: full weights of a trained model, or its base's."""
+        node = self._nodes.get(request["model"])
+        full = node and self._graph.training_settings(node)["adapter"] == "full"
+        return request["model" if full else "base"]
 
     def gpu_resource(self, name: str, needs: Needs) -> int | str | None:
         """One of GPU_RESOURCES (and of those that the scripts read) for a job with these needs.

@@ -32,6 +32,7 @@ from weak_to_strong.estimates import (
     training_seconds,
 )
 from weak_to_strong.site_file import Site
+from weak_to_strong.training_settings import PROJECTIONS
 
 _FLOAT32 = 4
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -105,7 +106,9 @@ def count_parameters(folder: Path) -> int:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(length))
-        total += sum(prod(entry["shape"]) for name, entry in header.items() if name[0] != "_")
+        total += sum(
+            prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+        )
     return total
 
 
@@ -181,8 +184,6 @@ def _weight_width(settings: Mapping[str, Any]) -> int:
 
 
 def _adapter_size(shape: Shape, settings: Mapping[str, Any]) -> int:
-    from weak_to_strong.training_settings import PROJECTIONS
-
     # A run without `lora` continues an adapter; of the default rank, unless that was changed.
     lora = settings.get("lora") or {"r": 8}
     modules = lora.get("target_modules", PROJECTIONS)
@@ -451,6 +452,7 @@ def generation_needs(
     site: Site,
     device: Device,
     *,
+    loads: int = 1,
     attempt: int = 1,
     gpus: int | None = None,
     nodes: int | None = None,
@@ -468,6 +470,7 @@ def generation_needs(
             `max_tokens`.
         site: the cluster.
         device: the accelerator, for the time; its memory is the site's.
+        loads: weights that are served one after another; adapters of one base count once.
         attempt: 1, and one more at each retry: memory and time grow with it.
         gpus: override of the number of GPUs.
         nodes: override of the number of nodes.
@@ -492,7 +495,8 @@ def generation_needs(
     nodes = nodes or nodes_of(gpus, site)
     here = ceil(gpus / nodes)
     engines = max(1, gpus // size)
-    seconds = work / engines + device.start_seconds + wide.size / device.load_bandwidth
+    start = device.start_seconds + wide.size / device.load_bandwidth
+    seconds = work / engines + ceil(loads / engines) * start
     processes = max(1, here // size) * (size + 1)  # an engine's own processes and its parent
     return Needs(
         gpus=gpus,

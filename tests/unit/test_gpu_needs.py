@@ -272,6 +272,13 @@ class TestGeneration:
         assert (found(1000).gpus, found(1000).nodes) == (32, 4)
         assert found(1000).runtime == 1440
 
+    def test_each_load_takes_its_time(self):
+        one, fifty = (
+            generation_needs(LLAMA_7B, ENGINE, [(1, 1, 1000)], SITE, DEVICE, loads=loads).runtime
+            for loads in (1, 50)
+        )
+        assert (one, fifty) == (30, 186)  # 3 x 50 x (60 + 14) seconds
+
     def test_sizes_set_by_the_user_are_taken(self):
         found = generation_needs(
             LLAMA_7B,
