@@ -1,7 +1,7 @@
 """A SLURM cluster for the session, and on it the study of random models, run as a user would.
 
 Two nodes with two GPUs each and one without. One run of the study serves most tests; the others
-start from copies of it. The first look at a job's state comes after 2 s here, for the tests' time.
+start from copies of it.
 """
 
 import os
@@ -52,6 +52,9 @@ CONFIG = {
         },
     },
 }
+#: When the executor looks for ended jobs: then, and after each time in vain 10 s later than before.
+#: Jobs here take some 20 s, and the second look falls due just after that.
+LOOK_SECONDS = "10"
 #: Folders and files of results that must not depend on where they were made.
 RESULTS = (
     *("data", "bases", "models", "labels", "filter", "votes", "generations", "scores"),
@@ -110,7 +113,7 @@ class ClusterProject(Project):
             process = subprocess.Popen(
                 [
                     *("snakemake", "--profile", "slurm", "--configfile", "config/test.yaml"),
-                    *("--slurm-init-seconds-before-status-checks", "2", *arguments),
+                    *("--slurm-init-seconds-before-status-checks", LOOK_SECONDS, *arguments),
                 ],
                 cwd=self.folder,
                 env=variables,
