@@ -1,9 +1,12 @@
 """Configuration, the experiment's graph, and what all rules share."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from snakemake.logging import logger
 
 from weak_to_strong.cluster_jobs import (
     CPU_RESOURCES,
@@ -42,10 +45,16 @@ DATA_KEYS = (
 )
 RESULTS = graph.root
 
+#: A digest takes tens of milliseconds, and a rule may have a hundred jobs.
+digest_once = cache(code_digest)
+
 
 # Jobs of a cluster, or None: jobs then have the resources that stand in their rules.
 try:
     CLUSTER = find_cluster(graph, workflow.resource_settings)
+    if CLUSTER and not (workflow.remote_exec or workflow.subprocess_exec):
+        # Also a check: a model that does not fit ends the run here, before any job.
+        print("GPU jobs:", CLUSTER.plan(), sep="\n", file=sys.stderr)
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
@@ -84,7 +93,10 @@ def generation_job(**local):
 
 
 def cpu_job(**local):
-    """Resources of a rule that takes minutes of CPU: too much for a login node."""
+    """Resources of jobs that take minutes of CPU, too much for a login node.
+
+    Rules of seconds are local ones instead: as jobs they would mostly wait.
+    """
     if CLUSTER is None:
         return local
 
@@ -95,8 +107,12 @@ def cpu_job(**local):
 
 
 def code(rule_name):
-    """Digest of a rule's script and all it imports; a parameter, so that an edit reruns."""
-    return code_digest(Path(workflow.basedir) / "scripts" / f"{rule_name}.py")
+    """Parameter function: digest of a rule's script and all it imports, so that an edit reruns.
+
+    A function, so that a job on a cluster reads the code of its own rule only.
+    """
+    script = Path(workflow.basedir) / "scripts" / f"{rule_name}.py"
+    return lambda wildcards: digest_once(script)
 
 
 def task_setting(key):
@@ -230,6 +246,8 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    # In Snakemake's log, where `slurm_costs` reads which runs made an experiment.
+    logger.info(f"Experiment: {SETTINGS['experiment']}")
 
 
 wildcard_constraints:

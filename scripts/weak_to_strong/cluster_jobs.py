@@ -7,13 +7,14 @@ of a rule, so that another site, or another number of GPUs, reruns nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.estimates import Device, Shape, read_assumptions
+from weak_to_strong.estimates import Assumptions, Shape, read_assumptions
 from weak_to_strong.gpu_needs import Needs, generation_needs, model_shape, training_needs
 from weak_to_strong.graph import Graph, Node
 from weak_to_strong.site_file import VARIABLE, Site, cache_variables, read_site
@@ -27,6 +28,17 @@ TRAINING_RESOURCES = (*GPU_RESOURCES, "checkpoint_minutes")
 GENERATION_RESOURCES = (*GPU_RESOURCES, "tensor_parallel_size")
 CPU_RESOURCES = ("slurm_partition", "slurm_account", "mem_mb", "runtime")
 
+#: Heads of a plan's columns of numbers.
+_COLUMNS = ("GPUs", "nodes", "CPUs/node", "GB/node", "minutes")
+
+
+def _cells(needs: Needs | None) -> list[str]:
+    """A plan's cells; "?" for a model that is not there yet and has no `parameters`."""
+    if needs is None:
+        return ["?"] * len(_COLUMNS)
+    sizes = (needs.gpus, needs.nodes, needs.cpus, round(needs.mem_mb / 1000), needs.runtime)
+    return list(map(str, sizes))
+
 
 class ClusterJobs:
     """Jobs of one experiment on one site.
@@ -34,7 +46,7 @@ class ClusterJobs:
     Args:
         graph: of a completed configuration.
         site: the cluster.
-        device: the accelerator as estimates know it; its memory is the site's.
+        assumptions: of which the accelerator counts, but with the site's memory, and known models.
         overrides: by rule, resources that the user has set (`--set-resources`). Those that decide
             others - `gpu`, `nodes`, `tensor_parallel_size` - decide them here too.
     """
@@ -43,33 +55,59 @@ class ClusterJobs:
         self,
         graph: Graph,
         site: Site,
-        device: Device,
+        assumptions: Assumptions,
         overrides: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._graph = graph
         self._site = site
-        self._device = device
+        self._device = assumptions.device
+        self._known_models = assumptions.models
         self._overrides = overrides
+        self._nodes = {graph.manifest(node): node for node in graph.trained_nodes()}
         self._shapes: dict[str, Shape] = {}
         self._rows: dict[str, int] = {}
 
-    def check(self) -> None:
-        """Compute all needs that can be computed already.
+    def plan(self) -> str:
+        """All GPU jobs of the experiment by what they ask for at their first attempt, as a table.
 
         Raises:
-            ValueError: a model does not fit on the site's GPUs, or it is not known how to train it.
+            ValueError: a model does not fit on the site's GPUs.
         """
-        for node in self._graph.trained_nodes():
-            self._known(self.training, node)
-        for round_key in self._graph.rounds():
-            self._known(self.generation, round_key)
+        graph, found = self._graph, Counter()
+        for node in graph.trained_nodes():
+            name = f"{graph.method(node)['trainer']}, {graph.training_settings(node)['adapter']}"
+            found["train", graph.base_of(node), name, self._known(self.training, node)] += 1
+        for round_key in graph.rounds():
+            bases = "+".join(self._bases(round_key))
+            found["generate", bases, "", self._known(self.generation, round_key)] += 1
+        head = ("rule", "model", "method", "jobs", *_COLUMNS)
+        rows = [
+            (rule, model, method, str(count), *_cells(needs))
+            for (rule, model, method, needs), count in found.items()
+        ]
+        rows.sort(key=lambda row: (row[0] != "train", row[1:3]))
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = (
+            "  ".join(
+                cell.ljust(width) if place < 3 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in (head, *rows)
+        )
+        return "\n".join(lines)
 
     @staticmethod
-    def _known(needs: Any, key: Any) -> None:
+    def _known(needs: Callable[[Any], Needs], key: Any) -> Needs | None:
         try:
-            needs(key)
+            return needs(key)
         except FileNotFoundError:  # a model whose size is in no file yet
-            return
+            return None
+
+    def _bases(self, round_key: str) -> list[str]:
+        """Names of the base models that a round's requests stand on."""
+        folder = f"{self._graph.root}/bases/"
+        files = (each["base"] for each in self._graph.round_requests(round_key))
+        return sorted({file.removeprefix(folder).removesuffix(".json") for file in files})
 
     def shape(self, model: str) -> Shape:
         """Sizes of a base model.
@@ -83,7 +121,7 @@ class ClusterJobs:
             entry = self._graph.config["models"][model]
             folder = entry.get("path") or manifest.removesuffix(".json")
             try:
-                self._shapes[model] = model_shape(entry, folder)
+                self._shapes[model] = model_shape(entry, folder, self._known_models)
             except FileNotFoundError as error:
                 raise FileNotFoundError(2, "not fetched yet", manifest) from error
         return self._shapes[model]
@@ -142,15 +180,13 @@ class ClusterJobs:
         """
         graph = self._graph
         requests = graph.round_requests(round_key)
-        folder = f"{graph.root}/bases/"
-        bases = {each["base"].removeprefix(folder).removesuffix(".json") for each in requests}
         set_by_user = self._override("generate", "gpu", "nodes", "tensor_parallel_size")
         size = set_by_user.get("tensor_parallel_size")
         gpus = set_by_user.get("gpu")
         if nodes := set_by_user.get("nodes"):
             gpus = gpus or nodes * (size or 1)
         return generation_needs(
-            max((self.shape(base) for base in bases), key=lambda shape: shape.parameters),
+            max(map(self.shape, self._bases(round_key)), key=lambda shape: shape.parameters),
             graph.engine(round_key),
             [
                 (self._questions(each["problems"]), each["n"], each["max_tokens"])
@@ -158,11 +194,18 @@ class ClusterJobs:
             ],
             self._site,
             self._device,
+            loads=len({self._weights(each) for each in requests}),
             attempt=attempt,
             gpus=gpus,
             nodes=nodes,
             tensor_parallel=size,
         )
+
+    def _weights(self, request: Mapping[str, Any]) -> str:
+        """What an engine loads for a request: full weights of a trained model, or its base's."""
+        node = self._nodes.get(request["model"])
+        full = node and self._graph.training_settings(node)["adapter"] == "full"
+        return request["model" if full else "base"]
 
     def gpu_resource(self, name: str, needs: Needs) -> int | str | None:
         """One of GPU_RESOURCES (and of those that the scripts read) for a job with these needs.
@@ -215,10 +258,10 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
         None without a site file: jobs then run on this machine.
 
     Raises:
-        ValueError: the site file is wrong, or a model does not fit on the site's GPUs.
+        ValueError: the site file is wrong.
     """
     defaults = resource_settings.default_resources or {}
-    named = defaults["site"].raw if "site" in defaults else None
+    named = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
     file = os.environ.get(VARIABLE) or named
     if not file:
         return None
@@ -230,6 +273,4 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
         name: {key: each.value for key, each in own.items() if not each.is_evaluable()}
         for name, own in (resource_settings.overwrite_resources or {}).items()
     }
-    jobs = ClusterJobs(graph, site, read_assumptions().device, overrides)
-    jobs.check()
-    return jobs
+    return ClusterJobs(graph, site, read_assumptions(), overrides)

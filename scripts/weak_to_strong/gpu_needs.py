@@ -5,7 +5,7 @@ rule and no profile has a number of GPUs typed into it. Formulas are those of `e
 an estimate of the plan is made, and here also the memory of training:
 
     weights and their optimiser   bytes a weight, see `state_bytes`
-    activations                   numbers a token and layer, see `activation_bytes`
+    activations                   bytes a token and block, see `activation_bytes`
     logits                        of a whole micro-batch, in float32
 
 They are meant to be safe, not close: what is short of memory fails after hours of queueing, what
@@ -32,6 +32,7 @@ from weak_to_strong.estimates import (
     training_seconds,
 )
 from weak_to_strong.site_file import Site
+from weak_to_strong.training_settings import PROJECTIONS
 
 _FLOAT32 = 4
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -52,6 +53,9 @@ SAFETY = 3.0
 SHORTEST_RUNTIME = 30
 #: Rows of a training set, or questions of a split, where the table is not there yet.
 UNKNOWN_ROWS = 10_000
+#: Longest row of a training set, and mean row, as shares of `max_length`, which is set with room.
+LONGEST_ROW = 0.5
+MEAN_ROW = 0.25
 #: Mean share of `max_tokens` that an answer has: the paper's are a tenth of it.
 ANSWER_SHARE = 0.25
 #: Seconds that a generation round may take before it gets another engine.
@@ -102,7 +106,9 @@ def count_parameters(folder: Path) -> int:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(length))
-        total += sum(prod(entry["shape"]) for name, entry in header.items() if name[0] != "_")
+        total += sum(
+            prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+        )
     return total
 
 
@@ -139,12 +145,17 @@ def config_shape(config: Mapping[str, Any], parameters: int) -> Shape:
     )
 
 
-def model_shape(entry: Mapping[str, Any], folder: str | Path | None) -> Shape:
-    """Sizes of a base model.
+def model_shape(
+    entry: Mapping[str, Any],
+    folder: str | Path | None,
+    known: Mapping[str, Mapping[str, int]] | None = None,
+) -> Shape:
+    """Sizes of a base model: by its config.json, else as a known one, else roughly.
 
     Args:
         entry: of the configuration's `models`; `parameters` is believed where it is given.
         folder: of the model, as far as it is there (`path`, or where a download goes).
+        known: widths of models by the key `paper` of their entry, as in `estimates.Assumptions`.
 
     Raises:
         FileNotFoundError: neither `parameters` nor the model's files are there.
@@ -158,7 +169,8 @@ def model_shape(entry: Mapping[str, Any], folder: str | Path | None) -> Shape:
     else:
         parameters = count_parameters(folder)
     if not there:
-        return rough_shape(parameters)
+        widths = (known or {}).get(entry.get("paper"))
+        return Shape(parameters, **widths) if widths else rough_shape(parameters)
     return config_shape(json.loads((folder / "config.json").read_text("utf-8")), parameters)
 
 
@@ -172,8 +184,6 @@ def _weight_width(settings: Mapping[str, Any]) -> int:
 
 
 def _adapter_size(shape: Shape, settings: Mapping[str, Any]) -> int:
-    from weak_to_strong.training_settings import PROJECTIONS
-
     # A run without `lora` continues an adapter; of the default rank, unless that was changed.
     lora = settings.get("lora") or {"r": 8}
     modules = lora.get("target_modules", PROJECTIONS)
@@ -204,27 +214,48 @@ def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> floa
     return (16.0 + cast + reference) * shape.parameters
 
 
+#: Bytes that a Llama block keeps of a token for its backward pass: factors of `hidden`, `key_value`
+#: and `intermediate`, as tests/training/test_memory_real.py measures them. In float32 without LoRA
+#: they are the inputs of norms and projections, queries, keys, values and the parts of the MLP
+#: (Korthikanti et al., arXiv 2205.05198, section 4.1, count so for GPT), and no attention scores.
+#: LoRA adds the dropped-out input of each adapter; 16 bits, copies in norms and in autocasting.
+_BLOCK_BYTES = {
+    ("float32", "full"): (32, 8, 16),
+    ("float32", "lora"): (64, 8, 20),
+    ("bfloat16", "lora"): (48, 4, 12),
+    ("bfloat16", "full"): (30, 4, 8),
+    ("bfloat16", "deepspeed"): (20, 4, 8),
+}
+
+
+def block_bytes(shape: Shape, settings: Mapping[str, Any]) -> int:
+    """Bytes that one block keeps of one token for its backward pass."""
+    dtype, kind = settings["dtype"], settings["adapter"]
+    if (dtype, kind) == ("bfloat16", "full") and settings.get("deepspeed"):
+        kind = "deepspeed"  # weights of 16 bits, and no autocasting
+    hidden, key_value, intermediate = _BLOCK_BYTES[dtype, kind]
+    return hidden * shape.hidden + key_value * shape.key_value + intermediate * shape.intermediate
+
+
 def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> float:
     """Bytes of one micro-batch on one device: activations and logits.
 
-    A block keeps for its backward pass, a token: the inputs of two norms and of seven projections,
-    queries, keys, values and the parts of the gated MLP, 8 h + 2 kv + 4 i numbers (counted as in
-    Korthikanti et al., arXiv 2205.05198, section 4.1, for a Llama block whose attention keeps no
-    scores). With gradient checkpointing all blocks keep their input, and one all of it.
+    All blocks keep what `block_bytes` says; with gradient checkpointing they keep their input, and
+    one at a time all of it.
 
     Args:
         shape: of the base model.
         trainer: "sft", "dpo" or "orpo"; a row of pairs is two sequences.
-        settings: as of `training_settings`. Every sequence is taken to have `max_length` tokens.
+        settings: as of `training_settings`. All sequences are taken to be as long as LONGEST_ROW.
     """
     sequences = settings["per_device_batch_size"] * (1 if trainer == "sft" else 2)
-    tokens = sequences * settings["max_length"]
-    block = 8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
-    numbers = shape.layers * block
+    tokens = sequences * LONGEST_ROW * settings["max_length"]
+    block = block_bytes(shape, settings)
+    kept = shape.layers * block
     if settings.get("gradient_checkpointing"):
-        numbers = shape.layers * shape.hidden + block
+        kept = shape.layers * shape.hidden * _WIDTHS[settings["dtype"]] + block
     logits = LOGIT_COPIES * _FLOAT32 * shape.vocabulary
-    return float(tokens * (numbers * _WIDTHS[settings["dtype"]] + logits))
+    return float(tokens * (kept + logits))
 
 
 def usable_bytes(site: Site) -> float:
@@ -232,21 +263,45 @@ def usable_bytes(site: Site) -> float:
     return USABLE_SHARE * site.gpu_memory - DEVICE_OVERHEAD
 
 
-def _gathered(shape: Shape, settings: Mapping[str, Any]) -> float:
-    """Bytes of the two blocks whose weights ZeRO-3 has gathered: the present one and the next."""
-    return 2.0 * _weight_width(settings) * shape.parameters / shape.layers
+def zero_stage(settings: Mapping[str, Any]) -> int:
+    """Stage of ZeRO in the DeepSpeed file of a training; 0 without one."""
+    if not settings.get("deepspeed"):
+        return 0
+    content = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))
+    return content.get("zero_optimization", {}).get("stage", 0)
+
+
+def bytes_of_each(
+    shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int, stage: int
+) -> float:
+    """Bytes of weights, gradients, moments and reference on each of some GPUs.
+
+    Stage 3 of ZeRO spreads all of them, and has the weights of two blocks gathered: the present and
+    the next one. Stages 1 and 2 leave the weights whole (stage 1 also the gradients, which are as
+    good as left out with LoRA), stage 0 everything (arXiv 1910.02054, figure 1).
+    """
+    state = state_bytes(shape, trainer, settings)
+    whole = _weight_width(settings) * shape.parameters
+    if stage == 3:
+        return state / gpus + 2.0 * whole / shape.layers
+    full = settings["adapter"] == "full"
+    if stage == 0:
+        whole = state
+    else:
+        whole *= 1 + (full and trainer == "dpo") + (full and stage == 1)
+    return whole + (state - whole) / gpus
 
 
 def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site: Site) -> int:
     """GPUs on which a training fits: the least number, its global batch unchanged.
 
-    Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed
-    (ZeRO-3) the state is spread over as many as it takes: a power of two on one node, then whole
-    nodes.
+    Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed the
+    state is spread over as many as it takes: a power of two on one node, then whole nodes.
 
     Raises:
         ValueError: it does not fit; says what would help.
     """
+    stage = zero_stage(settings)
     state = state_bytes(shape, trainer, settings)
     batch = activation_bytes(shape, trainer, settings)
     room = usable_bytes(site)
@@ -269,15 +324,16 @@ def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site:
         )
     rows = settings["global_batch_size"] // settings["per_device_batch_size"]
     for gpus in _steps(site):
-        fits = state / gpus + _gathered(shape, settings) + batch <= room
-        if fits and rows % gpus == 0:
+        held = bytes_of_each(shape, trainer, settings, gpus, stage)
+        if held + batch <= room and rows % gpus == 0:
             return gpus
+    further = "" if stage == 3 else "take stage 3 of ZeRO, "
     raise ValueError(
-        f"config key `training.{trainer}`: {what} with "
-        f"global_batch_size {settings['global_batch_size']} and per_device_batch_size "
+        f"config key `training.{trainer}`: {what} with global_batch_size "
+        f"{settings['global_batch_size']} and per_device_batch_size "
         f"{settings['per_device_batch_size']} does not fit on {_steps(site)[-1]} GPUs of {gb}; "
-        "set gradient_checkpointing, lower per_device_batch_size, or raise gpu.max_nodes in the "
-        "site file"
+        f"{further}set gradient_checkpointing, lower per_device_batch_size, or raise "
+        "gpu.max_nodes in the site file"
     )
 
 
@@ -345,16 +401,14 @@ def training_needs(
     here = ceil(gpus / nodes)
     weights = _weight_width(settings) * shape.parameters
     loaded = 2 * weights if settings.get("deepspeed") else here * weights
-    tokens = (rows or UNKNOWN_ROWS) * settings["max_length"] * (1 if trainer == "sft" else 2)
+    rows = UNKNOWN_ROWS if rows is None else rows
+    tokens = rows * MEAN_ROW * settings["max_length"] * (1 if trainer == "sft" else 2)
     device = replace(device, memory=site.gpu_memory)
-    seconds = training_seconds(
-        shape, rows or UNKNOWN_ROWS, tokens, trainer, settings, device
-    ) / gpus + (device.start_seconds + weights / device.load_bandwidth)
+    seconds = training_seconds(shape, rows, tokens, trainer, settings, device) / gpus
+    seconds += device.start_seconds + weights / device.load_bandwidth
     full = settings["adapter"] == "full"
-    saved = (12 if full else 0) * shape.parameters + 16 * (
-        0 if full else _adapter_size(shape, settings)
-    )
-    writing = saved / device.load_bandwidth
+    trained = shape.parameters if full else _adapter_size(shape, settings)
+    writing = 12 * trained / device.load_bandwidth  # float32 weights and two moments
     return Needs(
         gpus=gpus,
         nodes=nodes,
@@ -398,6 +452,7 @@ def generation_needs(
     site: Site,
     device: Device,
     *,
+    loads: int = 1,
     attempt: int = 1,
     gpus: int | None = None,
     nodes: int | None = None,
@@ -415,6 +470,7 @@ def generation_needs(
             `max_tokens`.
         site: the cluster.
         device: the accelerator, for the time; its memory is the site's.
+        loads: weights that are served one after another; adapters of one base count once.
         attempt: 1, and one more at each retry: memory and time grow with it.
         gpus: override of the number of GPUs.
         nodes: override of the number of nodes.
@@ -424,14 +480,11 @@ def generation_needs(
         ValueError: an engine does not fit on a node; not with `tensor_parallel`.
     """
     size = tensor_parallel or tensor_parallel_size(shape, engine, site, device)
-    tokens = sum(
-        (rows or UNKNOWN_ROWS) * samples * ANSWER_SHARE * longest
-        for rows, samples, longest in requests
-    )
-    prompts = sum(
-        (rows or UNKNOWN_ROWS) * (engine["max_model_len"] - longest)
-        for rows, _, longest in requests
-    )
+    tokens = prompts = 0.0
+    for rows, samples, longest in requests:
+        rows = UNKNOWN_ROWS if rows is None else rows
+        tokens += rows * samples * ANSWER_SHARE * longest
+        prompts += rows * (engine["max_model_len"] - longest)
     wide = replace(shape, parameters=round(_WIDTHS[engine["dtype"]] / 2 * shape.parameters))
     work = decode_seconds(wide, tokens, engine["max_model_len"] / 2, device)
     work = (work + prefill_seconds(wide, prompts, device)) / size  # of one engine
@@ -442,7 +495,8 @@ def generation_needs(
     nodes = nodes or nodes_of(gpus, site)
     here = ceil(gpus / nodes)
     engines = max(1, gpus // size)
-    seconds = work / engines + device.start_seconds + wide.size / device.load_bandwidth
+    start = device.start_seconds + wide.size / device.load_bandwidth
+    seconds = work / engines + ceil(loads / engines) * start
     processes = max(1, here // size) * (size + 1)  # an engine's own processes and its parent
     return Needs(
         gpus=gpus,

@@ -205,7 +205,9 @@ def find_runs(experiment: str, logs: str | Path = ".snakemake/log") -> tuple[lis
     for log in sorted(Path(logs).glob("*.snakemake.log")):
         text = log.read_text(encoding="utf-8", errors="replace")
         run = re.search(r"^SLURM run ID: (\S+)$", text, re.M)
-        if run and f"results/{experiment}/" in text:
+        # Written by rules/common.smk.
+        named = re.search(r"^Experiment: (\S+)$", text, re.M)
+        if run and named and named[1] == experiment:
             runs.append(run[1])
             days.append(log.name[:10])
     if not runs:

@@ -483,7 +483,7 @@ def make_callbacks(save_minutes: int | None = None) -> list[Any]:
     class SaveByTime(TrainerCallback):
         """Steps take a second or a minute; a cut by the time limit is to lose neither an hour."""
 
-        saved = time.monotonic()
+        saved = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.saved = time.monotonic()

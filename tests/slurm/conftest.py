@@ -1,7 +1,7 @@
 """A SLURM cluster for the session, and on it the study of random models, run as a user would.
 
 Two nodes with two GPUs each and one without. One run of the study serves most tests; the others
-start from copies of it. The first look at a job's state comes after 2 s here, for the tests' time.
+start from copies of it.
 """
 
 import os
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
@@ -35,8 +36,8 @@ CEILING = f"{STRONG_SIDE}/ceiling-0"
 APART = (f"{CHAIN}/weak_ft-1", f"{CHAIN}/icl_ft-1", f"{CHAIN}/dpo-0")
 WEAK_EVALUATION = "evaluation/dice/random_weak"
 
-#: Long enough to be stopped half-way: some hundred steps of some 20 ms.
-LONG = {"global_batch_size": 4, "per_device_batch_size": 4, "epochs": 40}
+#: Some tens of steps, so that a training can be stopped half-way.
+LONG = {"global_batch_size": 4, "per_device_batch_size": 4, "epochs": 10}
 CONFIG = {
     **random_study.CONFIG,
     "iterations": 1,
@@ -45,12 +46,15 @@ CONFIG = {
         "orpo": None,
         "weak_ft": {"training": LONG},
         "icl_ft": {"training": LONG},
-        "dpo": {"training": {**LONG, "epochs": 20}},
+        "dpo": {"training": LONG},
         "ceiling": {
             "training": {"deepspeed": "config/deepspeed/zero3.json", "per_device_batch_size": 4}
         },
     },
 }
+#: When the executor looks for ended jobs: then, and after each time in vain 10 s later than before.
+#: Jobs here take some 20 s, and the second look falls due just after that.
+LOOK_SECONDS = "10"
 #: Folders and files of results that must not depend on where they were made.
 RESULTS = (
     *("data", "bases", "models", "labels", "filter", "votes", "generations", "scores"),
@@ -109,7 +113,7 @@ class ClusterProject(Project):
             process = subprocess.Popen(
                 [
                     *("snakemake", "--profile", "slurm", "--configfile", "config/test.yaml"),
-                    *("--slurm-init-seconds-before-status-checks", "2", *arguments),
+                    *("--slurm-init-seconds-before-status-checks", LOOK_SECONDS, *arguments),
                 ],
                 cwd=self.folder,
                 env=variables,
@@ -258,3 +262,18 @@ def kill(run: Run) -> None:
     """SIGKILL for the main process, which can then neither cancel jobs nor release its lock."""
     run.process.send_signal(signal.SIGKILL)
     run.process.wait(10)
+
+
+def hold(job: str, script: str) -> None:
+    """Stop a job's script where it is, so that it cannot end before what is to happen to it."""
+    held = 0
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SLURM_JOB_ID") == job and any(
+                part.endswith(f".{script}.py") for part in process.cmdline()
+            ):
+                process.suspend()
+                held += 1
+        except psutil.Error:
+            continue
+    assert held, f"job {job} has no process of {script}.py"

@@ -18,6 +18,7 @@ from conftest import (
     ClusterProject,
     Run,
     comment,
+    hold,
     kill,
     training,
     wait_for,
@@ -46,27 +47,37 @@ class Disturbed:
     run: Run
 
 
-def newest(project: ClusterProject, node: str, after: float) -> int | None:
-    """Step of the newest checkpoint, if it was written after a time."""
-    found = project.checkpoints(node)
-    step = max(found, default=None)
-    return step if step is not None and found[step] > after else None
+def catch(project: ClusterProject, run: Run, generating: bool = False) -> dict[str, str]:
+    """Hold each training, and the round, as soon as it has something that the next may go on from.
+
+    Returns:
+        Job ids, by node; that of the round as ROUND.
+    """
+    caught: dict[str, str] = {}
+    shards = project.path("results/store/requests")
+
+    def started(job: str) -> float:
+        text = command("squeue", "-h", "-j", job, "-o", "%S").strip()
+        return datetime.fromisoformat(text).timestamp()
+
+    def all_caught() -> bool:
+        for node in APART:
+            written = project.checkpoints(node).values()
+            job = run.job(training(node)) if written and node not in caught else None
+            # Not a checkpoint of an earlier job.
+            if job and max(written) > started(job) + 1:
+                hold(job, "train")
+                caught[node] = job
+        if generating and ROUND not in caught and any(shards.rglob("shard-*.parquet")):
+            caught[ROUND] = run.job(ROUND)
+            hold(caught[ROUND], "generate")
+        return len(caught) == len(APART) + generating
+
+    wait_for(all_caught, 240, run, "checkpoints and shards")
+    return caught
 
 
-def resumed(project: ClusterProject, run: Run, node: str) -> str:
-    """Id of a node's job once it runs and has written a checkpoint of its own."""
-
-    def ready() -> str | None:
-        job = run.job(training(node))
-        if job is None:
-            return None
-        start = command("squeue", "-h", "-j", job, "-o", "%S").strip()
-        return job if newest(project, node, datetime.fromisoformat(start).timestamp() + 1) else None
-
-    return wait_for(ready, 240, run, f"checkpoint of {node}")
-
-
-def state_of(job: str) -> list[str]:
+def states_of(job: str) -> list[str]:
     """States of a job, one for each time that it ran."""
     lines = command("sacct", "-nXPD", "-j", job, "-o", "State").splitlines()
     return [line.split(" ")[0] for line in lines]
@@ -78,14 +89,11 @@ def disturbed(study, tmp_path_factory) -> Disturbed:
     for node in APART:
         project.forget(node)
     project.result(f"generations/{WEAK_EVALUATION}.parquet").unlink()
-    for store in project.path("results/store/requests").iterdir():
-        if store.is_dir():
-            for shard in store.rglob("*.parquet"):
-                shard.unlink()
+    for shard in project.path("results/store/requests").rglob("shard-*.parquet"):
+        shard.unlink()
     targets = [project.manifest(node) for node in APART]
     killed = project.start(*OFTEN, "--", *targets)
-    for node in APART:
-        wait_for(lambda node=node: project.checkpoints(node), 240, killed, node)
+    catch(project, killed)
     kill(killed)
     left = command("squeue", "-h", f"--name={killed.identity}", "-o", "%k").splitlines()
 
@@ -95,24 +103,17 @@ def disturbed(study, tmp_path_factory) -> Disturbed:
     steps = {node: max(project.checkpoints(node)) for node in APART}
     project.start("--unlock").finish(60)
 
-    run = project.start(
-        *OFTEN, "--", *targets, f"results/test/generations/{WEAK_EVALUATION}.parquet"
-    )
-    shards = project.path("results/store/requests")
-    wait_for(lambda: any(shards.rglob("*.parquet")), 240, run, "first shard")
-    command("scancel", wait_for(lambda: run.job(ROUND), 10, run))
-
-    job = resumed(project, run, LOST)
-    node = command("squeue", "-h", "-j", job, "-o", "%N").strip()
-    command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-    wait_for(lambda: "NODE_FAIL" in state_of(job), 30, run, "node set down")
-    command("scontrol", "update", f"NodeName={node}", "State=RESUME")
-
-    command("scancel", resumed(project, run, CANCELLED))
+    text = f"results/test/generations/{WEAK_EVALUATION}.parquet"
+    run = project.start(*OFTEN, "--", *targets, text)
+    jobs = catch(project, run, generating=True)
+    command("scancel", jobs[ROUND], jobs[CANCELLED])
     # SLURM compares with the clock every 30 s, as it does with any time limit.
-    job = resumed(project, run, CUT)
-    command("scontrol", "update", f"JobId={job}", "EndTime=now")
-    wait_for(lambda: "TIMEOUT" in state_of(job), 60, run, "time limit")
+    command("scontrol", "update", f"JobId={jobs[CUT]}", "EndTime=now")
+    wait_for(lambda: "TIMEOUT" in states_of(jobs[CUT]), 60, run, "time limit")
+    place = command("squeue", "-h", "-j", jobs[LOST], "-o", "%N").strip()
+    command("scontrol", "update", f"NodeName={place}", "State=DOWN", "Reason=test")
+    wait_for(lambda: "NODE_FAIL" in states_of(jobs[LOST]), 30, run, "node set down")
+    command("scontrol", "update", f"NodeName={place}", "State=RESUME")
     run.finish(400)
     return Disturbed(project, killed, left, steps, run)
 
@@ -147,15 +148,17 @@ def test_a_killed_main_process_costs_no_step(disturbed, states):
 
 
 def test_a_cancelled_job_is_retried(states):
-    assert states[training(CANCELLED)][-2:] == ["CANCELLED", "COMPLETED"]
+    first, *_, last = states[training(CANCELLED)]
+    assert (first, last) == ("CANCELLED", "COMPLETED")
 
 
 def test_a_job_cut_by_the_time_limit_is_retried(states):
-    assert states[training(CUT)][-2:] == ["TIMEOUT", "COMPLETED"]
+    first, *_, last = states[training(CUT)]
+    assert (first, last) == ("TIMEOUT", "COMPLETED")
 
 
 def test_a_job_of_a_lost_node_is_queued_again(states):
-    assert states[training(LOST)][:2] == ["NODE_FAIL", "COMPLETED"]
+    assert states[training(LOST)] == ["NODE_FAIL", "COMPLETED"]
 
 
 def test_stopped_trainings_end_with_the_same_model(disturbed, study):
@@ -167,7 +170,8 @@ def test_stopped_trainings_end_with_the_same_model(disturbed, study):
 
 
 def test_a_cancelled_round_generates_only_what_it_lacks(disturbed, states, study):
-    assert states[ROUND] == ["CANCELLED", "COMPLETED"]
+    first, *_, last = states[ROUND]
+    assert (first, last) == ("CANCELLED", "COMPLETED")
     file = disturbed.project.result(f"benchmarks/generate/{WEAK_EVALUATION}.cost.json")
     assert 0 < json.loads(file.read_text())["samples"] < SAMPLES
     table = f"results/test/generations/{WEAK_EVALUATION}.parquet"

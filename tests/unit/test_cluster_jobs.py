@@ -1,6 +1,8 @@
 """Resources of jobs on a cluster, by node and round of an experiment."""
 
 import os
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -19,6 +21,7 @@ from weak_to_strong.estimates import read_assumptions
 from weak_to_strong.graph import Graph
 from weak_to_strong.site_file import parse_site
 
+ROOT = Path(__file__).parents[2]
 HUB = {"hub": "owner/name", "revision": "0" * 40}
 SITE = {
     "gpu": {
@@ -54,8 +57,9 @@ def make_graph(**strong):
 
 
 def make_jobs(graph, overrides=None, **site):
-    device = read_assumptions().device
-    return ClusterJobs(graph, parse_site({**SITE, **site}, "site"), device, overrides or {})
+    return ClusterJobs(
+        graph, parse_site({**SITE, **site}, "site"), read_assumptions(), overrides or {}
+    )
 
 
 def of_strong(graph):
@@ -107,7 +111,8 @@ def test_a_hub_model_of_unknown_size_waits_for_its_files(tmp_path, monkeypatch):
     graph = make_graph()
     jobs = make_jobs(graph)
     node, round_key = of_strong(graph)
-    jobs.check()
+    plan = [line.split() for line in jobs.plan().splitlines()]
+    assert ["train", "strong", "dpo,", "lora", "1", *"?????"] in plan
     for needs, key in ((jobs.training, node), (jobs.generation, round_key)):
         with pytest.raises(FileNotFoundError) as error:
             needs(key)
@@ -121,15 +126,36 @@ def test_rows_that_are_there_decide_the_time(graph, tmp_path):
     unknown = make_jobs(graph).training(node)
     table = tmp_path / graph.rows(node)
     table.parent.mkdir(parents=True)
-    pl.DataFrame({"id": range(200_000)}).write_parquet(table)
-    assert make_jobs(graph).rows(graph.rows(node)) == 200_000
+    pl.DataFrame({"id": pl.zeros(3_000_000, pl.Int8, eager=True)}).write_parquet(table)
+    assert make_jobs(graph).rows(graph.rows(node)) == 3_000_000
     assert make_jobs(graph).training(node).runtime > unknown.runtime
 
 
 def test_a_model_that_fits_nowhere_is_told_before_any_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^config key `training\.sft\.deepspeed`: "):
-        make_jobs(make_graph(parameters=70 * 10**9)).check()
+        make_jobs(make_graph(parameters=70 * 10**9)).plan()
+
+
+def test_the_plan_counts_every_gpu_job(graph):
+    head, *lines = make_jobs(graph).plan().splitlines()
+    assert head.split()[:5] == ["rule", "model", "method", "jobs", "GPUs"]
+    rows = [line.split() for line in lines]
+    trained = sum(int(row[-6]) for row in rows if row[0] == "train")
+    served = sum(int(row[-6]) for row in rows if row[0] == "generate")
+    assert (trained, served) == (len(graph.trained_nodes()), len(graph.rounds()))
+    assert {row[1] for row in rows} == {"weak", "strong"}
+    assert len(set(map(len, [head, *lines]))) == 1
+
+
+def test_every_rule_runs_beside_snakemake_or_says_what_its_jobs_ask_for():
+    rules = {}
+    for file in (*(ROOT / "rules").glob("*.smk"), ROOT / "Snakefile"):
+        _, *blocks = re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.M)
+        rules |= {block.partition(":")[0]: block for block in blocks}
+    jobs = {name for name, text in rules.items() if "localrule: True" not in text}
+    assert jobs == {"train", "generate", "score", "metrics", "pretrain"}
+    assert all(re.search(r"\*\*\w+_job\(", rules[name]) for name in jobs)
 
 
 def test_cpu_jobs_grow_with_the_attempt(graph):

@@ -3,12 +3,14 @@
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from weak_to_strong.estimates import Device, Shape
 from weak_to_strong.gpu_needs import (
     activation_bytes,
+    bytes_of_each,
     config_shape,
     count_parameters,
     generation_needs,
@@ -19,6 +21,7 @@ from weak_to_strong.gpu_needs import (
     tensor_parallel_size,
     training_gpus,
     training_needs,
+    zero_stage,
 )
 from weak_to_strong.site_file import parse_site
 
@@ -63,10 +66,10 @@ SETTINGS = {
     "epochs": 1,
     "global_batch_size": 64,
     "per_device_batch_size": 2,
-    "max_length": 500,
+    "max_length": 1000,  # of which the longest row has half, and the mean one a quarter
     "lora": {"r": 8, "alpha": 16},
 }
-ZERO3 = {"deepspeed": "config/deepspeed/zero3.json"}
+ZERO3 = {"deepspeed": str(Path(__file__).parents[2] / "config/deepspeed/zero3.json")}
 CHECKPOINTING = {"gradient_checkpointing": True}
 
 
@@ -104,11 +107,11 @@ class TestMemory:
 
     def test_activations_of_all_blocks_or_of_one(self):
         tokens = 2 * 500
-        block = 8 * 100 + 2 * 100 + 4 * 250
+        block = 48 * 100 + 4 * 100 + 12 * 250
         logits = 12 * 500
-        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block * 2 + logits)
+        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block + logits)
         checkpointed = activation_bytes(TINY, "sft", settings(CHECKPOINTING))
-        assert checkpointed == tokens * ((4 * 100 + block) * 2 + logits)
+        assert checkpointed == tokens * (4 * 100 * 2 + block + logits)
 
     def test_a_row_of_pairs_is_two_sequences(self):
         one = activation_bytes(TINY, "sft", settings())
@@ -125,9 +128,9 @@ class TestTraining:
         assert found.checkpoint_minutes == 10
 
     def test_7b_with_lora_takes_one_gpu(self):
-        # 14 GB of weights and 6 GB of activations; 7000 rows x 500 tokens x 4 x 7e9 FLOPs at 1e14
-        # a second are 980 s, the start 60 s + 14 s; three times that are 53 minutes.
-        found = needs(LLAMA_7B, rows=7000)
+        # 14 GB of weights and 12 GB of activations. 14,000 rows x 250 tokens x 4 x 7e9 FLOPs at
+        # 1e14 a second are 980 s, the start 60 s + 14 s; three times that are 53 minutes.
+        found = needs(LLAMA_7B, rows=14_000)
         assert (found.gpus, found.nodes) == (1, 1)
         assert found.mem_mb == 5000 + 14_000 + 600
         assert found.runtime == 53
@@ -140,7 +143,7 @@ class TestTraining:
         assert found.mem_mb == 2 * 5000 + 28_000 + 600
         # A checkpoint has 12 x 7e9 bytes, 84 s of writing: 5% of 28 minutes.
         assert found.checkpoint_minutes == 28
-        with pytest.raises(ValueError, match=r"`training\.sft\.deepspeed`: .* 126 GB .* 6 GB"):
+        with pytest.raises(ValueError, match=r"`training\.sft\.deepspeed`: .* 126 GB .* 8 GB"):
             needs(LLAMA_7B, {"adapter": "full"})
 
     def test_activations_that_are_too_many_are_told_from_weights(self):
@@ -173,12 +176,35 @@ class TestTraining:
         assert "\n" not in str(error.value)
         assert "max_nodes" in str(error.value)
 
+    @pytest.mark.parametrize(
+        ("stage", "adapter", "gigabytes"),
+        [
+            (3, "full", 112 / 4 + 2 * 14 / 32),
+            (2, "full", 14 + 98 / 4),
+            (1, "full", 28 + 84 / 4),
+            (0, "full", 112),
+            (2, "lora", 14),  # and 0.3 GB of the adapter over four
+        ],
+    )
+    def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
+        given = settings(ZERO3, adapter=adapter)
+        found = bytes_of_each(LLAMA_7B, "sft", given, 4, stage) / 1e9
+        assert found == pytest.approx(gigabytes, abs=0.1)
+
+    def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
+        file = tmp_path / "zero2.json"
+        file.write_text('{"zero_optimization": {"stage": 2}}')
+        assert zero_stage({"deepspeed": str(file)}) == 2
+        assert zero_stage({}) == 0
+        with pytest.raises(ValueError, match="take stage 3 of ZeRO"):
+            training_gpus(LLAMA_70B, "sft", settings(deepspeed=str(file)), SITE)
+
     def test_smaller_gpus_take_more_of_them(self):
         small = replace(SITE, gpu_memory=24e9)  # 19.6 GB can be filled
         assert training_gpus(LLAMA_70B, "sft", settings(ZERO3, CHECKPOINTING), small) == 16
 
     def test_a_retry_gets_more_memory_and_time_up_to_what_there_is(self):
-        first, second, tenth = (needs(LLAMA_7B, rows=7000, attempt=each) for each in (1, 2, 100))
+        first, second, tenth = (needs(LLAMA_7B, rows=14_000, attempt=each) for each in (1, 2, 100))
         assert second.mem_mb == 2 * first.mem_mb
         assert second.runtime == 2 * first.runtime
         assert tenth.mem_mb == 800_000
@@ -190,8 +216,8 @@ class TestTraining:
         assert (found.gpus, found.nodes, found.cpus) == (4, 2, 12)
 
     def test_the_time_is_shared_by_the_gpus(self):
-        one = needs(LLAMA_7B, rows=70_000)
-        four = needs(LLAMA_7B, rows=70_000, gpus=4)
+        one = needs(LLAMA_7B, rows=140_000)
+        four = needs(LLAMA_7B, rows=140_000, gpus=4)
         assert (one.runtime, four.runtime) == (494, 127)  # 3 x (9800 or 2450 + 74) seconds
 
 
@@ -246,6 +272,13 @@ class TestGeneration:
         assert (found(1000).gpus, found(1000).nodes) == (32, 4)
         assert found(1000).runtime == 1440
 
+    def test_each_load_takes_its_time(self):
+        one, fifty = (
+            generation_needs(LLAMA_7B, ENGINE, [(1, 1, 1000)], SITE, DEVICE, loads=loads).runtime
+            for loads in (1, 50)
+        )
+        assert (one, fifty) == (30, 186)  # 3 x 50 x (60 + 14) seconds
+
     def test_sizes_set_by_the_user_are_taken(self):
         found = generation_needs(
             LLAMA_7B,
@@ -279,6 +312,11 @@ class TestShapes:
 
     def test_parameters_of_the_configuration_are_believed(self, tmp_path):
         assert model_shape({"parameters": 10**9}, tmp_path / "nothing") == rough_shape(10**9)
+
+    def test_a_model_that_is_not_there_may_be_a_known_one(self, tmp_path):
+        known = {"Small": {"layers": 2, "hidden": 8, "key_value": 4, "intermediate": 16}}
+        entry = {"parameters": 1000, "paper": "Small"}
+        assert model_shape(entry, tmp_path / "nothing", known) == Shape(1000, 2, 8, 4, 16)
 
     def test_config_json_gives_the_widths(self):
         config = {
