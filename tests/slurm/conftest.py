@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from project import ROOT, Project
 
 from weak_to_strong.slurm_costs import read_allocations
 from weak_to_strong.tables import hash_file
+from weak_to_strong.training_files import SEAL
 
 CHAIN = "dice/random_weak/random_strong/seed-0"
 STRONG_SIDE = "dice/none/random_strong/seed-0"
@@ -158,11 +160,10 @@ class ClusterProject(Project):
             return {}
         folder = self.path(f"results/store/training/{work[1]}")
         found = {}
-        for path in folder.glob("checkpoint-*"):
-            try:
-                found[int(path.name.removeprefix("checkpoint-"))] = path.stat().st_mtime
-            except (ValueError, FileNotFoundError):  # not whole yet, or gone meanwhile
-                continue
+        for seal in folder.glob(f"checkpoint-*/{SEAL}"):
+            with suppress(FileNotFoundError):  # only the newest are kept
+                step = int(seal.parent.name.removeprefix("checkpoint-"))
+                found[step] = seal.stat().st_mtime
         return found
 
 
