@@ -68,7 +68,7 @@ test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
-	python -m pytest tests/slurm $(ARGS)
+	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
 slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
 	PYTHONPATH=scripts python -m weak_to_strong.slurm_costs $(EXPERIMENTS) $(ARGS)

@@ -252,10 +252,10 @@ def study(cluster, tmp_path_factory) -> Study:
     with ThreadPoolExecutor(1) as here:
         finished = here.submit(run_here)
         two = project.start("--set-resources", "train:nodes=2", "train:gpu=2", *ceiling)
-        two.finish(300)
+        two.finish(400)
         run = project.start()
-        run.finish(600)
-        finished.result(600)
+        run.finish(900)
+        finished.result(900)
     return Study(project, local, two, run)
 
 
