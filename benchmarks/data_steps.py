@@ -279,7 +279,7 @@ def main() -> None:
                 total["ratio"] = total["plain_seconds"] / total["seconds"]
             rows.append(total)
     names = ["questions", "step", "seconds", "cpu_seconds", "peak_gb", "plain_seconds", "ratio"]
-    kinds = {name: pl.Float64 for name in names} | {"questions": pl.Int64, "step": pl.String}
+    kinds = dict.fromkeys(names, pl.Float64) | {"questions": pl.Int64, "step": pl.String}
     table = pl.DataFrame(rows, schema=kinds)
     table.write_csv(ROOT / "benchmarks/data_steps.csv", float_precision=2)
     draw(table, ROOT / "benchmarks/data_steps.svg")
