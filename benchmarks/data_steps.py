@@ -257,6 +257,8 @@ def main() -> None:
 
     import polars as pl
 
+    names = ["questions", "step", "seconds", "cpu_seconds", "peak_gb", "plain_seconds", "ratio"]
+    kinds = dict.fromkeys(names, pl.Float64) | {"questions": pl.Int64, "step": pl.String}
     rows = []
     for questions in options.questions:
         with tempfile.TemporaryDirectory() as name:
@@ -278,10 +280,8 @@ def main() -> None:
             if "plain_seconds" in total:
                 total["ratio"] = total["plain_seconds"] / total["seconds"]
             rows.append(total)
-    names = ["questions", "step", "seconds", "cpu_seconds", "peak_gb", "plain_seconds", "ratio"]
-    kinds = dict.fromkeys(names, pl.Float64) | {"questions": pl.Int64, "step": pl.String}
-    table = pl.DataFrame(rows, schema=kinds)
-    table.write_csv(ROOT / "benchmarks/data_steps.csv", float_precision=2)
+        table = pl.DataFrame(rows, schema=kinds)  # after each size: a break loses only the rest
+        table.write_csv(ROOT / "benchmarks/data_steps.csv", float_precision=2)
     draw(table, ROOT / "benchmarks/data_steps.svg")
     with pl.Config(tbl_rows=-1):
         print(table)
