@@ -329,13 +329,13 @@ def _steps(quirks: PaperQuirks) -> tuple[_Step, ...]:
     if quirks.article_words:
         steps += [_Step("an "), _Step("a ")]
     else:
-        # Twice: of neighbouring words every other one is found, since each takes what precedes it.
-        steps += [pattern(r"(^|[^\w\\])an? ", r"\1")] * 2
+        steps.append(pattern(r"(^|[^\w\\])(?:an? )+", r"\1"))
     if not quirks.row_breaks:
         steps.append(_Step("\\\\ ", "\\\\"))
     steps += [_Step(old, new) for old, new in _SUBSTITUTIONS]
     for unit in _UNITS:
         if unit == "ft" and not quirks.ft_units:
+            # Twice: of neighbours, as in `ft,ft`, the first takes what stands before the second.
             steps += [pattern(r"(^|[^A-Za-z\\])ft($|[^A-Za-z])", r"\1\2")] * 2
         else:
             steps.append(_Step(unit))

@@ -507,10 +507,7 @@ class Graph:
             "icl_labels": [self.labels(chain, "icl", i) for i in iterations],
             "kept": [self.kept(chain, i) for i in iterations],
             "votes": self.votes(chain) if own_votes and self._votes_used(chain) else None,
-            "pairs": {
-                node.method: self.rows(node)
-                for node in self._pair_nodes.get(chain, ())
-            },
+            "pairs": {node.method: self.rows(node) for node in self._pair_nodes.get(chain, ())},
         }
 
     def _votes_used(self, chain: Chain) -> bool:
