@@ -25,7 +25,9 @@ class ConfigError(ValueError):
 @cache
 def load_schema() -> dict:
     """The JSON schema (draft 2020-12) of the configuration."""
-    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    # libyaml's reader where it is built in: ten times as fast.
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), reader)
 
 
 def _merge(default: Any, given: Any) -> Any:
