@@ -22,6 +22,7 @@ RESERVED_EXPERIMENTS = ("embedded", "published", "store")
 
 #: More entries than this no experiment has: YAML's references let a page of text stand for millions.
 MAX_ENTRIES = 100_000
+MAX_DEPTH = 30
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -107,7 +108,7 @@ def check_values(config: dict) -> None:
     """Check what a schema cannot say of all values alike, before anything is made of them.
 
     Raises:
-        ConfigError: a name that is no text, a number that is not finite, text that holds control
+        ConfigError: a name that is no text, a value of another kind, a number that is not finite, text that holds control
             characters (`stop` may hold line breaks) or is not valid Unicode, or more entries than
             `MAX_ENTRIES`.
     """
@@ -116,6 +117,8 @@ def check_values(config: dict) -> None:
         if not todo:
             return
         path, value = todo.pop()
+        if len(path) > MAX_DEPTH:
+            raise _complain(path[:1], f"is nested deeper than {MAX_DEPTH} levels", "remove that")
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
@@ -129,6 +132,9 @@ def check_values(config: dict) -> None:
             _check_text(path, value)
         elif isinstance(value, float) and not math.isfinite(value):
             raise _complain(path, f"{value} is no finite number", "give one")
+        elif not isinstance(value, int | float | None):
+            kind = type(value).__name__  # dates, and what tags of YAML make
+            raise _complain(path, f"a {kind} is no value here", "write it in quotes as text")
     raise ConfigError(
         f"config key `{todo[-1][0][0] if todo else ''}`: more than {MAX_ENTRIES} entries in all; "
         "remove references (`*name`) that repeat each other"
@@ -140,7 +146,7 @@ def _check_text(path: list, text: str) -> None:
         raise _complain(path, "text that is not valid Unicode", "remove what was escaped in it")
     allowed = "\n\t" if "stop" in path[-2:] else ""
     if found := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
-        raise _complain(path, f"holds the control character {ascii(found[0])}", "remove it")
+        raise _complain(path, f"holds the control character {found[0]!a}", "remove it")
 
 
 def _as_yaml(value: Any) -> Any:

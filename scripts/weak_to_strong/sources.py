@@ -90,7 +90,7 @@ def _check_address(address: str, key: str) -> None:
     """Refuse an address that cannot be fetched, or that gives access to who reads it."""
     try:
         parts = urlsplit(address)
-        secret = "user or password" if "@" in parts.netloc else None
+        secret = "a user or password" if "@" in parts.netloc else None
     except ValueError as error:
         raise ValueError(f"{key}.url: no address ({error}); correct it") from error
     if parts.scheme not in ("http", "https", "file"):
@@ -100,7 +100,7 @@ def _check_address(address: str, key: str) -> None:
             secret = f"`{name}`"
     if secret:
         raise ValueError(
-            f"{key}.url: holds a {secret}, and the address is written into the results; fetch the "
+            f"{key}.url: holds {secret}, and the address is written into the results; fetch the "
             "file yourself and name it by `path`"
         )
 

@@ -145,7 +145,7 @@ def test_no_server_is_one_line_without_secrets(tmp_path):
     ],
 )
 def test_an_address_that_gives_access_is_refused(url):
-    with pytest.raises(ValueError, match=r"k\.url: holds a .*name it by `path`") as error:
+    with pytest.raises(ValueError, match=r"k\.url: holds .*name it by `path`") as error:
         check_source({"url": url, "sha256": SHA256}, "k")
     assert "hidden" not in str(error.value)
 
