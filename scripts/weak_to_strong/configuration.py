@@ -20,7 +20,7 @@ REQUIRED_METHODS = ("weak", "weak_ft", "icl_ft", "hybrid_ft")
 #: First part of the place of results that belong to no experiment (`results/<name>`).
 RESERVED_EXPERIMENTS = ("embedded", "published", "store")
 
-#: More entries than this no experiment has: YAML's references let a page of text stand for millions.
+#: No experiment has as much: YAML's references let a page of text stand for millions of entries.
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 30
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -108,9 +108,9 @@ def check_values(config: dict) -> None:
     """Check what a schema cannot say of all values alike, before anything is made of them.
 
     Raises:
-        ConfigError: a name that is no text, a value of another kind, a number that is not finite, text that holds control
-            characters (`stop` may hold line breaks) or is not valid Unicode, or more entries than
-            `MAX_ENTRIES`.
+        ConfigError: a name that is no text, a value that YAML alone knows, a number that is not
+            finite, text that holds control characters (`stop` may hold line breaks) or is not valid
+            Unicode, or more than `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
     """
     todo: list[tuple[list, Any]] = [([], config)]
     for _ in range(MAX_ENTRIES):

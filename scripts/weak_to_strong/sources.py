@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from weak_to_strong.logs import hide_secrets
 from weak_to_strong.tables import hash_file, publish
 
 logger = logging.getLogger("weak_to_strong")
@@ -201,6 +202,6 @@ def explain_hub_error(error: Exception, name: str, revision: str) -> str | None:
         return f"{name!r} is not a name that the Hub can have"
     # OSError covers offline mode and a full disk.
     if isinstance(error, (errors.HTTPError, OSError)):
-        detail = " ".join(str(error).split())[:200]
+        detail = hide_secrets(" ".join(str(error).split()))[:200]
         return f"cannot fetch {name} from the Hub ({detail}); {OFFLINE_FIX}"
     return None

@@ -152,7 +152,7 @@ def test_a_tag_of_yaml_makes_nothing(tag, tmp_path, monkeypatch):
     try:
         config = load_configfile("config.yaml")
     except WorkflowError as error:
-        assert "not valid JSON or YAML" in str(error)
+        assert "not valid JSON or YAML" in str(error)  # noqa: PT017
     else:  # Snakemake's reader gives a function for the name of one, and calls it not
         said = refusal(load_configuration, {**demo(), **config}, error=ConfigError)
         assert "`experiment`: a builtin_function_or_method is no value here" in said

@@ -75,7 +75,7 @@ def test_tables_give_back_what_was_written(text, tmp_path):
 
 
 def test_exploding_expressions_have_a_verdict_in_bounded_time():
-    pairs = [(text, "8") for text in EXPLODING] + [(text, text + "1") for text in EXPLODING[:2]]
+    pairs = [(text, "8") for text in EXPLODING] + [(text, f"{text}+1") for text in EXPLODING[:2]]
     begun = time.monotonic()
     verdicts = math_verify_many(pairs, timeout_seconds=0.5)
     assert time.monotonic() - begun < 90
@@ -182,34 +182,20 @@ def test_the_report_in_a_browser(tmp_path):
 
 PIECES = st.sampled_from(
     [
-        "####",
-        "#### ",
-        "The answer is: ",
-        "\\boxed{",
-        "}",
-        "{",
-        "$",
-        "\\text{",
-        "\\frac",
-        "sqrt",
-        "=",
-        ",",
-    ]
-    + [
-        "1",
-        "23",
-        ".0",
-        "%",
-        "\n",
-        " ",
-        "a ",
-        "ft",
-        "Question",
-        "\\",
-        "A",
-        "\u00b2",
-        "\U0001d7d8",
-        "x",
+        *(
+            "####",
+            "#### ",
+            "The answer is: ",
+            "\\boxed{",
+            "}",
+            "{",
+            "$",
+            "\\text{",
+            "\\frac",
+            "sqrt",
+        ),
+        *("=", ",", "1", "23", ".0", "%", "\n", " ", "a ", "ft", "Question", "\\", "A", "x"),
+        *("\u00b2", "\U0001d7d8"),
     ]
 )
 TEXT = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=30).map("".join))
@@ -316,8 +302,11 @@ VALUE = st.recursive(
     max_leaves=5,
 )
 KEYS = st.sampled_from(
-    ["experiment", "seeds", "tasks", "models", "chains", "iterations", "pairs", "methods", "engine"]
-    + ["training", "evaluation", "sampling", "filter", "variants", "demonstrations", "m_plus", "x"]
+    [
+        *("experiment", "seeds", "tasks", "models", "chains", "iterations", "pairs", "methods"),
+        *("engine", "training", "evaluation", "sampling", "filter", "variants", "demonstrations"),
+        *("m_plus", "x"),
+    ]
 )
 
 
