@@ -24,7 +24,7 @@ from weak_to_strong.configuration import (
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.released import find_released
-from weak_to_strong.sources import source_entries
+from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
 from weak_to_strong.tables import hash_value
 
@@ -151,8 +151,7 @@ def source_file(task, entry):
     """Where a raw file lies: as given, or where `fetch_source` puts it."""
     if "path" in entry:
         return entry["path"]
-    remote = entry.get("file") or entry["url"]
-    name = f"{hash_value(entry)[:12]}-{Path(remote).name}"
+    name = f"{hash_value(entry)[:12]}-{remote_name(entry)}"
     return f"{RESULTS}/data/{task}/sources/{name}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +13,26 @@ from typing import Any
 
 logger = logging.getLogger("weak_to_strong")
 
+#: Variables of the environment whose values are shown in no message.
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL", re.I)
+HIDDEN = "[hidden]"
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without the values of environment variables that are named like secrets.
+
+    A value of fewer than 8 characters stays: `TOKENIZERS_PARALLELISM=false` is no secret.
+    """
+    secrets = (v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= 8)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
+
 
 def configure_logging(log_file: str | Path | None, label: str) -> None:
     """Send the package's messages to `log_file` and, marked with `label`, to standard error."""
@@ -19,12 +40,12 @@ def configure_logging(log_file: str | Path | None, label: str) -> None:
     logger.propagate = False
     logger.handlers.clear()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter(f"[{label}] %(message)s"))
+    console.setFormatter(_Formatter(f"[{label}] %(message)s"))
     logger.addHandler(console)
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
 
 
