@@ -84,7 +84,7 @@ def generation_job(**local):
 
 
 def cpu_job(**local):
-    """Resources of a rule that takes minutes of CPU: too much for a login node."""
+    """Resources of a rule that takes minutes of CPU, too much for a login node."""
     if CLUSTER is None:
         return local
 
