@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 rebuild-models test test-slurm slurm-costs lint format lock docs plan dag clean
+.PHONY: record help setup demo seeds smollm2 rebuild-models test test-slurm slurm-costs lint format lock licences audit docs plan dag clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -93,6 +93,12 @@ lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still f
 # The build's mark (+cpu) goes: the list names the release, and setup knows where the build is.
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu /\1     /' requirements/cpu.txt
 	python envs/pin.py
+
+licences: setup ## Write requirements/licences.csv from what is installed
+	python envs/licences.py
+
+audit: setup ## Ask for known flaws of the locked packages (needs a network)
+	uv tool run pip-audit --disable-pip --no-deps --requirement requirements/$(DEVICE).txt
 
 docs: setup ## Write config/README.md from its introduction and the schema
 	PYTHONPATH=scripts python -m weak_to_strong.config_reference

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import runpy
 import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -72,6 +75,28 @@ def test_tables_give_back_what_was_written(text, tmp_path):
     write_table(pl.DataFrame([row], schema=PROBLEMS), PROBLEMS, tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet", PROBLEMS).to_dicts() == [row]
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
+    evil = '=HYPERLINK("http://127.0.0.1:9/")'
+    row = {"id": evil, "q": "How many dice?", "a": "1"}
+    for name in ("train_2", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    paths = [str(tmp_path / f"{name}.jsonl") for name in ("train_2", "test")]
+    settings = {
+        **{"loader": "table", "columns": {"question": "q", "answer": "a"}, "ids": "given"},
+        "splits": {"train_2": {"path": paths[0]}, "test": {"path": paths[1]}},
+        "remove_overlap": "none",
+    }
+    job = SimpleNamespace(
+        params=SimpleNamespace(task="t", settings=settings),
+        input={"sources": paths},
+        output=SimpleNamespace(report=tmp_path / "contamination.csv"),
+    )
+    runpy.run_path(str(SCHEMA_FILE.parents[1] / "scripts/contamination.py"))["main"](job)
+    cells = pl.read_csv(tmp_path / "contamination.csv")["ids"].drop_nulls().to_list()
+    assert f"'{evil}" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
 def test_exploding_expressions_have_a_verdict_in_bounded_time():
