@@ -28,11 +28,11 @@ from weak_to_strong.tables import read_json, write_json
 def main(snakemake: Any) -> None:
     params = snakemake.params
     root = Path(params.root)
-    if not root.is_dir():
-        raise ValueError(f"{root}: there are no results; run the experiment first")
     facts = {"config": params.config, "versions": library_versions()}
     found = describe(root, read_jobs(Path(params.metadata)), facts)
     first = not (root / RECORD).exists()
+    if first and not found["files"]:
+        raise ValueError(f"{root}: there are no results; run the experiment first")
     recorded = {"files": {}} if first else read_json(root / RECORD)
     result = compare(recorded, found, root)
     if problems := problems_of(result):
