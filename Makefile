@@ -7,8 +7,8 @@ SHELL := bash
 ## Settings: make TARGET NAME=value
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
-EXPERIMENTS ?=#  names of experiments that `make record` copies
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test)
+EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm)
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test lint format lock docs plan dag clean
+.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-slurm slurm-costs lint format lock licences audit docs plan dag clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,6 +72,12 @@ rebuild-models: setup ## Pretrain the embedded models anew, into results/embedde
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
+test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
+	python -m pytest tests/slurm --timeout 1800 $(ARGS)
+
+slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
+	PYTHONPATH=scripts python -m weak_to_strong.slurm_costs $(EXPERIMENTS) $(ARGS)
+
 lint: setup ## Check style and workflow
 	ruff check $(PYTHON_CODE)
 	ruff format --check $(PYTHON_CODE)
@@ -92,6 +98,12 @@ lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still f
 # The build's mark (+cpu) goes: the list names the release, and setup knows where the build is.
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu /\1     /' requirements/cpu.txt
 	python envs/pin.py
+
+licences: setup ## Write requirements/licences.csv from what is installed
+	python envs/licences.py
+
+audit: setup ## Ask for known flaws of the locked packages (needs a network)
+	uv tool run pip-audit --disable-pip --no-deps --requirement requirements/$(DEVICE).txt
 
 docs: setup ## Write config/README.md from its introduction and the schema
 	PYTHONPATH=scripts python -m weak_to_strong.config_reference

@@ -26,6 +26,7 @@ include: "rules/report.smk"
 include: "rules/paper.smk"
 include: "rules/embedded.smk"
 include: "rules/published.smk"
+include: "rules/provenance.smk"
 
 
 rule all:

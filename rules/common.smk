@@ -1,10 +1,19 @@
 """Configuration, the experiment's graph, and what all rules share."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from snakemake.logging import logger
+
+from weak_to_strong.cluster_jobs import (
+    CPU_RESOURCES,
+    GENERATION_RESOURCES,
+    TRAINING_RESOURCES,
+    find_cluster,
+)
 from weak_to_strong.code_digest import code_digest
 from weak_to_strong.configuration import (
     DESCRIPTIVE_KEYS,
@@ -15,7 +24,7 @@ from weak_to_strong.configuration import (
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.released import find_released
-from weak_to_strong.sources import source_entries
+from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
 from weak_to_strong.tables import hash_value
 
@@ -36,10 +45,74 @@ DATA_KEYS = (
 )
 RESULTS = graph.root
 
+#: A digest takes tens of milliseconds, and a rule may have a hundred jobs.
+digest_once = cache(code_digest)
+
+
+# Jobs of a cluster, or None: jobs then have the resources that stand in their rules.
+try:
+    CLUSTER = find_cluster(graph, workflow.resource_settings)
+    if CLUSTER and not (workflow.remote_exec or workflow.subprocess_exec):
+        # Also a check: a model that does not fit ends the run here, before any job.
+        print("GPU jobs:", CLUSTER.plan(), sep="\n", file=sys.stderr)
+except ValueError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+
+def gpu_job(names, needs, local):
+    """Resources of a rule of GPU jobs, as functions of wildcards and attempt.
+
+    `needs` says what a job of the rule needs, `local` holds where there is no cluster.
+    """
+    if CLUSTER is None:
+        return local
+
+    def resource(name):
+        return lambda wildcards, attempt: CLUSTER.gpu_resource(name, needs(wildcards, attempt))
+
+    return local | {name: resource(name) for name in names}
+
+
+def training_job(**local):
+    """Resources of `train`."""
+    return gpu_job(
+        TRAINING_RESOURCES,
+        lambda wildcards, attempt: CLUSTER.training(node_of(wildcards), attempt),
+        local,
+    )
+
+
+def generation_job(**local):
+    """Resources of `generate`."""
+    return gpu_job(
+        GENERATION_RESOURCES,
+        lambda wildcards, attempt: CLUSTER.generation(wildcards.round, attempt),
+        local,
+    )
+
+
+def cpu_job(**local):
+    """Resources of jobs that take minutes of CPU, too much for a login node.
+
+    Rules of seconds are local ones instead: as jobs they would mostly wait.
+    """
+    if CLUSTER is None:
+        return local
+
+    def resource(name):
+        return lambda wildcards, attempt: CLUSTER.cpu_resource(name, attempt)
+
+    return local | {name: resource(name) for name in CPU_RESOURCES}
+
 
 def code(rule_name):
-    """Digest of a rule's script and all it imports; a parameter, so that an edit reruns."""
-    return code_digest(Path(workflow.basedir) / "scripts" / f"{rule_name}.py")
+    """Parameter function: digest of a rule's script and all it imports, so that an edit reruns.
+
+    A function, so that a job on a cluster reads the code of its own rule only.
+    """
+    script = Path(workflow.basedir) / "scripts" / f"{rule_name}.py"
+    return lambda wildcards: digest_once(script)
 
 
 def task_setting(key):
@@ -78,8 +151,7 @@ def source_file(task, entry):
     """Where a raw file lies: as given, or where `fetch_source` puts it."""
     if "path" in entry:
         return entry["path"]
-    remote = entry.get("file") or entry["url"]
-    name = f"{hash_value(entry)[:12]}-{Path(remote).name}"
+    name = f"{hash_value(entry)[:12]}-{remote_name(entry)}"
     return f"{RESULTS}/data/{task}/sources/{name}"
 
 
@@ -173,6 +245,8 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    # In Snakemake's log, where `slurm_costs` reads which runs made an experiment.
+    logger.info(f"Experiment: {SETTINGS['experiment']}")
 
 
 wildcard_constraints:

@@ -33,6 +33,7 @@ rule problems:
         f"{RESULTS}/benchmarks/problems/{{task}}/{{split}}.tsv"
     wildcard_constraints:
         split="train_1|validation|test",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -57,6 +58,7 @@ rule withhold_gold:
         f"{RESULTS}/logs/withhold_gold/{{task}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/withhold_gold/{{task}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -79,6 +81,7 @@ rule contamination:
         f"{RESULTS}/logs/contamination/{{task}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/contamination/{{task}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -17,6 +17,7 @@ rule embedded_tokenizer:
         folder=directory("results/embedded/tokenizer"),
     log:
         "results/embedded/logs/embedded_tokenizer.log",
+    localrule: True
     conda:
         "../envs/training.yaml"
     params:
@@ -45,6 +46,8 @@ rule pretrain:
     conda:
         "../envs/training.yaml"
     threads: 1
+    resources:
+        **cpu_job(),
     params:
         code=code("pretrain"),
         task=EMBEDDED["task"],

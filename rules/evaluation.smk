@@ -19,6 +19,8 @@ rule score:
     conda:
         "../envs/analysis.yaml"
     threads: 2
+    resources:
+        **cpu_job(),
     params:
         code=code("score"),
         answer_key=task_setting("answer_key"),
@@ -46,6 +48,8 @@ rule metrics:
         f"{RESULTS}/benchmarks/metrics.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cpu_job(),
     params:
         code=code("metrics"),
         experiment=SETTINGS["experiment"],
@@ -71,6 +75,7 @@ rule diagnostics:
         f"{RESULTS}/logs/diagnostics.log",
     benchmark:
         f"{RESULTS}/benchmarks/diagnostics.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

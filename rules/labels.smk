@@ -11,6 +11,7 @@ rule extract_labels:
         f"{RESULTS}/logs/extract_labels/{{chain}}/{{side}}-{{iteration}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract_labels/{{chain}}/{{side}}-{{iteration}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -37,6 +38,7 @@ rule demonstrations:
         f"{RESULTS}/logs/demonstrations/{{chain}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/demonstrations/{{chain}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

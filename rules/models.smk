@@ -45,8 +45,7 @@ rule train:
         "../envs/training.yaml"
     threads: 1
     resources:
-        checkpoint_steps=100,
-        processes=1,
+        **training_job(checkpoint_steps=100, checkpoint_minutes=10, processes=0),
     params:
         code=code("train"),
         trainer=lambda wildcards: graph.method(node_of(wildcards))["trainer"],
@@ -77,8 +76,7 @@ rule generate:
         "../envs/inference.yaml"
     threads: 2
     resources:
-        shard_size=64,
-        engine_processes=0,
+        **generation_job(shard_size=64, engine_processes=0, tensor_parallel_size=1),
     params:
         code=code("generate"),
         requests=lambda wildcards: graph.round_requests(wildcards.round),

@@ -41,6 +41,7 @@ rule paper:
         f"{RESULTS}/logs/paper.log",
     benchmark:
         f"{RESULTS}/benchmarks/paper.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -68,6 +69,7 @@ rule published_tables:
         "results/published/logs/published_tables.log",
     benchmark:
         "results/published/benchmarks/published_tables.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

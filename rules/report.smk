@@ -23,6 +23,7 @@ rule plots:
         f"{RESULTS}/logs/plots.log",
     benchmark:
         f"{RESULTS}/benchmarks/plots.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -61,6 +62,7 @@ rule report:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

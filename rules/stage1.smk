@@ -18,6 +18,7 @@ rule agreement_filter:
         f"{RESULTS}/logs/agreement_filter/{{chain}}/{{iteration}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/agreement_filter/{{chain}}/{{iteration}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -43,6 +44,7 @@ rule sft_set:
         f"{RESULTS}/benchmarks/sft_set/{{chain}}/{{method}}-{{iteration}}.tsv"
     wildcard_constraints:
         method=methods_with(("sft",)),
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -13,6 +13,7 @@ rule majority_vote:
         f"{RESULTS}/logs/majority_vote/{{chain}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/majority_vote/{{chain}}.tsv"
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -41,6 +42,7 @@ rule pairs:
         f"{RESULTS}/benchmarks/pairs/{{chain}}/{{method}}-{{iteration}}.tsv"
     wildcard_constraints:
         method=methods_with(("dpo", "orpo")),
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

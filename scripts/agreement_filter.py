@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from weak_to_strong.agreement import agreement_filter, count_empty
+from weak_to_strong.answers import string_judge
 from weak_to_strong.logs import logger, run_script
 from weak_to_strong.olympicarena import choose_judge
 from weak_to_strong.tables import KEPT, LABELS, QUESTIONS, read_table, write_json, write_table
@@ -29,7 +30,8 @@ def main(snakemake) -> None:
         verdicts.update(found)
         return found
 
-    agreeing = kept = agreement_filter(weak, icl, keep_empty=settings["keep_empty"], judge=count)
+    counting = judge if judge is string_judge else count  # strings are always decided
+    agreeing = kept = agreement_filter(weak, icl, keep_empty=settings["keep_empty"], judge=counting)
     if settings["pad_to"] is not None:
         kept = pad_disagreeing(agreeing, weak, icl, settings["pad_to"], settings["pad_seed"])
     summary = {

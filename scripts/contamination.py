@@ -34,6 +34,9 @@ def main(snakemake: Any) -> None:
         logger.info(
             "%s: %d of %d of %s%s", row["kind"], row["count"], row["rows"], row["split"], other
         )
+    # A spreadsheet would take an id that begins so for a formula.
+    formula = pl.col("ids").str.contains(r"^[=+\-@\t\r]")
+    report = report.with_columns(ids=pl.when(formula).then("'" + pl.col("ids")).otherwise("ids"))
     with publish(snakemake.output.report) as part:
         report.write_csv(part)
 

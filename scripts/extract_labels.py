@@ -10,14 +10,14 @@ from weak_to_strong.agreement import count_empty
 from weak_to_strong.answers import PaperQuirks
 from weak_to_strong.labels import labels_from_generations, select_request
 from weak_to_strong.logs import logger, run_script
-from weak_to_strong.tables import GENERATIONS, LABELS, read_table, write_table
+from weak_to_strong.tables import GENERATIONS, LABELS, scan_table, write_table
 
 
 def main(snakemake) -> None:
     params = snakemake.params
     generations = select_request(
-        read_table(snakemake.input.generations, GENERATIONS), params.request
-    )
+        scan_table(snakemake.input.generations, GENERATIONS), params.request
+    ).collect()
     labels = labels_from_generations(
         generations,
         params.answer_key,

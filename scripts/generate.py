@@ -12,11 +12,14 @@ Parameters:
     work: folder of finished samples, to be kept between runs.
 Resources:
     shard_size: prompts that are generated, and stored, together.
-    engine_processes: engine processes that share the work; 0 is one for each thread (on a CPU).
+    tensor_parallel_size: GPUs that share an engine's weights.
+    engine_processes: engine processes that share the work. 0 is, in a SLURM job, one for each
+        `tensor_parallel_size` GPUs, else one for each thread (on a CPU).
 """
 
 from typing import Any
 
+from weak_to_strong.allocation import find_allocation
 from weak_to_strong.generation import generate_round
 from weak_to_strong.logs import run_script
 from weak_to_strong.tables import GENERATIONS, write_json, write_table
@@ -24,15 +27,21 @@ from weak_to_strong.tables import GENERATIONS, write_json, write_table
 
 def main(snakemake: Any) -> None:
     """Run the rule."""
+    resources, threads = snakemake.resources, snakemake.threads
+    allocation = find_allocation(resources, threads)
+    size = resources.tensor_parallel_size
     generations, stats, cost = generate_round(
         snakemake.params.requests,
         {
             **snakemake.params.engine,
-            "shard_size": snakemake.resources.shard_size,
-            "processes": snakemake.resources.engine_processes or snakemake.threads,
+            "shard_size": resources.shard_size,
+            "tensor_parallel_size": size,
+            "processes": resources.engine_processes
+            or (allocation.engines(size) if allocation else threads),
         },
         snakemake.params.work,
-        snakemake.threads,
+        allocation.cpus if allocation else threads,
+        allocation,
     )
     write_table(generations, GENERATIONS, snakemake.output.generations)
     write_json(stats, snakemake.output.stats)

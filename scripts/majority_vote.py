@@ -10,20 +10,31 @@ from weak_to_strong.labels import read_answers, select_request
 from weak_to_strong.logs import logger, run_script
 from weak_to_strong.majority_vote import SAMPLES, majority_vote
 from weak_to_strong.olympicarena import choose_judge
-from weak_to_strong.tables import GENERATIONS, QUESTIONS, VOTES, read_table, write_table
+from weak_to_strong.tables import (
+    GENERATIONS,
+    QUESTIONS,
+    VOTES,
+    read_table,
+    scan_table,
+    write_table,
+)
 
 
 def main(snakemake) -> None:
     params = snakemake.params
     generations = select_request(
-        read_table(snakemake.input.generations, GENERATIONS), params.request
+        scan_table(snakemake.input.generations, GENERATIONS), params.request
     )
     quirks = PaperQuirks(**params.quirks)
     raw = params.judge["name"] != "string"
+    # Written first and voted over from there: the texts of all samples need not fit into memory.
     samples = read_answers(generations, params.answer_key, params.stop, quirks, raw=raw)
-    questions = read_table(snakemake.input.questions, QUESTIONS)
-    votes = majority_vote(samples, judge=choose_judge(params.judge, questions, snakemake.threads))
     write_table(samples, SAMPLES, snakemake.output.samples)
+    questions = read_table(snakemake.input.questions, QUESTIONS)
+    votes = majority_vote(
+        scan_table(snakemake.output.samples, SAMPLES),
+        judge=choose_judge(params.judge, questions, snakemake.threads),
+    )
     write_table(votes, VOTES, snakemake.output.votes)
     logger.info("%d questions, mean confidence %.3f", len(votes), votes["confidence"].mean())
 

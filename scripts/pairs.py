@@ -14,9 +14,11 @@ from weak_to_strong.tables import (
     LABELS,
     PAIRS,
     QUESTIONS,
+    ROWS_OF_A_GROUP,
     VOTES,
     read_table,
-    write_json,
+    scan_table,
+    write_json_rows,
     write_table,
 )
 from weak_to_strong.training_sets import export_llama_factory_pairs
@@ -27,7 +29,7 @@ def main(snakemake) -> None:
     questions = read_table(tables.questions, QUESTIONS)
     rows = build_pairs(
         read_table(tables.weak_labels, LABELS),
-        read_table(tables.samples, SAMPLES),
+        scan_table(tables.samples, SAMPLES),
         read_table(tables.votes, VOTES),
         questions,
         prompt=params.prompt,
@@ -35,7 +37,8 @@ def main(snakemake) -> None:
         **params.settings,
     )
     write_table(rows, PAIRS, snakemake.output.rows)
-    write_json(export_llama_factory_pairs(rows), snakemake.output.export)
+    batches = map(export_llama_factory_pairs, rows.iter_slices(ROWS_OF_A_GROUP))
+    write_json_rows(batches, snakemake.output.export)
     logger.info(
         "%d pairs of %d questions; weak answer chosen in %d",
         len(rows),

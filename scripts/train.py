@@ -14,24 +14,30 @@ Parameters:
     work: folder for the checkpoints that a killed run resumes from.
 Resources:
     checkpoint_steps: updates between checkpoints.
-    processes: training processes, one a device; the global batch stays as configured.
+    checkpoint_minutes: time between checkpoints, if that is less.
+    processes: training processes, one a device; the global batch stays as configured. 0 is one for
+        each GPU of a SLURM job, else one.
 """
 
 from typing import Any
 
+from weak_to_strong.allocation import find_allocation
 from weak_to_strong.logs import run_script
 from weak_to_strong.training import Job, run
 
 
 def main(snakemake: Any) -> None:
     """Run the rule."""
+    resources = snakemake.resources
+    allocation = find_allocation(resources, snakemake.threads)
     run(
         Job(
             trainer=snakemake.params.trainer,
             settings={
                 **snakemake.params.settings,
-                "save_steps": snakemake.resources.checkpoint_steps,
-                "processes": snakemake.resources.processes,
+                "save_steps": resources.checkpoint_steps,
+                "save_minutes": resources.checkpoint_minutes,
+                "processes": resources.processes or (allocation.all_gpus if allocation else 1),
             },
             rows=snakemake.input.rows,
             base=snakemake.input.base,
@@ -40,7 +46,8 @@ def main(snakemake: Any) -> None:
             model=snakemake.output.model,
             manifest=snakemake.output.manifest,
             history=snakemake.output.history,
-        )
+        ),
+        allocation,
     )
 
 

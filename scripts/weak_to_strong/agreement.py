@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from weak_to_strong.answers import Judge, string_judge
+from weak_to_strong.answers import Judge, judge_table, string_judge
 
 
 def agreement_filter(
@@ -32,10 +32,10 @@ def agreement_filter(
     for name, side in (("weak", weak), ("ICL", icl)):
         if side["id"].is_duplicated().any():
             raise ValueError(f"{name} labels: an id stands twice")
-    if odd := set(weak["id"]) ^ set(icl["id"]):
+    if len(odd := odd_ids(weak["id"], icl["id"])):
         raise ValueError(
             f"weak and ICL labels are of different questions: {len(odd)} ids stand on one side "
-            f"only, such as {min(odd)!r}; generate both from the same train_2"
+            f"only, such as {odd.min()!r}; generate both from the same train_2"
         )
     pairs = weak.select("id", "prediction", weak_response="response").join(
         icl.select("id", icl_prediction="prediction", icl_response="response"),
@@ -43,12 +43,10 @@ def agreement_filter(
         how="left",
         maintain_order="left",
     )
-    answers = pairs.select("id", "prediction", "icl_prediction").rows()
-    agree = [
-        verdict == "right" and (keep_empty or bool(ours and theirs))
-        for (_, ours, theirs), verdict in zip(answers, judge(answers), strict=True)
-    ]
-    kept = pairs.filter(pl.Series(agree, dtype=pl.Boolean))
+    verdicts = judge_table(pairs.select("id", "prediction", "icl_prediction"), judge)
+    kept = pairs.filter(verdicts == "right")
+    if not keep_empty:
+        kept = kept.filter(pl.col("prediction") != "", pl.col("icl_prediction") != "")
     if kept.is_empty():
         raise ValueError(
             f"no weak and ICL answers agree ({len(pairs)} questions; without a final answer: "
@@ -56,6 +54,12 @@ def agreement_filter(
             "weak model for longer, or use a stronger base model"
         )
     return kept.select("id", "weak_response", "icl_response", "prediction")
+
+
+def odd_ids(ids: pl.Series, others: pl.Series) -> pl.Series:
+    """Ids that stand in one of two columns only."""
+    sides = ((ids, others), (others, ids))
+    return pl.concat([one.filter(~one.is_in(other.implode())) for one, other in sides])
 
 
 def count_empty(labels: pl.DataFrame) -> int:

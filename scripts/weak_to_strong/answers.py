@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import polars as pl
 
@@ -22,8 +23,16 @@ ANSWER_KEYS = ("####", "The answer is:", BOXED)
 #: which "right" says that the two are the same answer.
 Judge = Callable[[Sequence[tuple[str, str, str]]], list[str]]
 
+#: What `str.strip` takes away; polars' own idea of white space lacks the separators \x1c to \x1f.
+WHITESPACE = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+    "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+
 _SPOKEN_KEY = "The answer is "
-_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)", re.ASCII)
+_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+_WHOLE_NUMBER = r"\A-?[0-9]*\z"
+_NAME_BEFORE_LAST_EQUALS = r"\A[\t-\r\x1c-\x1f ]*(\$?)[A-Za-z]\w{0,15}[\t-\r\x1c-\x1f ]*=([^=]*)\Z"
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\{)|\\.|[{}]", re.DOTALL)
 
 
@@ -57,7 +66,6 @@ class PaperQuirks:
 PAPER = PaperQuirks()
 NO_QUIRKS = PaperQuirks(*[False] * len(PaperQuirks.__dataclass_fields__))
 
-# In this order; a later entry sees the result of the earlier ones.
 _SUBSTITUTIONS = (
     (".$", "$"),
     ("\\$", ""),
@@ -116,6 +124,35 @@ def extract_answer(response: str, answer_key: str) -> str:
     return number.group() if number else ""
 
 
+def extract_column(responses: pl.Series, answer_key: str) -> pl.Series:
+    """`extract_answer` of each string of a column; balanced braces are read one text at a time."""
+    if answer_key not in ANSWER_KEYS or answer_key == BOXED:
+        found = {text: extract_answer(text, answer_key) for text in responses.unique()}
+        return pl.Series(responses.name, [found[text] for text in responses], pl.String)
+    text = pl.col("text").str.replace(r"(?s)Question.*", "").str.strip_chars(WHITESPACE)
+    keyed = pl.col("text").str.extract(pl.escape_regex(answer_key) + r" ([^\n]*)\z")
+    spoken = (
+        pl.when(pl.col("keyed").is_null())
+        .then("text")
+        .str.extract(rf"(?s){_SPOKEN_KEY}(.*)")
+        .str.replace_all(",", "", literal=True)
+        .str.extract(f"({_NUMBER.pattern})")
+    )
+    return (
+        responses.alias("text")
+        .to_frame()
+        .lazy()
+        .with_columns(text)
+        .with_columns(keyed=keyed)
+        .select(
+            pl.coalesce("keyed", spoken, pl.when(pl.col("text").is_not_null()).then(pl.lit("")))
+        )
+        .collect()
+        .to_series()
+        .alias(responses.name)
+    )
+
+
 def last_boxed(text: str) -> str | None:
     r"""Contents of the last `\boxed{...}` or `\fbox{...}` with balanced braces, or null."""
     opened: list[re.Match] = []
@@ -136,39 +173,51 @@ def string_judge(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     return ["right" if answer == other else "wrong" for _, answer, other in rows]
 
 
+def judge_table(rows: pl.DataFrame, judge: Judge) -> pl.Series:
+    """Verdicts of a judge on a table of id, answer and other answer, in these columns' order."""
+    if judge is not string_judge:
+        return pl.Series("verdict", judge(rows.rows()), pl.String)
+    _, answer, other = rows.columns
+    same = pl.col(answer) == pl.col(other)
+    verdicts = pl.when(same).then(pl.lit("right")).otherwise(pl.lit("wrong"))
+    return rows.select(verdict=verdicts).to_series()
+
+
 def normalise_answer(text: str, *, quirks: PaperQuirks = PAPER) -> str:
     """Canonical form of a raw answer or a gold answer."""
-    if quirks.last_equals:
-        text = text.rpartition("=")[2]
-    else:
-        name, _, value = text.rpartition("=")
-        if re.fullmatch(r"\$?[A-Za-z]\w{0,15}", name.strip()):
-            text = f"${value}" if "$" in name else value
-    if quirks.article_words:
-        text = text.replace("an ", "").replace("a ", "")
-    else:
-        text = re.sub(r"(?<![\w\\])an? ", "", text)
-    if not quirks.row_breaks:
-        text = text.replace("\\\\ ", "\\\\")
-    for old, new in _SUBSTITUTIONS:
-        text = text.replace(old, new)
-    for unit in _UNITS:
-        if unit == "ft" and not quirks.ft_units:
-            text = re.sub(r"(?<![A-Za-z\\])ft(?![A-Za-z])", "", text)
-        else:
-            text = text.replace(unit, "")
-    for mark in _MARKS:
-        text = text.replace(mark, "")
-    text = "\n".join(_keep_first_formula(line) for line in text.split("\n"))
-    for command in ("\\text{", "\\textbf{", "\\overline{"):
-        text = _unwrap(text, command)
-    text = "\n".join(_unwrap_boxed(line) for line in text.split("\n"))
-    if not quirks.dfrac_distinct:
-        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = re.sub(r"frac([^{])(.)", r"frac{\1}{\2}", text)
-    text = re.sub(r"sqrt([^{])" if quirks.root_index else r"sqrt([^{\[])", r"sqrt{\1}", text)
-    text = text.replace("$", "")
-    return _normalise_number(text, quirks)
+    for step in _steps(quirks):
+        text = step.rewrite(text)
+    return text
+
+
+def normalise_column(answers: pl.Series, quirks: PaperQuirks = PAPER) -> pl.Series:
+    """`normalise_answer` of each string of a column; nulls stay.
+
+    The same table of steps, each over a whole column. A whole number is its own canonical form,
+    and other texts are rewritten once for each distinct one. Those outside ASCII go one by one:
+    Python and polars differ in what is a letter or a digit there.
+    """
+    plain = answers.str.contains(_WHOLE_NUMBER)
+    if plain.all():
+        return answers
+    known = answers.filter(~plain).unique()
+    ascii_only = known.str.len_bytes() == known.str.len_chars()
+    texts, others = known.filter(ascii_only), known.filter(~ascii_only)
+    rewritten = texts
+    for step in _steps(quirks):
+        rewritten = step.rewrite_column(rewritten)
+    one_by_one = [normalise_answer(text, quirks=quirks) for text in others]
+    forms = pl.DataFrame(
+        {
+            "raw": pl.concat([texts, others]),
+            "form": pl.concat([rewritten, pl.Series(one_by_one, dtype=pl.String)]),
+        }
+    )
+    rows = pl.DataFrame({"answer": answers, "plain": plain}).with_columns(
+        raw=pl.when(~pl.col("plain")).then("answer")
+    )
+    found = rows.join(forms, on="raw", how="left", maintain_order="left")
+    return found.select(pl.coalesce("form", "answer")).to_series().alias(answers.name)
 
 
 def predict(response: str, answer_key: str, quirks: PaperQuirks = PAPER) -> str:
@@ -179,15 +228,12 @@ def predict(response: str, answer_key: str, quirks: PaperQuirks = PAPER) -> str:
 def predict_column(
     responses: pl.Series, answer_key: str, quirks: PaperQuirks = PAPER, *, raw: bool = False
 ) -> pl.Series:
-    """`predict` of each string of a column, worked out once for each distinct one.
+    """`predict` of each string of a column, without a Python loop where polars can do it.
 
     With `raw` the answers are not normalised: for a judge that reads mathematics.
     """
-    known = {
-        text: extract_answer(text, answer_key) if raw else predict(text, answer_key, quirks)
-        for text in responses.unique()
-    }
-    return pl.Series("prediction", [known[text] for text in responses], dtype=pl.String)
+    answers = extract_column(responses, answer_key)
+    return (answers if raw else normalise_column(answers, quirks)).alias("prediction")
 
 
 def _keep_first_formula(line: str) -> str:
@@ -222,14 +268,116 @@ def _unwrap_boxed(line: str) -> str:
     return f"{before}{inner}{after}" if closed else line
 
 
-def _normalise_number(text: str, quirks: PaperQuirks) -> str:
-    text = text.replace("\\%", "%")
-    if text.endswith("%") and text[:-1].isdigit():
-        text = text[:-1]
+@dataclass(frozen=True)
+class _Step:
+    r"""One step of the normalisation: `old` becomes `new` wherever it stands.
+
+    Attributes:
+        old: text, or with `is_pattern` a regular expression that Python and polars read alike.
+        new: what it becomes; in a pattern's, `\1` is a group.
+        is_pattern: whether `old` is a regular expression.
+        where: regular expression that a text must match to be changed.
+        linear: the same for one text, where Python would need quadratic time for the pattern, or
+            other digits than those of ASCII count.
+    """
+
+    old: str
+    new: str = ""
+    is_pattern: bool = False
+    where: str | None = None
+    linear: Callable[[str], str] | None = None
+
+    def rewrite(self, text: str) -> str:
+        if self.linear:
+            return self.linear(text)
+        if self.where and not re.search(self.where, text):
+            return text
+        return (
+            re.sub(self.old, self.new, text)
+            if self.is_pattern
+            else text.replace(self.old, self.new)
+        )
+
+    def rewrite_column(self, texts: pl.Series) -> pl.Series:
+        if not self.is_pattern:
+            changed = texts.str.replace_all(self.old, self.new, literal=True)
+        else:
+            new = re.sub(r"\\(\d)", r"${\1}", self.new.replace("$", "$$"))
+            changed = texts.str.replace_all(_for_polars(self.old), new)
+        if self.where is None:
+            return changed
+        return changed.zip_with(texts.str.contains(_for_polars(self.where)), texts)
+
+
+def _for_polars(pattern: str) -> str:
+    """A pattern of Python with the end of the text written as polars' engine wants it."""
+    return pattern.replace(r"\Z", r"\z")
+
+
+@cache
+def _steps(quirks: PaperQuirks) -> tuple[_Step, ...]:
+    """The normalisation, in its order; a later step sees the result of the earlier ones."""
+
+    def pattern(old: str, new: str = "", **how) -> _Step:
+        return _Step(old, new, is_pattern=True, **how)
+
+    steps = []
+    if quirks.last_equals:
+        steps.append(pattern(r"(?s)\A.*=", linear=lambda text: text.rpartition("=")[2]))
+    else:
+        steps.append(pattern(_NAME_BEFORE_LAST_EQUALS, r"\1\2", linear=_drop_name))
+    if quirks.article_words:
+        steps += [_Step("an "), _Step("a ")]
+    else:
+        steps.append(pattern(r"(^|[^\w\\])(?:an? )+", r"\1"))
+    if not quirks.row_breaks:
+        steps.append(_Step("\\\\ ", "\\\\"))
+    steps += [_Step(old, new) for old, new in _SUBSTITUTIONS]
+    for unit in _UNITS:
+        if unit == "ft" and not quirks.ft_units:
+            # Twice: of neighbours, as in `ft,ft`, the first takes what stands before the second.
+            steps += [pattern(r"(^|[^A-Za-z\\])ft($|[^A-Za-z])", r"\1\2")] * 2
+        else:
+            steps.append(_Step(unit))
+    steps += map(_Step, _MARKS)
+    steps.append(
+        pattern(r"[^$\n]*\$([^$\n]*)\$[^\n]*", r"$\1$", linear=_by_line(_keep_first_formula))
+    )
+    for command in ("\\text{", "\\textbf{", "\\overline{"):
+        lazy = re.escape(command) + r"([^\n}]*)\}"
+        steps.append(pattern(lazy, r"\1", linear=partial(_unwrap, command=command)))
+    steps.append(pattern(r"\\boxed\{([^\n]*)\}", r"\1", linear=_by_line(_unwrap_boxed)))
+    if not quirks.dfrac_distinct:
+        steps += [_Step("\\dfrac", "\\frac"), _Step("\\tfrac", "\\frac")]
+    steps.append(pattern(r"frac([^{])(.)", r"frac{\1}{\2}"))
+    steps.append(pattern(r"sqrt([^{])" if quirks.root_index else r"sqrt([^{\[])", r"sqrt{\1}"))
+    steps += [_Step("$"), _Step("\\%", "%")]
+    steps.append(pattern(r"\A(\d+)%\Z", r"\1", linear=_drop_percent))
     if quirks.joined_lists:
-        if (joined := text.replace(",", "")).isdigit():
-            text = joined
-    elif re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
-        text = text.replace(",", "")
-    text = re.sub(r"^(-?\d+)\.0+$", r"\1", text)
-    return text.lower() if text in ("A", "B", "C", "D", "E") else text
+        steps.append(_Step(",", where=r"\A[\d,]*\d[\d,]*\Z", linear=_join_list))
+    else:
+        steps.append(_Step(",", where=r"\A-?\d{1,3}(,\d{3})+(\.\d+)?\Z"))
+    steps.append(pattern(r"\A(-?\d+)\.0+(\n?)\Z", r"\1\2"))
+    steps += [_Step(letter, letter.lower(), where=rf"\A{letter}\Z") for letter in "ABCDE"]
+    return tuple(steps)
+
+
+def _by_line(change: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: "\n".join(map(change, text.split("\n")))
+
+
+def _drop_name(text: str) -> str:
+    """`x=5` -> `5`, `$x=5$` -> `$5$`; another left side stays."""
+    name, _, value = text.rpartition("=")
+    if re.fullmatch(r"\$?[A-Za-z]\w{0,15}", name.strip()):
+        return f"${value}" if "$" in name else value
+    return text
+
+
+def _drop_percent(text: str) -> str:
+    return text[:-1] if text.endswith("%") and text[:-1].isdigit() else text
+
+
+def _join_list(text: str) -> str:
+    joined = text.replace(",", "")
+    return joined if joined.isdigit() else text

@@ -147,15 +147,15 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
     for file in ("config.json", "tokenizer_config.json"):
         if file not in names:
             continue
-        config = read_json(folder / file)
-        if not isinstance(config, dict):
-            raise ValueError(f"{key}: {folder / file} is no JSON object")
+        config = _read_object(folder / file, key)
         if config.get("auto_map") and not trust_remote_code:
             raise ValueError(
                 f"{key}: {folder / file} asks to run code of the model's own (auto_map); read that "
                 "code, then set `trust_remote_code: true`"
             )
     weights = {name for name in names if name.endswith(".safetensors")}
+    if odd := sorted(name for name in weights if not (folder / name).is_file()):
+        raise ValueError(f"{key}: {folder / odd[0]} is no file; fetch the model again")
     if not weights:
         pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
         reason = f"only pickle weights ({pickles[0]}), which can run code" if pickles else "none"
@@ -165,7 +165,10 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
         )
     index = "model.safetensors.index.json"
     if index in names:
-        shards = set(read_json(folder / index).get("weight_map", {}).values())
+        named = _read_object(folder / index, key).get("weight_map")
+        if not isinstance(named, dict):
+            raise ValueError(f"{key}: {folder / index} has no weight_map; fetch it again")
+        shards = set(map(str, named.values()))
         if missing := sorted(shards - weights):
             raise ValueError(f"{key}: {folder} lacks {missing[0]}, which {index} names")
     for name in sorted(weights):
@@ -180,9 +183,26 @@ def context_length(folder: Path) -> int | None:
     file = folder / "config.json"
     config = read_json(file) if file.is_file() else {}
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {"rope_type": "default"}
-    if rope.get("rope_type", rope.get("type")) != "default":
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) != "default":
         return None
-    return config.get("max_position_embeddings")
+    limit = config.get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None
+
+
+def _read_object(file: Path, key: str) -> dict:
+    """A JSON object of a model folder.
+
+    Raises:
+        ValueError: no regular file, not JSON, or no object; names `key`.
+    """
+    # A pipe or device under such a name would be waited on for ever.
+    try:
+        value = read_json(file) if file.is_file() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key}: {file} is not readable JSON; fetch the model again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: {file} is no JSON object; fetch the model again")
+    return value
 
 
 def find_gguf(package: str, key: str = "gguf_package") -> Path:
@@ -271,10 +291,20 @@ def _check_safetensors(file: Path, key: str) -> None:
             if length > size - 8:
                 raise ValueError("header longer than the file")
             header = json.loads(stream.read(length))
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"))
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        if not ends:
+            raise ValueError("it holds no weights")
+        end = max(ends)
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes where {8 + length + end} are due")
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        struct.error,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"{key}: {file} is no complete safetensors file ({error}); fetch it again"
         ) from error

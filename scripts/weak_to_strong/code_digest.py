@@ -51,6 +51,12 @@ def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
     return found
 
 
+@cache
+def _text(statement: ast.stmt) -> str:
+    return ast.dump(statement)
+
+
+@cache
 def _references(statement: ast.stmt) -> tuple[set[str], set[tuple[str, str]]]:
     """Names that a statement uses, and (module, name) pairs it imports from this package.
 
@@ -100,7 +106,7 @@ def code_digest(script: str | Path) -> str:
             todo += [(path, each) for each in definitions]
             continue
         statements = definitions.get(name, [])
-        seen[key] = "\n".join(ast.dump(statement) for statement in statements)
+        seen[key] = "\n".join(map(_text, statements))
         if path.parent == PACKAGE:
             todo.append((path, ""))
         for statement in statements:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -14,6 +17,15 @@ SCHEMA_FILE = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 #: Methods whose models the workflow itself builds on; they can be changed but not removed.
 REQUIRED_METHODS = ("weak", "weak_ft", "icl_ft", "hybrid_ft")
 
+#: First part of the place of results that belong to no experiment (`results/<name>`).
+RESERVED_EXPERIMENTS = ("embedded", "published", "store")
+
+#: No experiment has as much: YAML's references let a page of text stand for millions of entries.
+MAX_ENTRIES = 100_000
+MAX_DEPTH = 30
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 #: Keys of a model that describe it to tables and estimates, and decide no job.
 DESCRIPTIVE_KEYS = frozenset({"paper", "parameters"})
 
@@ -25,7 +37,9 @@ class ConfigError(ValueError):
 @cache
 def load_schema() -> dict:
     """The JSON schema (draft 2020-12) of the configuration."""
-    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    # libyaml's reader where it is built in: ten times as fast.
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), reader)
 
 
 def _merge(default: Any, given: Any) -> Any:
@@ -71,6 +85,8 @@ def _read_numbers(value: Any, schema: dict) -> Any:
     Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
     """
     schema = _resolve(schema)
+    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+        return int(value)  # `seeds: [1.0]` must not become another path than `seeds: [1]`
     if isinstance(value, str) and schema.get("type") in ("integer", "number"):
         try:
             return int(value) if schema["type"] == "integer" else float(value)
@@ -90,11 +106,80 @@ def _complain(path: list, message: str, fix: str) -> ConfigError:
     return ConfigError(f"config key `{'.'.join(map(str, path))}`: {message}; {fix}")
 
 
+def check_values(config: dict) -> None:
+    """Check what a schema cannot say of all values alike, before anything is made of them.
+
+    Raises:
+        ConfigError: a name that is no text, a value that YAML alone knows, a number that is not
+            finite, text that holds control characters (`stop` may hold line breaks) or is not valid
+            Unicode, or more than `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
+    """
+    todo: list[tuple[list, Any]] = [([], config)]
+    for _ in range(MAX_ENTRIES):
+        if not todo:
+            return
+        path, value = todo.pop()
+        if len(path) > MAX_DEPTH:
+            raise _complain(path[:1], f"is nested deeper than {MAX_DEPTH} levels", "remove that")
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str):
+                    fix = "put it in quotes" if key is not None else "name it or remove it"
+                    raise _complain([*path, _as_yaml(key)], "a name must be text", fix)
+                _check_text([*path, key.encode("unicode_escape").decode()], key)
+            todo += [([*path, key], part) for key, part in value.items()]
+        elif isinstance(value, list):
+            todo += [([*path, place], part) for place, part in enumerate(value)]
+        elif isinstance(value, str):
+            _check_text(path, value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise _complain(path, f"{value} is no finite number", "give one")
+        elif not isinstance(value, int | float | None):
+            kind = type(value).__name__  # dates, and what tags of YAML make
+            raise _complain(path, f"a {kind} is no value here", "write it in quotes as text")
+    raise ConfigError(
+        f"config key `{todo[-1][0][0] if todo else ''}`: more than {MAX_ENTRIES} entries in all; "
+        "remove references (`*name`) that repeat each other"
+    )
+
+
+def _check_text(path: list, text: str) -> None:
+    if _SURROGATE.search(text):
+        raise _complain(path, "text that is not valid Unicode", "remove what was escaped in it")
+    allowed = "\n\t" if "stop" in path[-2:] else ""
+    if found := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
+        raise _complain(path, f"holds the control character {found[0]!a}", "remove it")
+
+
+def _as_yaml(value: Any) -> Any:
+    """`value` as a configuration file writes it: `null` and `true`."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else value
+
+
+def _description(path: list) -> str | None:
+    """What the schema says of the key at `path`, or of the nearest one above it."""
+    schema, found = load_schema(), None
+    for step in path:
+        schema = _resolve(schema)
+        if isinstance(step, int):
+            part = schema.get("items")
+        else:
+            part = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
+        if not isinstance(part, dict):
+            break
+        schema = _resolve(part)
+        found = schema.get("description", found)
+    return found
+
+
 def _describe(error: Any) -> ConfigError:
     """One line from a jsonschema error."""
     from difflib import get_close_matches
 
     path = list(error.absolute_path)
+    if "propertyNames" in error.absolute_schema_path:
+        fix = error.schema.get("description", "choose another")
+        return _complain([*path, error.instance], "cannot be a name here", fix)
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(error.instance) - set(known))[0]
@@ -105,9 +190,11 @@ def _describe(error: Any) -> ConfigError:
         missing = error.message.split("'")[1]
         return _complain([*path, missing], "is missing", "add it (see config/README.md)")
     message = error.message.replace("\n", " ")
+    if error.instance is None or isinstance(error.instance, bool):
+        message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
     if len(message) > 160:
         message = message[:157] + "..."
-    fix = error.schema.get("description", "see config/README.md")
+    fix = error.schema.get("description") or _description(path) or "see config/README.md"
     return _complain(path or ["(top level)"], message, fix)
 
 
@@ -127,17 +214,30 @@ def complete(config: dict) -> dict:
     Raises:
         ConfigError: unknown key, wrong type, or a value out of range.
     """
+    check_values(config)
     config = _read_numbers(config, load_schema())
+    check_values(config)  # `nan` may have come as text
     check_schema(config)
     filled = _fill(config, load_schema())
     common = filled["methods"]
+    known = load_schema()["properties"]["methods"]["default"]
+    _check_removed(["methods"], common, known)
     filled["methods"] = _fill_methods(common)
     for name, entry in filled["tasks"].items():
         # Filled last: a default must not override what the common entry says.
-        methods = _fill_methods(_merge(common, entry.get("methods") or {}))
+        own = entry.get("methods") or {}
+        _check_removed(["tasks", name, "methods"], own, common)
+        methods = _fill_methods(_merge(common, own))
         filled["tasks"][name] = {**_fill(entry, load_schema()["$defs"]["task"]), "methods": methods}
     check_schema(filled)
     return filled
+
+
+def _check_removed(path: list, entries: dict, known: dict) -> None:
+    """Refuse to remove a method that is not there: a misspelt one would stay."""
+    for name, entry in entries.items():
+        if entry is None and name not in known:
+            raise _complain([*path, name], "no such method to remove", f"known: {', '.join(known)}")
 
 
 def _fill_methods(entries: dict) -> dict:
@@ -173,12 +273,57 @@ def _check_task(name: str, task: dict) -> None:
     sources = {f"splits.{split}": entry for split, entry in task["splits"].items()}
     sources["pool"] = task.get("pool")
     for key, entry in sources.items():
-        is_source = isinstance(entry, dict) and "from" not in entry
-        if embedded and is_source:
-            raise _complain([*path, key], "the embedded task has no files", "give a size")
-        if is_source and "path" in entry and not Path(entry["path"]).is_file():
+        several = isinstance(entry, list)
+        for place, source in enumerate(entry if several else [entry]):
+            if isinstance(source, dict) and "from" not in source:
+                where = [*path, key, place] if several else [*path, key]
+                if embedded:
+                    raise _complain(where, "the embedded task has no files", "give a size")
+                _check_source(where, source)
+    _check_moved_rows([*path, "splits"], task["splits"])
+
+
+def _check_source(path: list, source: dict) -> None:
+    """Check one raw file as far as that needs no network."""
+    from weak_to_strong.sources import check_source, remote_name
+    from weak_to_strong.tasks import SUFFIXES
+
+    pinned = {key: "0" * 64 if value is None else value for key, value in source.items()}
+    if "hub" in pinned and source["revision"] is None:
+        pinned["revision"] = "0" * 40
+    try:
+        kind = check_source(pinned, ".".join(map(str, path)))
+    except ValueError as error:
+        raise ConfigError(f"config key {error}") from error
+    key = {"path": "path", "url": "url", "hub": "file"}[kind]
+    if kind == "path" and not Path(source["path"]).is_file():
+        raise _complain([*path, key], f"no such file: {source['path']}", "correct the path")
+    name = source["path"] if kind == "path" else remote_name(source)
+    if Path(name).suffix not in SUFFIXES:
+        raise _complain(
+            [*path, key],
+            f"{name} ends in none of {', '.join(SUFFIXES)}",
+            "unpack or convert it, and name it so",
+        )
+
+
+def _check_moved_rows(path: list, splits: dict) -> None:
+    """Check the splits that are the first rows of another one."""
+    for name, split in splits.items():
+        if not (isinstance(split, dict) and "from" in split):
+            continue
+        origin = splits.get(split["from"])
+        if origin is None or (isinstance(origin, dict) and "from" in origin):
             raise _complain(
-                [*path, key, "path"], f"no such file: {entry['path']}", "correct the path"
+                [*path, name, "from"],
+                f"`{split['from']}` is no split with rows of its own",
+                "name one that has a size or a source",
+            )
+        if isinstance(origin, int) and split["count"] >= origin:
+            raise _complain(
+                [*path, name, "count"],
+                f"{split['count']} leaves nothing of the {origin} rows of {split['from']}",
+                "lower it",
             )
 
 
@@ -209,6 +354,51 @@ def _check_method(path: list, method: dict) -> None:
         )
 
 
+def _check_required_method(path: list, name: str, method: dict) -> None:
+    """Check that a method that others build on is still what they take it for.
+
+    The withheld gold answers in particular must not reach the model that labels.
+    """
+    allowed = {"start": ("weak",), "data": ("gold_train_1", "none")}
+    if name != "weak":
+        allowed = {"start": ("strong",), "data": ("kept_weak", "kept_icl", "kept_hybrid")}
+    for key, values in allowed.items():
+        if method[key] not in values:
+            raise _complain(
+                [*path, key],
+                f"`{method[key]}`, and others build on `{name}`",
+                f"use {' or '.join(values)}, and a new method for anything else",
+            )
+
+
+def _check_continued(path: list, settings: dict, initial: dict) -> None:
+    """Check that training can go on from what was trained with other settings."""
+    if settings["adapter"] != initial["adapter"]:
+        raise _complain(
+            [*path, "adapter"],
+            f"`{settings['adapter']}` cannot continue M_plus, which is `{initial['adapter']}`",
+            "make the two the same",
+        )
+    own, shape = settings.get("lora"), initial.get("lora") or {}
+    if settings["adapter"] != "lora" or own is None:
+        return
+    same = all(own.get(key) == shape.get(key) for key in ("r", "alpha"))
+    targets = (each.get("target_modules", shape.get("target_modules")) for each in (own, shape))
+    if not same or len({frozenset(each or ()) for each in targets}) > 1:
+        raise _complain(
+            [*path, "lora"], "differs from the adapter of M_plus", "leave it out to continue that"
+        )
+
+
+def _check_deepspeed(path: list, file: Path) -> None:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _complain(path, f"{file} is no JSON object", "name a DeepSpeed configuration")
+
+
 def _check_training(path: list, settings: dict) -> None:
     """Check the hyper-parameters of one model; `path` is the section that they come from."""
     if settings["global_batch_size"] % settings["per_device_batch_size"]:
@@ -222,6 +412,8 @@ def _check_training(path: list, settings: dict) -> None:
         raise _complain(
             [*path, "deepspeed"], f"no such file: {settings['deepspeed']}", "correct the path"
         )
+    if "deepspeed" in settings:
+        _check_deepspeed([*path, "deepspeed"], Path(settings["deepspeed"]))
 
 
 def _check_methods(config: dict, name: str) -> None:
@@ -236,6 +428,8 @@ def _check_methods(config: dict, name: str) -> None:
         common = config["methods"].get(method) == entry
         path = ["methods", method] if common else ["tasks", name, "methods", method]
         _check_method(path, entry)
+        if method in REQUIRED_METHODS:
+            _check_required_method(path, method, entry)
         if entry["data"] == "gold_train_1" and "train_1" not in task["splits"]:
             raise _complain(
                 ["tasks", name, "splits", "train_1"],
@@ -311,7 +505,10 @@ def _check_models_to_train(config: dict) -> None:
     for node in graph.nodes:
         entry, trainer = graph.method(node), graph.method(node)["trainer"]
         if trainer != "none":
-            _check_training(["training", trainer], graph.training_settings(node))
+            settings, init = graph.training_settings(node), graph.init_of(node)
+            _check_training(["training", trainer], settings)
+            if init:
+                _check_continued(["training", trainer], settings, graph.training_settings(init))
         if entry["data"] != "pairs":
             continue
         pairs = graph.pair_settings(node)
@@ -358,7 +555,13 @@ def check_references(config: dict) -> None:
         check_configured_names(config)
     except ValueError as error:
         raise ConfigError(f"config key {error}") from error
+    if config["experiment"] in RESERVED_EXPERIMENTS:
+        raise _complain(
+            ["experiment"], f"results/{config['experiment']} is in use", "choose another name"
+        )
     for name, task in config["tasks"].items():
+        if name == "evaluation":  # of generation rounds, those that evaluate begin so
+            raise _complain(["tasks", name], "cannot be a name here", "choose another")
         _check_task(name, task)
         _check_methods(config, name)
     for index in range(len(config["chains"])):
@@ -374,7 +577,7 @@ def check_references(config: dict) -> None:
         model = config["models"][name]
         entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
         entry["trust_remote_code"] = config["trust_remote_code"]
-        if "hub" in entry and entry["revision"] is None:  # see `require_pins`
+        if "hub" in entry and entry.get("revision", "") is None:  # see `require_pins`
             continue
         try:
             check_base_model(name, entry)

@@ -17,7 +17,7 @@ from weak_to_strong.answers import (
     PAPER,
     Judge,
     PaperQuirks,
-    normalise_answer,
+    normalise_column,
     predict_column,
     string_judge,
 )
@@ -59,10 +59,8 @@ def gold_answers(
     gold: pl.DataFrame, quirks: PaperQuirks = PAPER, *, raw: bool = False
 ) -> pl.DataFrame:
     """[id, gold]: the answer of each question of GOLD or PROBLEMS, normalised unless `raw`."""
-    answers = [
-        answer if raw else normalise_answer(answer, quirks=quirks) for answer in gold["answer"]
-    ]
-    return gold.select("id").with_columns(gold=pl.Series(answers, dtype=pl.String))
+    answers = gold["answer"] if raw else normalise_column(gold["answer"], quirks)
+    return gold.select("id").with_columns(gold=answers)
 
 
 def right_rows(

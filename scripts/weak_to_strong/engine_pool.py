@@ -2,7 +2,8 @@
 
 An engine serves one set of base weights. Worker processes (`engine_worker`) keep the memory of
 engines apart, survive nothing that the parent does not, and on a GPU end with their engine, which
-is the only sure way to get its memory back.
+is the only sure way to get its memory back. A worker on another node of a SLURM job is the same
+process with the same pipes, which srun brings there.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from weak_to_strong.allocation import Allocation, step_command, step_environment
 
 logger = logging.getLogger("weak_to_strong")
 
 WORKER = (sys.executable, "-m", "weak_to_strong.engine_worker")
 LOG_SECONDS = 5.0
+#: Time that srun has to end its task on another node; killed at once, it would leave it there.
+STEP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,20 +74,29 @@ class Worker:
         command: how to start it.
         environment: variables to add to those of this process.
         log: file for its standard error, overwritten.
+        step: front of the command that starts it as a SLURM step; none: it runs on this machine.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        step: Sequence[str] = (),
+    ) -> None:
+        self._is_step = bool(step)
+        inherited = step_environment(os.environ) if step else os.environ
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         package = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                command,
+                [*step, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment, "PYTHONPATH": path},
+                env={**inherited, **environment, "PYTHONPATH": path},
                 encoding="utf-8",
                 start_new_session=True,  # so that kill() reaches the engine's own children
             )
@@ -114,6 +129,10 @@ class Worker:
 
     def kill(self) -> None:
         """End it and its children now."""
+        if self._is_step and self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STEP_SECONDS)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -142,6 +161,8 @@ class EnginePool:
         fresh: start a new process for every engine.
         max_num_seqs: samples that an engine runs at once.
         command: how to start a worker.
+        allocation: of the SLURM job; where it has several nodes, the workers are spread evenly over
+            them. Without one, all run here.
     """
 
     def __init__(
@@ -153,7 +174,9 @@ class EnginePool:
         fresh: bool,
         max_num_seqs: int,
         command: Sequence[str] = WORKER,
+        allocation: Allocation | None = None,
     ) -> None:
+        self._allocation = allocation
         self._processes = processes
         self._environments = environments
         self._logs = logs
@@ -214,7 +237,10 @@ class EnginePool:
 
     def _start(self, index: int) -> Worker:
         log = self._logs / f"engine-{index}.log"
-        return Worker(self._command, self._environments[index], log)
+        step: list[str] = []
+        if self._allocation and (nodes := self._allocation.nodes):
+            step = step_command(self._allocation, [nodes[index * len(nodes) // self._processes]])
+        return Worker(self._command, self._environments[index], log, step)
 
     def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
         """The largest engine that nobody serves, else the one with the most shards left."""

@@ -11,7 +11,8 @@ It reads one JSON message a line on standard input and answers on standard outpu
 - while it generates, `{"progress": [samples, tokens]}` since the start, every second;
 - on an error `{"error": one line}`, the traceback on standard error.
 
-The end of standard input ends it at once, so a worker never outlives its parent.
+The end of standard input ends it at once, so a worker never outlives its parent. The variable
+W2S_ENGINE_DEVICES, `first:end`, narrows the GPUs in sight: those of another node only it sees.
 The module imports neither vLLM nor anything else heavy until it is needed.
 """
 
@@ -25,11 +26,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 PROGRESS_SECONDS = 1.0
+DEVICES = "W2S_ENGINE_DEVICES"
 
 Message = dict[str, Any]
 
@@ -181,6 +183,22 @@ def import_vllm() -> None:
     _ = vllm.EngineArgs, vllm.LLMEngine, vllm.SamplingParams
 
 
+def choose_devices(environment: MutableMapping[str, str]) -> None:
+    """Narrow CUDA_VISIBLE_DEVICES to the part that DEVICES names; before CUDA is first used.
+
+    Raises:
+        ValueError: fewer are in sight.
+    """
+    if DEVICES not in environment:
+        return
+    first, end = map(int, environment[DEVICES].split(":"))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(index) for index in range(end)]
+    if len(devices) < end:
+        raise ValueError(f"{len(devices)} GPU(s) are visible, the engine's end with number {end}")
+    environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first:end])
+
+
 def run(
     start: Callable[[dict[str, Any]], Engine], prepare: Callable[[], None] = lambda: None
 ) -> None:
@@ -210,6 +228,7 @@ def run(
 
     threading.Thread(target=read, daemon=True).start()
     try:
+        choose_devices(os.environ)
         prepare()
         serve(receive, send, start)
     except Exception as error:

@@ -39,6 +39,7 @@ class Shape:
         hidden: width of a block, and of all its queries together.
         key_value: width of its keys, and of its values.
         intermediate: width inside its MLP.
+        vocabulary: number of tokens that it knows; the default is Llama 3's, rounded.
     """
 
     parameters: int
@@ -46,6 +47,7 @@ class Shape:
     hidden: int
     key_value: int
     intermediate: int
+    vocabulary: int = 128_000
 
     @property
     def size(self) -> int:

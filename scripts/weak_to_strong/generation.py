@@ -28,8 +28,10 @@ from typing import Any
 
 import polars as pl
 
+from weak_to_strong.allocation import Allocation
 from weak_to_strong.base_models import context_length
 from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
+from weak_to_strong.engine_worker import DEVICES
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
     DEMONSTRATIONS,
@@ -373,12 +375,25 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
     return arguments
 
 
-def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str, str]]:
+def worker_environments(
+    settings: EngineSettings, threads: int, nodes: int = 1
+) -> list[dict[str, str]]:
     """Environment variables of each worker process.
 
+    Args:
+        settings: of the round.
+        threads: CPU threads of a node.
+        nodes: over which the processes are spread, each node's one after another.
+
     Raises:
-        ValueError: fewer visible GPUs than the processes need.
+        ValueError: fewer visible GPUs than the processes need, or a node without its share of them.
     """
+    here, rest = divmod(settings.processes, nodes)
+    if rest:
+        raise ValueError(
+            f"engine settings: `processes` is {settings.processes}; want a multiple of the "
+            f"{nodes} nodes"
+        )
     common = {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -387,7 +402,7 @@ def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str
         "VLLM_DO_NOT_TRACK": "1",
     }
     # Snakemake sets all of these to the threads of the job, which the processes share here.
-    each = str(max(1, threads // settings.processes))
+    each = str(max(1, threads // here))
     common |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), each)
     if settings.device == "cpu":
         # An engine in a grandchild would cost another import.
@@ -395,6 +410,9 @@ def worker_environments(settings: EngineSettings, threads: int) -> list[dict[str
     if settings.batch_invariant:
         common["VLLM_BATCH_INVARIANT"] = "1"
     size = settings.tensor_parallel_size
+    if nodes > 1:
+        parts = [f"{place * size}:{(place + 1) * size}" for place in range(here)]
+        return [{**common, DEVICES: part} for part in parts * nodes]
     needed = size * settings.processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(index) for index in range(needed)]
@@ -527,6 +545,7 @@ def generate_round(
     engine: Mapping[str, Any],
     store: str | Path,
     threads: int = 1,
+    allocation: Allocation | None = None,
     *,
     tokeniser: Callable[[str, Sequence[str]], list[list[int]]] = tokenise,
     command: Sequence[str] = WORKER,
@@ -539,7 +558,9 @@ def generate_round(
         requests: mappings with the keys of `Request`.
         engine: mapping with keys of `EngineSettings`.
         store: folder for finished samples and the workers' logs; keep it between runs.
-        threads: CPU threads for all worker processes together.
+        threads: CPU threads for all worker processes of a node together.
+        allocation: of the SLURM job; where it has several nodes, the processes are spread evenly
+            over them.
         tokeniser: folder of weights and prompts -> token ids.
         command: how to start a worker process.
 
@@ -574,7 +595,7 @@ def generate_round(
         "engine_start_seconds": 0.0,
     }
     if missing:
-        cost |= _generate(missing, settings, Path(store), threads, tokeniser, command)
+        cost |= _generate(missing, settings, Path(store), threads, allocation, tokeniser, command)
     frames = [_result(job) for job in jobs]
     stats = {
         job.request.name: _statistics(job, rows) for job, rows in zip(jobs, frames, strict=True)
@@ -591,6 +612,7 @@ def _generate(
     settings: EngineSettings,
     root: Path,
     threads: int,
+    allocation: Allocation | None,
     tokeniser: Callable[[str, Sequence[str]], list[list[int]]],
     command: Sequence[str],
 ) -> dict[str, Any]:
@@ -598,11 +620,12 @@ def _generate(
     counts = dict.fromkeys(("samples", "prompt_tokens", "response_tokens"), 0)
     pool = EnginePool(
         settings.processes,
-        worker_environments(settings, threads),
+        worker_environments(settings, threads, max(1, len(allocation.nodes if allocation else ()))),
         root / "logs",
         fresh=settings.device != "cpu",
         max_num_seqs=settings.max_num_seqs,
         command=command,
+        allocation=allocation,
     )
     with pool:
         tokens = {job.store.key: _encode(job, settings, tokeniser) for job in jobs}

@@ -507,16 +507,22 @@ class Graph:
             "icl_labels": [self.labels(chain, "icl", i) for i in iterations],
             "kept": [self.kept(chain, i) for i in iterations],
             "votes": self.votes(chain) if own_votes and self._votes_used(chain) else None,
-            "pairs": {
-                node.method: self.rows(node)
-                for node in self.nodes
-                if node.chain == chain and self.method(node)["data"] == "pairs"
-            },
+            "pairs": {node.method: self.rows(node) for node in self._pair_nodes.get(chain, ())},
         }
 
     def _votes_used(self, chain: Chain) -> bool:
         """Whether a preference model of a chain is evaluated, so that its votes exist anyway."""
-        return any(
-            self.method(node)["data"] == "pairs" and self.votes(node.chain) == self.votes(chain)
-            for node in self.nodes
-        )
+        return self.votes(chain) in self._used_votes
+
+    @cached_property
+    def _pair_nodes(self) -> dict[Chain, list[Node]]:
+        """Preference models that are evaluated, by their chain."""
+        found: dict[Chain, list[Node]] = {}
+        for node in self.nodes:
+            if self.method(node)["data"] == "pairs":
+                found.setdefault(node.chain, []).append(node)
+        return found
+
+    @cached_property
+    def _used_votes(self) -> set[str]:
+        return {self.votes(chain) for chain in self._pair_nodes}

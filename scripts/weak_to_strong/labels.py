@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
 
 import polars as pl
 
 from weak_to_strong.answers import PAPER, PaperQuirks, predict_column
-from weak_to_strong.prompts import clean_response
+from weak_to_strong.prompts import clean_column
+
+#: A table, or one that is read piece by piece.
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
-def select_request(generations: pl.DataFrame, request: str) -> pl.DataFrame:
+def select_request(generations: Frame, request: str) -> Frame:
     """The GENERATIONS rows of one request.
 
     Raises:
         ValueError: the table holds none; names those it holds.
     """
-    rows = generations.filter(pl.col("request") == request)
-    if rows.is_empty():
-        held = ", ".join(generations["request"].unique().sort()) or "none"
-        raise ValueError(f"request {request!r} has no generations (requests of the file: {held})")
-    return rows
+    names = generations.lazy().select(pl.col("request").unique().sort())
+    held = names.collect(engine="streaming")["request"].to_list()
+    if request not in held:
+        found = ", ".join(held) or "none"
+        raise ValueError(f"request {request!r} has no generations (requests of the file: {found})")
+    return generations.filter(pl.col("request") == request)
 
 
 def read_answers(
-    generations: pl.DataFrame,
+    generations: Frame,
     answer_key: str,
     stops: Sequence[str] = (),
     quirks: PaperQuirks = PAPER,
     *,
     raw: bool = False,
-) -> pl.DataFrame:
+) -> Frame:
     """GENERATIONS rows with `response` cleaned and `prediction`, its normalised answer, added.
 
     The answer is read from the cleaned text, as in the paper, and normalised with `quirks`, or with
     `raw` not at all. Row order is kept.
     """
-    cleaned = pl.Series(
-        "response", [clean_response(text, stops) for text in generations["response"]], pl.String
+    response = pl.col("response")
+    clean = partial(clean_column, stops=stops)
+    predict = partial(predict_column, answer_key=answer_key, quirks=quirks, raw=raw)
+    return generations.with_columns(
+        response.map_batches(clean, return_dtype=pl.String, is_elementwise=True)
+    ).with_columns(
+        prediction=response.map_batches(predict, return_dtype=pl.String, is_elementwise=True)
     )
-    return generations.with_columns(cleaned, predict_column(cleaned, answer_key, quirks, raw=raw))
 
 
 def labels_from_generations(

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger("weak_to_strong")
+
+#: Variables of the environment whose values are shown in no message.
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL", re.I)
+HIDDEN = "[hidden]"
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without the values of environment variables that are named like secrets.
+
+    A value of fewer than 8 characters stays: `TOKENIZERS_PARALLELISM=false` is no secret.
+    """
+    secrets = (v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= 8)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
 
 
 def configure_logging(log_file: str | Path | None, label: str) -> None:
@@ -18,21 +40,29 @@ def configure_logging(log_file: str | Path | None, label: str) -> None:
     logger.propagate = False
     logger.handlers.clear()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter(f"[{label}] %(message)s"))
+    console.setFormatter(_Formatter(f"[{label}] %(message)s"))
     logger.addHandler(console)
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
+
+
+def _end(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
+    sys.exit(128 + number)
 
 
 def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`.
 
     A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
-    which also goes to the rule's log.
+    which also goes to the rule's log. SIGTERM - a cluster's time limit, a cancelled job - ends the
+    script like an exception, so that the processes that it started end with it.
     """
+    signal.signal(signal.SIGTERM, _end)
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

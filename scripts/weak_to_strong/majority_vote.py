@@ -17,7 +17,10 @@ SAMPLES = pl.Schema(
 
 
 def majority_vote(
-    samples: pl.DataFrame, *, count_empty: bool = True, judge: Judge = string_judge
+    samples: pl.DataFrame | pl.LazyFrame,
+    *,
+    count_empty: bool = True,
+    judge: Judge = string_judge,
 ) -> pl.DataFrame:
     """The most frequent answer of each question, and its share.
 
@@ -26,7 +29,7 @@ def majority_vote(
     for the earliest one that it is the same as.
 
     Args:
-        samples: columns id, sample, prediction; rows in any order.
+        samples: columns id, sample, prediction; rows in any order. Others are not read.
         count_empty: an empty prediction is a vote for "no answer", as in the paper; off, it is
             no vote, and a question without any vote gets majority "" and confidence 0.
         judge: compares the answers to a question.
@@ -37,38 +40,68 @@ def majority_vote(
     Raises:
         ValueError: no samples, or a (id, sample) that stands twice.
     """
-    if samples.is_empty():
+    cast = pl.col("sample").cast(pl.Int32)
+    rows = samples.lazy().select("id", cast, "prediction").collect(engine="streaming")
+    if rows.is_empty():
         raise ValueError("no samples to vote over")
-    if samples.select("id", "sample").is_duplicated().any():
+    questions = rows.select(pl.col("id").unique(maintain_order=True)).with_row_index("question")
+    rows = rows.join(questions, on="id", how="left", maintain_order="left").drop("id")
+    # One number in place of two columns: a tenth of the time.
+    both = pl.col("question").cast(pl.Int64) * 2**32 + pl.col("sample")
+    if rows.select(both.n_unique()).item() < rows.height:
         raise ValueError("a sample of a question stands twice in the samples")
-    votes: dict[str, Counter[str]] = {name: Counter() for name in samples["id"]}
-    ordered = samples.sort("sample", maintain_order=True)
-    for name, prediction in ordered.select("id", "prediction").iter_rows():
-        if prediction or count_empty:
-            votes[name][prediction] += 1
+    if not count_empty:
+        rows = rows.filter(pl.col("prediction") != "")
+    counts = (
+        rows.lazy()
+        .group_by("question", "prediction")
+        .agg(votes=pl.len(), first=pl.col("sample").min())
+        .collect(engine="streaming")
+    )
     if judge is not string_judge:
-        votes = _merge_votes(votes, judge)
-    rows = []
-    for name, counts in votes.items():
-        # most_common keeps the order of first insertion among equals.
-        (majority, share), total = (counts.most_common(1) or [("", 0)])[0], counts.total()
-        rows.append((name, majority, share / total if total else 0.0, total))
-    return pl.DataFrame(rows, schema=VOTES, orient="row")
+        counts = _merge_votes(counts.join(questions, on="question"), judge)
+    winners = (
+        counts.sort("question", "votes", "first", descending=[False, True, False])
+        .group_by("question")
+        .agg(
+            majority=pl.col("prediction").first(),
+            share=pl.col("votes").first(),
+            samples=pl.col("votes").sum(),
+        )
+    )
+    return (
+        questions.join(winners, on="question", how="left", maintain_order="left")
+        .select(
+            "id",
+            pl.col("majority").fill_null(""),
+            confidence=(pl.col("share") / pl.col("samples")).fill_null(0.0),
+            samples=pl.col("samples").fill_null(0),
+        )
+        .cast(dict(VOTES))
+    )
 
 
-def _merge_votes(votes: dict[str, Counter[str]], judge: Judge) -> dict[str, Counter[str]]:
+def _merge_votes(counts: pl.DataFrame, judge: Judge) -> pl.DataFrame:
     """Votes with those for the same answer added up; all are judged at once."""
+    votes: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
+    columns = ("question", "id", "prediction", "votes", "first")
+    for number, name, answer, count, first in (
+        counts.sort("question", "first").select(columns).rows()
+    ):
+        votes.setdefault((number, name), {})[answer] = count, first
     questions = [
         (name, later, earlier)
-        for name, counts in votes.items()
-        for earlier, later in combinations(filter(None, counts), 2)
+        for (_, name), answers in votes.items()
+        for earlier, later in combinations(filter(None, answers), 2)
     ]
     verdicts = zip(questions, judge(questions), strict=True)
     same = {question for question, verdict in verdicts if verdict == "right"}
-    merged: dict[str, Counter[str]] = {}
-    for name, counts in votes.items():
-        merged[name] = Counter()
-        for answer, count in counts.items():
-            written = next((each for each in merged[name] if (name, answer, each) in same), answer)
-            merged[name][written] += count
-    return merged
+    merged = []
+    for (number, name), answers in votes.items():
+        totals: Counter[str] = Counter()
+        for answer, (count, _) in answers.items():
+            written = next((each for each in totals if (name, answer, each) in same), answer)
+            totals[written] += count
+        merged += [(number, each, total, answers[each][1]) for each, total in totals.items()]
+    schema = {name: counts.schema[name] for name in ("question", "prediction", "votes", "first")}
+    return pl.DataFrame(merged, schema=schema, orient="row")

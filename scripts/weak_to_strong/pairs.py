@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import polars as pl
 
-from weak_to_strong.answers import Judge, string_judge
-from weak_to_strong.prompts import problem_prompts
+from weak_to_strong.agreement import odd_ids
+from weak_to_strong.answers import Judge, judge_table, string_judge
+from weak_to_strong.prompts import prompt_column
 from weak_to_strong.tables import PAIRS
 
 
 def build_pairs(
     weak: pl.DataFrame,
-    samples: pl.DataFrame,
+    samples: pl.DataFrame | pl.LazyFrame,
     votes: pl.DataFrame,
     questions: pl.DataFrame,
     *,
@@ -40,7 +42,7 @@ def build_pairs(
 
     Args:
         weak: LABELS of the weak model on train_2.
-        samples: SAMPLES of M_plus.
+        samples: SAMPLES of M_plus; of a lazy table only the texts that are drawn are kept.
         votes: VOTES over these samples.
         questions: QUESTIONS of train_2; their row order is that of the draws and of the result.
         min_confidence: least majority share, in [0, 1].
@@ -58,78 +60,181 @@ def build_pairs(
     Raises:
         ValueError: tables of different questions, or settings that leave no pair.
     """
-    names = questions["id"].to_list()
-    labels = {name: (text, answer) for name, text, answer in _rows(weak, "response", "prediction")}
-    majorities = {name: rest for name, *rest in _rows(votes, "majority", "confidence")}
-    drawn: dict[str, list[tuple[str, str]]] = {}
-    ordered = samples.sort("sample", maintain_order=True)
-    for name, text, answer in _rows(ordered, "response", "prediction"):
-        drawn.setdefault(name, []).append((text, answer))
-    for what, found in (("weak labels", labels), ("samples", drawn), ("votes", majorities)):
-        if odd := set(names) ^ set(found):
-            raise ValueError(f"{what} are not of the questions of train_2: id {min(odd)!r}")
-
-    confident = [
-        name for name in names if majorities[name][0] and majorities[name][1] >= min_confidence
-    ]
-    answers = [
-        (name, answer, majorities[name][0])
-        for name in confident
-        for answer in dict.fromkeys([labels[name][1], *(answer for _, answer in drawn[name])])
-    ]
-    verdicts = {
-        (name, answer): verdict
-        for (name, answer, _), verdict in zip(answers, judge(answers), strict=True)
-    }
-    rng = Random(rng_seed)
-    prompts = problem_prompts(questions.filter(pl.col("id").is_in(confident)), prompt)
-    rows: list[tuple] = []
-    for name in confident:
-        _, confidence = majorities[name]
-        positives = [text for text, answer in drawn[name] if verdicts[name, answer] == "right"]
-        negatives = [text for text, answer in drawn[name] if verdicts[name, answer] == "wrong"]
-        weak_text, weak_answer = labels[name]
-        weak_verdict = verdicts[name, weak_answer]
-        if not weak_side:
-            if not negatives:
-                continue
-            rejected = _draw_negatives(rng, negatives, pairs_per_question)
-            chosen = _draw_positives(rng, positives, pairs_per_question)
-            texts, side = zip(chosen, rejected, strict=False), "none"
-        elif weak_verdict == "right":
-            if not negatives:
-                continue
-            rejected = _draw_negatives(rng, negatives, pairs_per_question)
-            texts, side = [(weak_text, text) for text in rejected], "chosen"
-        elif weak_verdict == "wrong" and confidence >= weak_rejected_confidence:
-            chosen = _draw_positives(rng, positives, pairs_per_question)
-            texts, side = [(text, weak_text) for text in chosen], "rejected"
-        else:
-            continue
-        pair = (name, prompts[name])
-        rows += [(*pair, f" {yes}", f" {no}", side, confidence) for yes, no in texts]
-    if not rows:
-        sure = sum(share >= min_confidence for _, share in majorities.values())
+    samples = samples.lazy().with_row_index("row")
+    asked = questions.select("id").with_row_index("number")
+    said = samples.select("row", "id", "sample", "prediction").collect(engine="streaming")
+    for what, table in (("weak labels", weak), ("samples", said), ("votes", votes)):
+        if len(odd := odd_ids(table["id"].unique(), asked["id"])):
+            raise ValueError(f"{what} are not of the questions of train_2: id {odd.min()!r}")
+    confident = (
+        asked.join(votes, on="id", maintain_order="left")
+        .filter(pl.col("majority") != "", pl.col("confidence") >= min_confidence)
+        .join(weak.select("id", weak_answer="prediction"), on="id", maintain_order="left")
+        .select("number", "id", "majority", "confidence", "weak_answer")
+    )
+    said = (
+        said.join(confident, on="id")
+        .select("number", "id", "row", "sample", "prediction", "majority")
+        .sort("number", "sample", "row")
+    )
+    weak_verdicts, verdicts = _judge_answers(confident, said, judge)
+    said = (
+        said.select("number", "row", wrong=verdicts == "wrong")
+        .filter(verdicts.is_in(["right", "wrong"]))
+        .sort("number", "wrong", maintain_order=True)
+    )
+    sides = (
+        said.group_by("number")
+        .agg(right=(~pl.col("wrong")).sum(), wrong=pl.col("wrong").sum())
+        .join(confident.with_columns(weak_verdict=weak_verdicts), on="number", how="right")
+        .sort("number")
+        .with_columns(pl.col("right", "wrong").fill_null(0).cast(pl.Int64))
+        .with_columns(start=(pl.col("right") + pl.col("wrong")).cum_sum().shift(1, fill_value=0))
+    )
+    positives, negatives = (
+        drawn.with_columns(row=said["row"].gather(drawn["place"])).drop("place")
+        for drawn in _draw(
+            sides, weak_rejected_confidence, pairs_per_question, weak_side, Random(rng_seed)
+        )
+    )
+    if pairs_per_question > 1:
+        right = said.filter(~pl.col("wrong")).select("number", "row")
+        positives = _add_positives(positives, right, samples, pairs_per_question)
+    chosen, rejected = positives.rename({"row": "chosen"}), negatives.rename({"row": "rejected"})
+    if weak_side:
+        pairs = pl.concat([chosen, rejected], how="diagonal")
+    else:
+        pairs = chosen.join(rejected, on=["number", "slot"])
+    if pairs.is_empty():
+        sure = (votes["confidence"] >= min_confidence).sum()
         raise ValueError(
-            f"no question gives a contrastive pair: {sure} of {len(names)} reach "
+            f"no question gives a contrastive pair: {sure} of {len(questions)} reach "
             f"min_confidence {min_confidence}; lower `pairs.min_confidence` or "
             "`pairs.weak_rejected_confidence`, or raise `sampling.temperature`"
         )
-    return pl.DataFrame(rows, schema=PAIRS, orient="row")
+    used = pl.concat([pairs["chosen"], pairs["rejected"]]).drop_nulls().unique()
+    texts = _read_texts(samples, used.alias("row").to_frame())
+    shown = asked.join(pairs, on="number", how="semi").join(
+        questions, on="id", how="left", maintain_order="left"
+    )
+    shown = shown.with_columns(prompt_column(shown, prompt)).select("number", "prompt")
+    none, given = pl.lit("none"), pl.col("rejected").is_null()
+    side = pl.when(given).then(pl.lit("rejected")).otherwise(pl.lit("chosen"))
+    return (
+        pairs.sort("number", "slot")
+        .join(confident, on="number", how="left", maintain_order="left")
+        .join(shown, on="number", how="left", maintain_order="left")
+        .join(weak.select("id", weak="response"), on="id", how="left", maintain_order="left")
+        .join(texts, left_on="chosen", right_on="row", how="left", maintain_order="left")
+        .join(texts, left_on="rejected", right_on="row", how="left", maintain_order="left")
+        .select(
+            "id",
+            "prompt",
+            chosen=pl.lit(" ") + pl.coalesce("response", "weak"),
+            rejected=pl.lit(" ") + pl.coalesce("response_right", "weak"),
+            weak_side=side if weak_side else none,
+            confidence="confidence",
+        )
+        .cast(dict(PAIRS))
+    )
 
 
-def _rows(frame: pl.DataFrame, *columns: str) -> list[tuple]:
-    return frame.select("id", *columns).rows()
+def _judge_answers(
+    confident: pl.DataFrame, said: pl.DataFrame, judge: Judge
+) -> tuple[pl.Series, pl.Series]:
+    """Verdicts on the weak answers and on those of samples, against the majority answers."""
+    if judge is string_judge:
+        weak = judge_table(confident.select("id", "weak_answer", "majority"), judge)
+        return weak, judge_table(said.select("id", "prediction", "majority"), judge)
+    columns = ("number", "id", "answer", "majority")
+    given = pl.concat(
+        [
+            confident.rename({"weak_answer": "answer"}).select(columns),
+            said.rename({"prediction": "answer"}).select(columns),
+        ]
+    )
+    # Each answer to a question once, the weak one first.
+    once = given.sort("number", maintain_order=True).unique(maintain_order=True)
+    once = once.with_columns(judge_table(once.select("id", "answer", "majority"), judge))
+    verdicts = given.join(
+        once.select("number", "answer", "verdict"),
+        on=["number", "answer"],
+        how="left",
+        maintain_order="left",
+    )["verdict"]
+    return verdicts.head(len(confident)), verdicts.tail(len(said))
 
 
-def _draw_negatives(rng: Random, texts: list[str], count: int) -> list[str]:
-    """One at random for a count of 1; else `count` at random, or all in order if no more."""
+def _draw(
+    sides: pl.DataFrame,
+    weak_rejected_confidence: float,
+    pairs_per_question: int,
+    weak_side: bool,
+    rng: Random,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first positive and the negatives of each question that gives pairs.
+
+    Args:
+        sides: number (of the question), weak_verdict, confidence, and where its samples are: from
+            place `start` on `right` positives, then `wrong` negatives.
+
+    Returns:
+        Two tables of number, slot (which pair of the question) and place.
+    """
+    positives: list[tuple[int, int, int]] = []
+    negatives: list[tuple[int, int, int]] = []
+    columns = ("number", "weak_verdict", "confidence", "start", "right", "wrong")
+    for number, verdict, confidence, start, right, wrong in sides.select(columns).iter_rows():
+        take_negatives = bool(wrong) and (not weak_side or verdict == "right")
+        if take_negatives:
+            drawn = _draw_negatives(rng, wrong, pairs_per_question)
+            first = start + right
+            negatives += [(number, slot, first + each) for slot, each in enumerate(drawn)]
+        if weak_side:
+            take_positive = verdict == "wrong" and confidence >= weak_rejected_confidence
+        else:
+            take_positive = take_negatives
+        if take_positive:
+            positives.append((number, 0, start + rng.choice(range(right))))
+    schema = {"number": pl.UInt32, "slot": pl.Int64, "place": pl.Int64}
+    return tuple(pl.DataFrame(rows, schema=schema, orient="row") for rows in (positives, negatives))
+
+
+def _draw_negatives(rng: Random, size: int, count: int) -> Sequence[int]:
+    """Of `size`: one at random for a count of 1; else `count` at random, or all if no more."""
     if count == 1:
-        return [rng.choice(texts)]
-    return rng.sample(texts, count) if len(texts) > count else texts
+        return [rng.choice(range(size))]
+    return rng.sample(range(size), count) if size > count else range(size)
 
 
-def _draw_positives(rng: Random, texts: list[str], count: int) -> list[str]:
-    """One at random, then the others in order whose text differs from it, up to `count`."""
-    first = rng.choice(texts)
-    return [first, *(text for text in texts if text != first)][:count]
+def _add_positives(
+    first: pl.DataFrame, right: pl.DataFrame, samples: pl.LazyFrame, count: int
+) -> pl.DataFrame:
+    """To each first positive the others in order whose text differs from it, up to `count`.
+
+    Args:
+        first: number, slot, row; one for a question.
+        right: number, row of all positives in order.
+    """
+    others = right.with_row_index("order").join(first.select("number"), on="number")
+    text_of_first = first.select("number", "row").join(
+        _read_texts(samples, first.select("row")), on="row"
+    )
+    differing = (
+        samples.select("row", "response")
+        .join(others.lazy(), on="row")
+        .join(text_of_first.lazy().select("number", first="response"), on="number")
+        .filter(pl.col("response") != pl.col("first"))
+        .select("number", "row", "order")
+        .collect(engine="streaming")
+        .sort("order")
+        .with_columns(slot=pl.int_range(1, pl.len() + 1).over("number"))
+        .filter(pl.col("slot") < count)
+    )
+    return pl.concat([first, differing.select(first.columns).cast(dict(first.schema))])
+
+
+def _read_texts(samples: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """[row, response] of some rows; others are read past."""
+    wanted = samples.select("row", "response").join(rows.lazy(), on="row", how="semi")
+    return wanted.collect(engine="streaming")

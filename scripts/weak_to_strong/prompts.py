@@ -8,18 +8,19 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.answers import BOXED
+from weak_to_strong.answers import BOXED, WHITESPACE
 from weak_to_strong.olympicarena_prompts import olympicarena_prompt
 
 #: Ways to ask: the paper's plain one, and OlympicArena's by answer type.
 PROMPTS = ("question_answer", "olympicarena")
 
+_ZERO_SHOT = "Question: {}\nAnswer:"
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
 
 
 def zero_shot_prompt(question: str) -> str:
     """The prompt `Question: {question}` and, on the next line, `Answer:`."""
-    return f"Question: {question}\nAnswer:"
+    return _ZERO_SHOT.format(question)
 
 
 def problem_prompt(problem: Mapping[str, Any], style: str = "question_answer") -> str:
@@ -41,7 +42,15 @@ def problem_prompt(problem: Mapping[str, Any], style: str = "question_answer") -
 
 def problem_prompts(problems: pl.DataFrame, style: str = "question_answer") -> dict[str, str]:
     """Id -> `problem_prompt` of each row, in their order."""
-    return {row["id"]: problem_prompt(row, style) for row in problems.iter_rows(named=True)}
+    return dict(zip(problems["id"], prompt_column(problems, style), strict=True))
+
+
+def prompt_column(problems: pl.DataFrame, style: str = "question_answer") -> pl.Series:
+    """`problem_prompt` of each row, in their order, as the column `prompt`."""
+    if style == "question_answer":
+        return problems.select(prompt=pl.format(_ZERO_SHOT, "question")).to_series()
+    prompts = [problem_prompt(row, style) for row in problems.iter_rows(named=True)]
+    return pl.Series("prompt", prompts, pl.String)
 
 
 def few_shot_prompt(prompt: str, demonstrations: Sequence[Mapping[str, str]]) -> str:
@@ -86,3 +95,11 @@ def clean_response(text: str, stops: Sequence[str] = ()) -> str:
     """
     ends = [position for stop in stops if (position := text.find(stop)) >= 0]
     return text[: min(ends, default=len(text))].strip().strip(".")
+
+
+def clean_column(texts: pl.Series, stops: Sequence[str] = ()) -> pl.Series:
+    """`clean_response` of each string of a column."""
+    if stops:
+        first = "|".join(map(pl.escape_regex, stops))
+        texts = texts.str.replace(f"(?s)(?:{first}).*", "")
+    return texts.str.strip_chars(WHITESPACE).str.strip_chars(".")

@@ -27,13 +27,12 @@ from weak_to_strong.answers import (
     PAPER,
     Judge,
     PaperQuirks,
-    extract_answer,
-    normalise_answer,
-    predict_column,
+    extract_column,
+    normalise_column,
 )
 from weak_to_strong.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.plain_answers import parse_decimal, plain_verdict
-from weak_to_strong.prompts import clean_response
+from weak_to_strong.prompts import clean_column
 from weak_to_strong.tables import SCORES
 
 logger = logging.getLogger("weak_to_strong")
@@ -251,19 +250,11 @@ def score_generations(
     """
     check_complete(generations, problems)
     gold = problems.select("id", "answer", "level").with_columns(
-        normalised=pl.Series(
-            [normalise_answer(answer, quirks=quirks) for answer in problems["answer"]],
-            dtype=pl.String,
-        )
+        normalised=normalise_column(problems["answer"], quirks)
     )
-    responses = generations["response"]
-    cleaned = {text: clean_response(text, stops) for text in responses.unique()}
-    extracted = {text: extract_answer(clean, answer_key) for text, clean in cleaned.items()}
+    extracted = extract_column(clean_column(generations["response"], stops), answer_key)
     table = generations.with_columns(
-        prediction=predict_column(
-            pl.Series([cleaned[text] for text in responses], dtype=pl.String), answer_key, quirks
-        ),
-        extracted=pl.Series([extracted[text] or "" for text in responses], dtype=pl.String),
+        prediction=normalise_column(extracted, quirks), extracted=extracted
     ).join(gold, on="id", how="left", maintain_order="left")
     if judge:
         verdicts = judge(table.select("id", "extracted", "answer").rows())

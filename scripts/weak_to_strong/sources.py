@@ -19,8 +19,9 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from weak_to_strong.logs import hide_secrets
 from weak_to_strong.tables import hash_file, publish
 
 logger = logging.getLogger("weak_to_strong")
@@ -34,6 +35,8 @@ KINDS = {
 }
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Names of query parameters that give access: an address is written into results, logs and records.
+SECRET_PARAMETER = re.compile(r"token|secret|signature|credential|passw|auth|key|\Asig\Z", re.I)
 TIMEOUT_SECONDS = 60
 OFFLINE_FIX = "where there is no network, fetch the file elsewhere and name it by `path`"
 
@@ -70,8 +73,8 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
         raise ValueError(f"{key}: `{kind}` needs `{missing[0]}`, so that the data cannot change")
     if "sha256" in entry and not SHA256.fullmatch(entry["sha256"]):
         raise ValueError(f"{key}.sha256: not 64 lower-case hexadecimal digits")
-    if kind == "url" and urlsplit(entry["url"]).scheme not in ("http", "https", "file"):
-        raise ValueError(f"{key}.url: neither http, https nor file")
+    if kind == "url":
+        _check_address(entry["url"], key)
     if kind == "hub":
         if not COMMIT.fullmatch(entry["revision"]):
             raise ValueError(
@@ -82,6 +85,31 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
         if name.is_absolute() or ".." in name.parts:
             raise ValueError(f"{key}.file: {entry['file']!r} is not a path inside the data set")
     return kind
+
+
+def _check_address(address: str, key: str) -> None:
+    """Refuse an address that cannot be fetched, or that gives access to who reads it."""
+    try:
+        parts = urlsplit(address)
+        secret = "a user or password" if "@" in parts.netloc else None
+    except ValueError as error:
+        raise ValueError(f"{key}.url: no address ({error}); correct it") from error
+    if parts.scheme not in ("http", "https", "file"):
+        raise ValueError(f"{key}.url: neither http, https nor file")
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if SECRET_PARAMETER.search(name):
+            secret = f"`{name}`"
+    if secret:
+        raise ValueError(
+            f"{key}.url: holds {secret}, and the address is written into the results; fetch the "
+            "file yourself and name it by `path`"
+        )
+
+
+def remote_name(entry: Mapping[str, Any]) -> str:
+    """File name of a `url` or `hub` source, without the query of an address."""
+    path = entry["file"] if "file" in entry else unquote(urlsplit(entry["url"]).path)
+    return PurePosixPath(path).name or "data"
 
 
 def local_path(entry: Mapping[str, Any], cache: str | Path) -> Path:
@@ -174,6 +202,6 @@ def explain_hub_error(error: Exception, name: str, revision: str) -> str | None:
         return f"{name!r} is not a name that the Hub can have"
     # OSError covers offline mode and a full disk.
     if isinstance(error, (errors.HTTPError, OSError)):
-        detail = " ".join(str(error).split())[:200]
+        detail = hide_secrets(" ".join(str(error).split()))[:200]
         return f"cannot fetch {name} from the Hub ({detail}); {OFFLINE_FIX}"
     return None

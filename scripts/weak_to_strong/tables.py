@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,10 @@ METRICS = pl.Schema(
 )
 
 
+#: Of a table that is written piece by piece: what is in memory at once.
+ROWS_OF_A_GROUP = 100_000
+
+
 @contextmanager
 def publish(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success fsync it and rename it there.
@@ -136,15 +140,22 @@ def publish(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_table(frame: pl.DataFrame, schema: pl.Schema, path: str | Path) -> None:
+def write_table(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, path: str | Path) -> None:
     """Write `frame` as Parquet, columns selected and cast as `schema` says, atomically.
+
+    A lazy one is made and written piece by piece.
 
     Raises:
         polars.exceptions.ColumnNotFoundError: `frame` lacks a column of the schema.
     """
     ordered = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
     with publish(path) as part:
-        ordered.write_parquet(part, compression="zstd", statistics=False)
+        if isinstance(ordered, pl.LazyFrame):
+            ordered.sink_parquet(
+                part, compression="zstd", statistics=False, row_group_size=ROWS_OF_A_GROUP
+            )
+        else:
+            ordered.write_parquet(part, compression="zstd", statistics=False)
 
 
 def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
@@ -154,12 +165,25 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
         ValueError: the file is not readable Parquet or has other columns; names the file.
     """
     try:
-        frame = pl.read_parquet(path)
+        return scan_table(path, schema).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
-    if frame.schema != schema:
+
+
+def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
+    """A Parquet table that is read piece by piece; its columns and types are checked at once.
+
+    Raises:
+        ValueError: as for `read_table`.
+    """
+    try:
+        frame = pl.scan_parquet(path)
+        found = frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+    if found != schema:
         raise ValueError(
-            f"{path}: columns {dict(frame.schema)} where {dict(schema)} are due; "
+            f"{path}: columns {dict(found)} where {dict(schema)} are due; "
             "delete the file and run again"
         )
     return frame
@@ -171,6 +195,17 @@ def write_json(value: Any, path: str | Path) -> None:
         part.write_text(
             json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+
+
+def write_json_rows(batches: Iterable[list[dict]], path: str | Path) -> None:
+    """What `write_json` makes of all rows in one list, with one batch of them in memory at once."""
+    encode = json.JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False).encode
+    with publish(path) as part, part.open("w", encoding="utf-8") as file:
+        before = "[\n"
+        for batch in filter(None, batches):
+            file.write(before + encode(batch).removeprefix("[\n").removesuffix("\n]"))
+            before = ",\n"
+        file.write("\n]\n" if before == ",\n" else "[]\n")
 
 
 def read_json(path: str | Path) -> Any:

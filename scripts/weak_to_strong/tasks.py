@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,8 @@ from weak_to_strong.tables import PROBLEMS
 
 #: OlympicArena answer types that no answer string can be compared with: programs and "other".
 UNGRADED_ANSWER_TYPES = frozenset({"CODE", "OT"})
+#: Endings of the raw files that can be read.
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 #: The order in which splits are cut from one stream or pool: held-out data first, so that it
 #: stays the same when a training split grows.
 DRAW_ORDER = ("test", "validation", "train_1", "train_2")
@@ -244,9 +247,10 @@ def read_rows(path: str | Path) -> list[dict]:
         elif path.suffix in (".jsonl", ".ndjson"):
             rows = _read_lines(path)
         else:
-            raise ValueError("its name ends neither in .jsonl, .ndjson, .json nor .parquet")
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise ValueError(f"{path}: cannot read it ({error})") from error
+            raise ValueError(f"its name ends in none of {', '.join(SUFFIXES)}")
+    except (OSError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: cannot read it ({reason})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path}: not a list of objects")
     if not rows:
@@ -261,7 +265,7 @@ def _read_lines(path: Path) -> list:
             if line.strip():
                 try:
                     rows.append(json.loads(line))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ValueError(f"line {number}: {error}") from error
     return rows
 
@@ -295,6 +299,8 @@ def build_problems(
             if not isinstance(value, (str, int, float, type(None))):
                 kind = type(value).__name__
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is a {kind}, text is due")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{path}: row {number + 1}: `{name}` is {value}, no number")
             column.append(None if value is None else str(value))
     try:
         frame = pl.DataFrame(values, schema=PROBLEMS)

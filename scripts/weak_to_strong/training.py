@@ -5,7 +5,8 @@ It ends as a model folder - one LoRA adapter over the base, or full weights with
 beside a manifest and a history of losses. In between it lives in a work folder named by a hash of
 all that bears on the weights, and resumes there from the last whole checkpoint.
 
-`python -m weak_to_strong.training job.json` runs one job; that is how a launcher starts it.
+`python -m weak_to_strong.training job.json` runs one job; that is how a launcher starts it:
+torchrun on one machine, torchrun in a SLURM step on several.
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.allocation import (
+    Allocation,
+    free_port,
+    step_command,
+    step_environment,
+)
 from weak_to_strong.logs import configure_logging, logger
 from weak_to_strong.tables import (
     PAIRS,
@@ -47,7 +56,12 @@ from weak_to_strong.training_rows import (
     orpo_columns,
     sft_columns,
 )
-from weak_to_strong.training_settings import accumulation_steps, complete_settings, run_key
+from weak_to_strong.training_settings import (
+    SAVE_KEYS,
+    accumulation_steps,
+    complete_settings,
+    run_key,
+)
 
 PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 #: Entries of the trainer's log that depend on the machine, or (TRL's token count) on resumption.
@@ -82,8 +96,13 @@ class Job:
     history: str
 
 
-def run(job: Job) -> None:
+def run(job: Job, allocation: Allocation | None = None) -> None:
     """Train in this process, or under a launcher where several processes or DeepSpeed are set.
+
+    Args:
+        job: what to train.
+        allocation: of the SLURM job; where it has several nodes, the processes are spread evenly
+            over them.
 
     Raises:
         ValueError: bad settings or input.
@@ -98,22 +117,57 @@ def run(job: Job) -> None:
         return
     spec = Path(job.work) / f"{hash_value(asdict(job))[:16]}.json"
     write_json(asdict(job), spec)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={settings['processes']}", "-m", __name__, str(spec)]
+    command = launch_command(settings["processes"], allocation, str(spec))
     package_root = str(Path(__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         command,
-        env={"PYTHONWARNINGS": "ignore::FutureWarning", **os.environ, "PYTHONPATH": search},
+        env={
+            "PYTHONWARNINGS": "ignore::FutureWarning",
+            **step_environment(os.environ),
+            "PYTHONPATH": search,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as launched:
-        for line in launched.stdout:
-            logger.info("%s", line.rstrip())
+        try:
+            for line in launched.stdout:
+                logger.info("%s", line.rstrip())
+        except BaseException:  # such as SIGTERM (see `logs.run_script`)
+            launched.terminate()
+            raise
     spec.unlink()
     if launched.returncode:
         raise RuntimeError(f"a training process ended with status {launched.returncode}")
+
+
+def launch_command(processes: int, allocation: Allocation | None, spec: str) -> list[str]:
+    """torchrun of this module: on this machine, or once on each node, which meet on the first.
+
+    Args:
+        processes: of all nodes together.
+        allocation: of the SLURM job, or None.
+        spec: file of the job.
+
+    Raises:
+        ValueError: `processes` is no multiple of the number of nodes.
+    """
+    torchrun, module = ["-m", "torch.distributed.run"], ["-m", "weak_to_strong.training", spec]
+    nodes = allocation.nodes if allocation else ()
+    if not nodes:
+        nproc = [f"--nproc-per-node={processes}"]
+        return [sys.executable, *torchrun, "--standalone", *nproc, *module]
+    each, rest = divmod(processes, len(nodes))
+    if rest or not each:
+        raise ValueError(f"processes: {processes} cannot be spread evenly over {len(nodes)} nodes")
+    return [
+        *step_command(allocation, nodes),
+        # Only on its node does a task know which it is; the first node has the first process.
+        *("bash", "-c", 'exec "$0" "${@:1:2}" --node-rank="$SLURM_NODEID" "${@:3}"'),
+        *(sys.executable, *torchrun, f"--nnodes={len(nodes)}", f"--nproc-per-node={each}"),
+        *(f"--master-addr={socket.gethostname()}", f"--master-port={free_port()}", *module),
+    ]
 
 
 def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
@@ -148,7 +202,7 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     model = load_model(settings, base, init)
     trainer = build_trainer(job.trainer, arguments, model, tokenizer, rows)
     trainer.remove_callback(PrinterCallback)
-    for callback in (*make_callbacks(), *callbacks):
+    for callback in (*make_callbacks(settings["save_minutes"]), *callbacks):
         trainer.add_callback(callback)
     checkpoint = find_checkpoint(work)
     if first:
@@ -177,7 +231,7 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
         "files": files,
         "training": {
             "trainer": job.trainer,
-            **settings,
+            **{name: value for name, value in settings.items() if name not in SAVE_KEYS},
             "rows_sha256": hash_file(job.rows),
             "init_files": init["files"] if init else None,
             "versions": versions,
@@ -421,10 +475,31 @@ def build_trainer(
     return TokenisedORPOTrainer(**common, train_dataset=Dataset.from_dict(orpo_columns(rows)))
 
 
-def make_callbacks() -> list[Any]:
-    """Callbacks that seal checkpoints and log some twenty lines of progress."""
+def make_callbacks(save_minutes: int | None = None) -> list[Any]:
+    """Callbacks that save by time, seal checkpoints and log some twenty lines of progress."""
     import torch
     from transformers import TrainerCallback
+
+    class SaveByTime(TrainerCallback):
+        """Steps take a second or a minute; a cut by the time limit is to lose neither an hour."""
+
+        saved = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.saved = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            due = save_minutes is not None and time.monotonic() - self.saved >= 60 * save_minutes
+            if save_minutes is not None and torch.distributed.is_initialized():
+                # All processes save the same step, the one at which the first finds it due.
+                decision = torch.tensor([due], dtype=torch.int32, device=args.device)
+                torch.distributed.broadcast(decision, src=0)
+                due = bool(decision.item())
+            if due:
+                control.should_save = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.saved = time.monotonic()
 
     class SealCheckpoints(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -447,7 +522,7 @@ def make_callbacks() -> list[Any]:
                     "step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"]
                 )
 
-    return [SealCheckpoints(), LogProgress()]
+    return [SaveByTime(), SealCheckpoints(), LogProgress()]
 
 
 def clean_history(log: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

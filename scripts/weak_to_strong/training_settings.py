@@ -32,10 +32,13 @@ OPTIONAL = {
     "max_grad_norm": 1.0,
     "precompute_ref": False,
     "processes": 1,
+    "save_minutes": None,
     "save_steps": None,
     "warmup_ratio": 0.0,
     "weight_decay": 0.0,
 }
+#: When checkpoints are written; without effect on the weights, and in no manifest.
+SAVE_KEYS = ("save_minutes", "save_steps")
 
 
 def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,8 +53,8 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training), `processes`, `deepspeed` (configuration file), `save_steps`
-            (updates between checkpoints; null: none).
+            before training), `processes`, `deepspeed` (configuration file), `save_steps` and
+            `save_minutes` (updates and time between checkpoints, whichever is less; null: none).
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, or a value out of range.
@@ -67,9 +70,9 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
         _require(
             key, full[key], isinstance(full[key], int) and full[key] >= 1, "a whole number >= 1"
         )
-    if full["save_steps"] is not None:
-        value = full["save_steps"]
-        _require("save_steps", value, isinstance(value, int) and value >= 1, "null or >= 1")
+    for key in SAVE_KEYS:
+        if (value := full[key]) is not None:
+            _require(key, value, isinstance(value, int) and value >= 1, "null or >= 1")
     _require("learning_rate", full["learning_rate"], full["learning_rate"] > 0, "greater than 0")
     _require("warmup_ratio", full["warmup_ratio"], 0 <= full["warmup_ratio"] < 1, "in [0, 1)")
     _require("adapter", full["adapter"], full["adapter"] in ("lora", "full"), "'lora' or 'full'")
@@ -124,9 +127,9 @@ def run_key(
 ) -> str:
     """Name of the work folder of a run: a hash over all that bears on its weights.
 
-    `save_steps` does not, so a run may be resumed with another; a DeepSpeed file counts by content.
+    SAVE_KEYS do not, so a run may be resumed with others; a DeepSpeed file counts by content.
     """
-    relevant = {key: value for key, value in settings.items() if key != "save_steps"}
+    relevant = {key: value for key, value in settings.items() if key not in SAVE_KEYS}
     if relevant["deepspeed"]:
         relevant["deepspeed"] = hash_file(relevant["deepspeed"])
     value = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from weak_to_strong import training
 from weak_to_strong.tables import PAIRS, SFT_ROWS, hash_file, read_json, write_json, write_table
 from weak_to_strong.training import (
     Job,
@@ -314,6 +317,16 @@ class TestResumption:
         assert read_json(job.manifest)["files"] == read_json(sft.manifest)["files"]
         assert read_json(job.history) == read_json(sft.history)
         assert read_json(job.manifest)["facts"] == read_json(sft.manifest)["facts"]
+
+    def test_a_checkpoint_by_time(self, make_job, sft, monkeypatch):
+        job = make_job("by-time", "sft", save_minutes=1)
+        clock = itertools.count(0, 20)  # 20 s pass between two looks at it, one look a step
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        folder = self.interrupt(job, 5)
+        assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
+        train(job)
+        assert read_json(job.manifest) | {"path": ""} == read_json(sft.manifest) | {"path": ""}
+        assert read_json(job.history) == read_json(sft.history)
 
     def test_preference_adapter_and_its_reference(self, make_job, sft):
         whole = make_job("dpo-whole", "dpo", sft, save_steps=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import importlib.util
 import re
 import sys
@@ -164,3 +165,9 @@ def test_rule_environment_has_what_its_script_imports(environment, script):
 def test_launching_environment_has_what_the_graph_imports():
     pins = pip_pins(ROOT / "envs/workflow.yaml")
     assert packages(SCRIPTS / "weak_to_strong/graph.py") - set(pins) == set()
+
+
+def test_the_licence_of_every_locked_package_is_listed():
+    with (ROOT / "requirements/licences.csv").open(encoding="utf-8") as file:
+        listed = {row["package"]: row["version"] for row in csv.DictReader(file)}
+    assert listed == locked("cpu"), "run `make licences`"

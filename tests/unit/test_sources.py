@@ -127,11 +127,27 @@ def test_failed_download_leaves_the_old_file(server, tmp_path, name, sha256, mes
 
 
 def test_no_server_is_one_line_without_secrets(tmp_path):
-    url = "http://user:secret@127.0.0.1:9/data.jsonl?token=secret"
+    url = "http://127.0.0.1:9/data.jsonl?version=secret#secret"
     with pytest.raises(ValueError, match=r"cannot fetch .*name it by `path`") as error:
         fetch_source({"url": url, "sha256": SHA256}, tmp_path / "a")
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hidden@127.0.0.1:9/data.jsonl",
+        "http://hidden@127.0.0.1:9/data.jsonl",
+        "http://127.0.0.1:9/data.jsonl?token=hidden",
+        "http://127.0.0.1:9/data.jsonl?X-Amz-Signature=hidden&x=1",
+        "http://127.0.0.1:9/data.jsonl?sig=hidden",
+    ],
+)
+def test_an_address_that_gives_access_is_refused(url):
+    with pytest.raises(ValueError, match=r"k\.url: holds .*name it by `path`") as error:
+        check_source({"url": url, "sha256": SHA256}, "k")
+    assert "hidden" not in str(error.value)
 
 
 def test_hub_offline_is_one_line(tmp_path, monkeypatch):

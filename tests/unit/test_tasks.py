@@ -231,7 +231,7 @@ class TestBadFiles:
             "torn.jsonl": ('{"question": "Q"}\n{"quest', "line 2"),
             "object.json": ('{"question": "Q"}', "not a list of objects"),
             "numbers.jsonl": ("1\n2\n", "not a list of objects"),
-            "data.txt": ("{}", r"neither in \.jsonl"),
+            "data.txt": ("{}", r"ends in none of \.jsonl"),
             "fake.parquet": ("PAR", "cannot read it"),
         }
         for name, (text, message) in cases.items():

@@ -1,87 +1,15 @@
-"""A copy of the project with a small study of its own, on which the real workflow is run."""
+"""The project before and after one complete run, and ways to change it for a test."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from random_study import write_study
-
-ROOT = Path(__file__).parents[2]
-SOURCES = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "resources")
-#: For so few samples a second engine process costs more than it brings.
-MACHINE = ("--set-threads", "generate=1")
-MACHINE += ("--set-resources", "generate:engine_processes=1")
-
-
-class Project:
-    """A project folder; its methods run Snakemake there as a user would.
-
-    `config` is the study's configuration as it was when the object was made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = yaml.safe_load((folder / "config/test.yaml").read_text())
-
-    def copy(self, folder: Path) -> "Project":
-        return Project(shutil.copytree(self.folder, folder))
-
-    def write_config(self, config: dict) -> None:
-        (self.folder / "config/test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-
-    def snakemake(self, *arguments: str, config: str = "config/test.yaml"):
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "snakemake", "--cores", "2", *arguments),
-                *("--configfile", config, *MACHINE),
-            ],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-
-    def run(self, *arguments: str) -> str:
-        """Run to success; return what Snakemake said."""
-        done = self.snakemake(*arguments)
-        assert done.returncode == 0, done.stderr[-6000:]
-        return done.stdout + done.stderr
-
-    def planned(self, *arguments: str) -> set[str]:
-        """Messages of the jobs that a run would start."""
-        return jobs(self.run("--dry-run", *arguments))
-
-    def path(self, name: str) -> Path:
-        return self.folder / name
-
-    def result(self, name: str) -> Path:
-        return self.folder / "results/test" / name
-
-
-def jobs(output: str) -> set[str]:
-    """Messages of the jobs in Snakemake's output."""
-    return set(re.findall(r"^Job \d+: (.*)$", output, flags=re.M))
+from project import Project, changed
 
 
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory) -> Project:
     """The project before any run, to be copied."""
-    folder = tmp_path_factory.mktemp("project") / "untouched"
-    folder.mkdir()
-    for name in SOURCES:
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
-    (folder / "config/test.yaml").write_text(yaml.safe_dump(write_study(folder), sort_keys=False))
-    return Project(folder)
+    return Project.create(tmp_path_factory.mktemp("project") / "untouched")
 
 
 @pytest.fixture(scope="session")
@@ -119,17 +47,6 @@ def edit(project):
     yield change
     for path, content in originals.items():
         path.write_bytes(content)
-
-
-def changed(config: dict, key: str, value) -> dict:
-    """A copy of `config` with another value under a dotted key."""
-    config = json.loads(json.dumps(config))
-    *parents, last = key.split(".")
-    place = config
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[last] = value
-    return config
 
 
 @pytest.fixture

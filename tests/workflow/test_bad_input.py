@@ -6,7 +6,7 @@ import re
 import polars as pl
 import pytest
 import yaml
-from conftest import changed
+from project import changed
 from random_study import CHAIN, SIZES, WEAK_SIDE
 
 from weak_to_strong.tables import GENERATIONS, LABELS, hash_file, write_json, write_table

@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from conftest import Project
+from project import Project
 from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 

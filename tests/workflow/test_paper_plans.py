@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, jobs
+from project import ROOT, jobs
 
 from weak_to_strong.configuration import complete
 from weak_to_strong.graph import Graph

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 
 import polars as pl
 import pytest
-from conftest import changed
+from project import changed
 from random_study import CHAIN, WEAK_SIDE
 
 from weak_to_strong.tables import hash_file
@@ -83,6 +84,16 @@ CONFIGURED = {
 
 def test_a_second_run_does_nothing(project):
     assert "Nothing to be done" in project.run()
+
+
+@pytest.mark.parametrize(
+    "resources", [[], ["--set-resources", "train:gpu=4", "train:nodes=2", "generate:mem_mb=9000"]]
+)
+def test_a_cluster_reruns_nothing(project, resources):
+    """What jobs would ask a cluster for is shown, and decides no result."""
+    said = project.run("--dry-run", "--profile", "profiles/slurm", *resources)
+    assert "Nothing to be done" in said
+    assert re.search(r"^train +tiny_strong +sft, lora ", said, re.M)
 
 
 @pytest.mark.parametrize("case", CONFIGURED)

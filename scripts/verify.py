@@ -1,0 +1,50 @@
+"""Compare the files of a results folder with their record; the first time, make the record.
+
+Params:
+    root: results folder of the experiment; `provenance.json` and `ro-crate-metadata.json` are
+        written there.
+    experiment: its name.
+    config: the completed configuration.
+    metadata: folder of Snakemake's records.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.logs import logger, run_script
+from weak_to_strong.provenance import (
+    CRATE,
+    RECORD,
+    compare,
+    describe,
+    problems_of,
+    read_jobs,
+    ro_crate,
+)
+from weak_to_strong.report import library_versions
+from weak_to_strong.tables import read_json, write_json
+
+
+def main(snakemake: Any) -> None:
+    params = snakemake.params
+    root = Path(params.root)
+    facts = {"config": params.config, "versions": library_versions()}
+    found = describe(root, read_jobs(Path(params.metadata)), facts)
+    first = not (root / RECORD).exists()
+    if first and not found["files"]:
+        raise ValueError(f"{root}: there are no results; run the experiment first")
+    recorded = {"files": {}} if first else read_json(root / RECORD)
+    result = compare(recorded, found, root)
+    if problems := problems_of(result):
+        for line in problems:
+            logger.warning("%s", line)
+        raise ValueError(f"{root}: {len(problems)} of {len(found['files'])} files are not as made")
+    write_json(found, root / RECORD)
+    write_json(ro_crate(found, params.experiment), root / CRATE)
+    logger.info(
+        "%d files %s", len(found["files"]), "recorded" if first else "are as their jobs made them"
+    )
+
+
+if "snakemake" in globals():
+    run_script(main, snakemake)  # noqa: F821

@@ -1,0 +1,98 @@
+"""How a rule's script ends: one line on bad input, and in order when it is ended from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPT = """
+import os, subprocess, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from weak_to_strong import training
+from weak_to_strong.logs import run_script
+
+def sleep():
+    Path("ready").write_text(str(os.getpid()))
+    time.sleep(60)
+
+def bad():
+    raise ValueError("models.x: is wrong; correct it")
+
+def broken():
+    raise OSError("no more space")
+
+def clean():
+    try:
+        sleep()
+    finally:
+        Path("cleaned").touch()
+
+def launched():
+    # In the place of torchrun.
+    training.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
+    settings = dict(
+        adapter="full", dtype="float32", epochs=1, global_batch_size=2, learning_rate=1.0,
+        max_length=8, per_device_batch_size=1, scheduler="cosine", seed=0, processes=2,
+    )
+    training.run(training.Job("sft", settings, "", "", None, "work", "", "", ""))
+
+act = globals()[sys.argv[1]]
+run_script(lambda _: act(), SimpleNamespace(threads=1, rule="test", wildcards=[], log=["log.txt"]))
+"""
+
+
+def start(folder: Path, act: str) -> subprocess.Popen:
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, "script.py", act],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(file: Path) -> str:
+    end = time.monotonic() + 30
+    while not (file.is_file() and (text := file.read_text())):
+        assert time.monotonic() < end, f"no {file.name}"
+        time.sleep(0.05)
+    return text
+
+
+def test_bad_input_is_one_line(tmp_path):
+    script = start(tmp_path, "bad")
+    assert script.communicate()[1] == "[test] models.x: is wrong; correct it\n"
+    assert script.returncode == 1
+
+
+def test_anything_else_keeps_its_traceback_in_the_log(tmp_path):
+    script = start(tmp_path, "broken")
+    assert "Traceback" in script.communicate()[1]
+    assert script.returncode == 1
+    assert "no more space" in (tmp_path / "log.txt").read_text()
+
+
+def test_sigterm_ends_it_like_an_exception(tmp_path):
+    script = start(tmp_path, "clean")
+    wait_for(tmp_path / "ready")
+    script.send_signal(signal.SIGTERM)
+    script.communicate(timeout=20)
+    assert script.returncode == 128 + signal.SIGTERM
+    assert (tmp_path / "cleaned").is_file()
+    assert "ended from outside" in (tmp_path / "log.txt").read_text()
+
+
+def test_sigterm_ends_the_processes_of_a_training(tmp_path):
+    script = start(tmp_path, "launched")
+    child = psutil.Process(int(wait_for(tmp_path / "ready")))
+    script.send_signal(signal.SIGTERM)
+    script.communicate(timeout=20)
+    assert script.returncode == 128 + signal.SIGTERM
+    assert not child.is_running()
