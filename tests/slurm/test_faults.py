@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+import polars as pl
 import pytest
 import yaml
 from cluster import command
@@ -172,8 +173,14 @@ def test_stopped_trainings_end_with_the_same_model(disturbed, study):
 def test_a_cancelled_round_generates_only_what_it_lacks(disturbed, states, study):
     first, *_, last = states[ROUND]
     assert (first, last) == ("CANCELLED", "COMPLETED")
+    jobs = disturbed.run.allocations().filter(comment=ROUND).sort("started")
+    began = jobs["started"][-1].timestamp()
+    # All shards are of this round. It may have been caught when little or nothing was left to do.
+    shards = list(disturbed.project.path("results/store/requests").rglob("shard-*.parquet"))
+    rows = {shard: pl.read_parquet(shard).height for shard in shards}
+    late = sum(rows[shard] for shard in shards if shard.stat().st_mtime > began)
     file = disturbed.project.result(f"benchmarks/generate/{WEAK_EVALUATION}.cost.json")
-    assert 0 < json.loads(file.read_text())["samples"] < SAMPLES
+    assert json.loads(file.read_text())["samples"] == late < sum(rows.values()) == SAMPLES
     table = f"results/test/generations/{WEAK_EVALUATION}.parquet"
     assert disturbed.project.hashes()[table] == study.project.hashes()[table]
 
