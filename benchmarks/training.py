@@ -1,0 +1,219 @@
+"""Fine-tuning through the workflow against a plain TRL script with the same settings.
+
+    python benchmarks/training.py [--rows 400] [--pairs 3]
+
+Both train all weights of the embedded strong model on the same texts in the same order, one thread,
+one process each; SFT and DPO. `loop` is the time between the trainer's first and last step,
+`process` that of the whole process, with imports, tokenising and the saved model. They take turns;
+ratios of tokens per second (ours over TRL's) are taken turn by turn. The losses of the two must be
+the same. Writes benchmarks/training.csv.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from weak_to_strong.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.embedded_task import generate_problems  # noqa: E402
+from weak_to_strong.tables import (  # noqa: E402
+    PAIRS,
+    SFT_ROWS,
+    read_json,
+    write_json,
+    write_table,
+)
+
+MODEL = ROOT / "resources/embedded/strong"
+SETTINGS = {
+    "learning_rate": 1.0e-4,
+    "epochs": 1,
+    "global_batch_size": 16,
+    "per_device_batch_size": 16,
+    "scheduler": "cosine",
+    "max_length": 512,
+    "adapter": "full",
+    "dtype": "float32",
+    "seed": 0,
+}
+TIMER = """
+import time
+from transformers import TrainerCallback
+
+class Timer(TrainerCallback):
+    def on_train_begin(self, *_, **__):
+        self.began = time.perf_counter()
+    def on_train_end(self, *_, **__):
+        self.seconds = time.perf_counter() - self.began
+"""
+OURS = """
+import json, sys
+from weak_to_strong.training import Job, quieten_libraries, train
+quieten_libraries()
+{timer}
+timer = Timer()
+job = Job(**json.loads(sys.argv[1]))
+train(job, [timer])
+losses = [entry["loss"] for entry in json.load(open(job.history))]
+print(json.dumps([timer.seconds, losses]))
+"""
+PLAIN = """
+import json, sys
+import polars as pl
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{timer}
+job = json.loads(sys.argv[1])
+settings = job["settings"]
+torch.set_num_threads(1)
+model = AutoModelForCausalLM.from_pretrained({model!r}, dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained({model!r})
+arguments = dict(
+    output_dir=job["work"],
+    learning_rate=settings["learning_rate"],
+    num_train_epochs=settings["epochs"],
+    per_device_train_batch_size=settings["per_device_batch_size"],
+    lr_scheduler_type=settings["scheduler"],
+    max_length=settings["max_length"],
+    seed=settings["seed"],
+    data_seed=settings["seed"],
+    weight_decay=0.0,
+    use_cpu=True,
+    bf16=False,
+    gradient_checkpointing=False,
+    save_strategy="no",
+    logging_steps=1,
+    report_to="none",
+    disable_tqdm=True,
+)
+rows = pl.read_parquet(job["rows"])
+if job["trainer"] == "sft":
+    from trl import SFTConfig, SFTTrainer
+    rows, config, kind = rows.select("prompt", "completion"), SFTConfig(**arguments), SFTTrainer
+else:
+    from trl import DPOConfig, DPOTrainer
+    rows, kind = rows.select("prompt", "chosen", "rejected"), DPOTrainer
+    config = DPOConfig(**arguments, beta=settings["beta"])
+timer = Timer()
+trainer = kind(
+    model=model,
+    args=config,
+    processing_class=tokenizer,
+    train_dataset=Dataset.from_list(rows.to_dicts()),
+    callbacks=[timer],
+)
+trainer.train()
+trainer.save_model(job["model"])
+losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+print(json.dumps([timer.seconds, losses]))
+"""
+
+
+def make_rows(folder: Path, count: int) -> dict[str, Path]:
+    """SFT rows and pairs of `count` problems; a rejected answer is that of the next problem."""
+    problems = list(islice(generate_problems([10, 16, 31, 43, 62], seed=1), count))
+    ids = [str(number) for number in range(count)]
+    prompts = [f"Question: {problem['question']}\nAnswer:" for problem in problems]
+    answers = [f" {problem['solution']}" for problem in problems]
+    rejected = answers[1:] + answers[:1]
+    sft = pl.DataFrame({"id": ids, "prompt": prompts, "completion": answers}, schema=SFT_ROWS)
+    pairs = pl.DataFrame(
+        {"id": ids, "prompt": prompts, "chosen": answers, "rejected": rejected}
+    ).with_columns(
+        *(
+            pl.lit(None, kind).alias(name)
+            for name, kind in PAIRS.items()
+            if name not in ("id", "prompt", "chosen", "rejected")
+        )
+    )
+    files = {"sft": folder / "sft.parquet", "dpo": folder / "dpo.parquet"}
+    write_table(sft, SFT_ROWS, files["sft"])
+    write_table(pairs.select(PAIRS.names()), PAIRS, files["dpo"])
+    return files
+
+
+def train(code: str, job: dict) -> tuple[float, float, list[float]]:
+    """Seconds of the loop and of the whole process, and the losses."""
+    program = code.format(timer=TIMER, model=str(MODEL))
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": "scripts"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(job)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    whole = time.perf_counter() - began
+    loop, losses = json.loads(done.stdout.splitlines()[-1])
+    return loop, whole, losses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=3)
+    options = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = folder / "base.json"
+        write_json(describe_base_model("strong", {"path": str(MODEL)}), base)
+        init = folder / "init.json"
+        write_json({**read_json(base), "kind": "full", "base": "strong"}, init)
+        files = make_rows(folder, options.rows)
+        for turn in range(options.pairs):
+            for trainer in ("sft", "dpo"):
+                job = {
+                    "trainer": trainer,
+                    "settings": SETTINGS | ({"beta": 0.1} if trainer == "dpo" else {}),
+                    "rows": str(files[trainer]),
+                    "base": str(base),
+                    "init": str(init) if trainer == "dpo" else None,
+                    **{key: str(folder / f"{turn}-{key}") for key in ("work", "model")},
+                    **{key: str(folder / f"{key}.json") for key in ("manifest", "history")},
+                }
+                plain = train(PLAIN, job)
+                our = train(OURS, {**job, "model": job["model"] + trainer})
+                gap = max(abs(a - b) for a, b in zip(plain[2], our[2], strict=True))
+                tokens = read_json(job["manifest"])["facts"]["tokens"]
+                results.append(
+                    {
+                        "turn": turn,
+                        "trainer": trainer,
+                        "rows": options.rows,
+                        "tokens": tokens,
+                        "plain_loop_seconds": plain[0],
+                        "our_loop_seconds": our[0],
+                        "loop_ratio": plain[0] / our[0],
+                        "plain_process_seconds": plain[1],
+                        "our_process_seconds": our[1],
+                        "process_ratio": plain[1] / our[1],
+                        "largest_difference_of_losses": gap,
+                    }
+                )
+                print(results[-1], flush=True)
+    frame = pl.DataFrame(results)
+    frame.write_csv(ROOT / "benchmarks/training.csv", float_precision=4)
+    for trainer in ("sft", "dpo"):
+        part = frame.filter(pl.col("trainer") == trainer)
+        for kind in ("loop", "process"):
+            print(f"{trainer} {kind}: {statistics.median(part[f'{kind}_ratio']):.3f}")
+
+
+if __name__ == "__main__":
+    main()
