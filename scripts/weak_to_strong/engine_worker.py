@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from weak_to_strong.imports import collection_paused
+
 PROGRESS_SECONDS = 1.0
 DEVICES = "W2S_ENGINE_DEVICES"
 
@@ -177,10 +179,11 @@ def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> Non
 
 def import_vllm() -> None:
     """Import what an engine needs, while the parent still tokenises its prompts."""
-    import vllm
-    from vllm.lora.request import LoRARequest  # noqa: F401
+    with collection_paused():
+        import vllm
+        from vllm.lora.request import LoRARequest  # noqa: F401
 
-    _ = vllm.EngineArgs, vllm.LLMEngine, vllm.SamplingParams
+        _ = vllm.EngineArgs, vllm.LLMEngine, vllm.SamplingParams
 
 
 def choose_devices(environment: MutableMapping[str, str]) -> None:

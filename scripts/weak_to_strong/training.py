@@ -31,6 +31,7 @@ from weak_to_strong.allocation import (
     step_command,
     step_environment,
 )
+from weak_to_strong.imports import collection_paused
 from weak_to_strong.logs import configure_logging, logger
 from weak_to_strong.tables import (
     PAIRS,
@@ -186,6 +187,7 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     check_init(job.trainer, settings, base, init)
     frame = read_table(job.rows, SFT_ROWS if job.trainer == "sft" else PAIRS)
     quieten_libraries()
+    import_libraries(job.trainer)
     from transformers import AutoTokenizer, PrinterCallback
 
     tokenizer = AutoTokenizer.from_pretrained(base["path"], local_files_only=True)
@@ -309,7 +311,21 @@ def quieten_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Deterministic matrix products on CUDA; must be set before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from transformers.utils import logging
+
+
+def import_libraries(trainer: str) -> None:
+    """Import what a run of `trainer` needs, and turn off transformers' bars and warnings."""
+    with collection_paused():
+        import datasets  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
+        from transformers.utils import logging
+
+        if trainer == "sft":
+            from trl import SFTTrainer  # noqa: F401
+        elif trainer == "dpo":
+            from trl import DPOTrainer  # noqa: F401
+        else:
+            from trl.experimental.orpo import ORPOTrainer  # noqa: F401
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
