@@ -29,11 +29,11 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from weak_to_strong.embedded_task import generate_problems  # noqa: E402
 from weak_to_strong.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
+from weak_to_strong.engine_worker import tokenise  # noqa: E402
 from weak_to_strong.generation import (  # noqa: E402
     EngineSettings,
     engine_arguments,
     sample_seed,
-    tokenise,
     worker_environments,
 )
 

@@ -198,6 +198,20 @@ class EnginePool:
         for worker in self._workers:
             worker.kill()
 
+    def tokenise(self, weights: str, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of `prompts` by the first worker, see `engine_worker.tokenise`; before `run`.
+
+        Raises:
+            ValueError: a prompt is refused.
+            RuntimeError: the worker failed or died.
+        """
+        worker = self._workers[0]
+        worker.send({"tokenise": {"weights": weights, "prompts": list(prompts)}})
+        answer = worker.receive()
+        if "refused" in answer:
+            raise ValueError(answer["refused"])
+        return answer["tokens"]
+
     def run(
         self, work: Sequence[EngineWork], finish: Callable[[int, list[list[Any]]], None]
     ) -> None:

@@ -2,6 +2,8 @@
 
 It reads one JSON message a line on standard input and answers on standard output:
 
+- `{"tokenise": {"weights": folder, "prompts": [text]}}`: answer `{"tokens": [[token]]}`, or
+  `{"refused": reason}` where `tokenise` raises ValueError;
 - `{"engine": {...}}`: end the present engine, start one with these `EngineArgs`;
   answer `{"ready": seconds}`;
 - `{"shard": id, "adapter": [name, number, path] | null, "sampling": {...}, "prompts": [[token]],
@@ -26,7 +28,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +38,8 @@ PROGRESS_SECONDS = 1.0
 DEVICES = "W2S_ENGINE_DEVICES"
 
 Message = dict[str, Any]
+#: Folder of weights and prompts -> token ids.
+Tokeniser = Callable[[str, Sequence[str]], list[list[int]]]
 
 
 class Engine(Protocol):
@@ -124,6 +128,7 @@ def serve(
     receive: Callable[[bool], Message | None],
     send: Callable[[Message], None],
     start: Callable[[dict[str, Any]], Engine],
+    tokenise: Tokeniser,
 ) -> None:
     """Answer messages until `{"stop": true}`.
 
@@ -131,6 +136,7 @@ def serve(
         receive: next message; waits for one if its argument is true, else may return None.
         send: sends an answer.
         start: makes an engine from its arguments.
+        tokenise: see the function of this name.
     """
     engine: Engine | None = None
     pending: dict[int, _Shard] = {}
@@ -140,6 +146,12 @@ def serve(
         message = receive(not pending)
         if message and "stop" in message:
             break
+        if message and "tokenise" in message:
+            try:
+                send({"tokens": tokenise(**message["tokenise"])})
+            except ValueError as error:
+                send({"refused": str(error)})
+            continue
         if message and "engine" in message:
             if engine:
                 engine.close()
@@ -177,8 +189,30 @@ def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> Non
     pending[message["shard"]] = _Shard(index)
 
 
+def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of `prompts`, with the special tokens that the tokenizer adds itself.
+
+    It runs here since its library is loaded here anyway: seconds for a process of its own.
+
+    Raises:
+        ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    encoded = tokenizer(list(prompts))["input_ids"]
+    begin = tokenizer.bos_token_id
+    for prompt, tokens in zip(prompts, encoded, strict=True):
+        if begin is not None and begin in tokens[1:]:
+            raise ValueError(
+                f"prompt {prompt[:60]!r}...: the token {tokenizer.bos_token!r} stands after its "
+                "begin; take it out of the question or correct the tokenizer of the model"
+            )
+    return encoded
+
+
 def import_vllm() -> None:
-    """Import what an engine needs, while the parent still tokenises its prompts."""
+    """Import what an engine needs, while the parent still reads its tables."""
     with collection_paused():
         import vllm
         from vllm.lora.request import LoRARequest  # noqa: F401
@@ -203,12 +237,15 @@ def choose_devices(environment: MutableMapping[str, str]) -> None:
 
 
 def run(
-    start: Callable[[dict[str, Any]], Engine], prepare: Callable[[], None] = lambda: None
+    start: Callable[[dict[str, Any]], Engine],
+    tokenise: Tokeniser,
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve the messages of standard input, one JSON value a line.
 
     Args:
         start: makes an engine from its arguments.
+        tokenise: see the function of this name.
         prepare: called once before the first message is answered.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -233,7 +270,7 @@ def run(
     try:
         choose_devices(os.environ)
         prepare()
-        serve(receive, send, start)
+        serve(receive, send, start, tokenise)
     except Exception as error:
         traceback.print_exc()
         send({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
@@ -245,4 +282,4 @@ def run(
 
 
 if __name__ == "__main__":
-    run(VllmEngine, import_vllm)
+    run(VllmEngine, tokenise, import_vllm)

@@ -20,7 +20,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +31,7 @@ import polars as pl
 from weak_to_strong.allocation import Allocation
 from weak_to_strong.base_models import context_length
 from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
-from weak_to_strong.engine_worker import DEVICES
+from weak_to_strong.engine_worker import DEVICES, Tokeniser
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
     DEMONSTRATIONS,
@@ -309,26 +309,6 @@ def sample_seed(seed: int, identifier: str, sample: int) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
-def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of `prompts`, with the special tokens that the tokenizer adds itself.
-
-    Raises:
-        ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
-    encoded = tokenizer(list(prompts))["input_ids"]
-    begin = tokenizer.bos_token_id
-    for prompt, tokens in zip(prompts, encoded, strict=True):
-        if begin is not None and begin in tokens[1:]:
-            raise ValueError(
-                f"prompt {prompt[:60]!r}...: the token {tokenizer.bos_token!r} stands after its "
-                "begin; take it out of the question or correct the tokenizer of the model"
-            )
-    return encoded
-
-
 def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int]) -> dict:
     """Keywords of `vllm.EngineArgs`.
 
@@ -451,7 +431,7 @@ def _prepare(request: Request, settings: EngineSettings, root: Path, library: st
 def _encode(
     job: _Job,
     settings: EngineSettings,
-    tokeniser: Callable[[str, Sequence[str]], list[list[int]]],
+    tokenise: Tokeniser,
 ) -> dict[int, list[int]]:
     """Token ids of a job's missing prompts by position; checks that each leaves room."""
     limit = context_length(Path(job.model.weights))
@@ -460,7 +440,7 @@ def _encode(
             f"`engine.max_model_len` {settings.max_model_len} exceeds the {limit} tokens that "
             f"{job.model.weights} is made for; lower it"
         )
-    encoded = tokeniser(job.model.weights, [job.prompts[position] for position in job.missing])
+    encoded = tokenise(job.model.weights, [job.prompts[position] for position in job.missing])
     tokens = dict(zip(job.missing, encoded, strict=True))
     for position, prompt in tokens.items():
         if len(prompt) + job.request.max_tokens > settings.max_model_len:
@@ -547,7 +527,6 @@ def generate_round(
     threads: int = 1,
     allocation: Allocation | None = None,
     *,
-    tokeniser: Callable[[str, Sequence[str]], list[list[int]]] = tokenise,
     command: Sequence[str] = WORKER,
 ) -> tuple[pl.DataFrame, dict[str, Any], dict[str, Any]]:
     """Serve the requests of a round, generating what the store lacks.
@@ -561,7 +540,6 @@ def generate_round(
         threads: CPU threads for all worker processes of a node together.
         allocation: of the SLURM job; where it has several nodes, the processes are spread evenly
             over them.
-        tokeniser: folder of weights and prompts -> token ids.
         command: how to start a worker process.
 
     Returns:
@@ -595,7 +573,7 @@ def generate_round(
         "engine_start_seconds": 0.0,
     }
     if missing:
-        cost |= _generate(missing, settings, Path(store), threads, allocation, tokeniser, command)
+        cost |= _generate(missing, settings, Path(store), threads, allocation, command)
     frames = [_result(job) for job in jobs]
     stats = {
         job.request.name: _statistics(job, rows) for job, rows in zip(jobs, frames, strict=True)
@@ -613,7 +591,6 @@ def _generate(
     root: Path,
     threads: int,
     allocation: Allocation | None,
-    tokeniser: Callable[[str, Sequence[str]], list[list[int]]],
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Generate what is missing of `jobs` into their stores; return what it cost."""
@@ -628,7 +605,7 @@ def _generate(
         allocation=allocation,
     )
     with pool:
-        tokens = {job.store.key: _encode(job, settings, tokeniser) for job in jobs}
+        tokens = {job.store.key: _encode(job, settings, pool.tokenise) for job in jobs}
         work, owners = _engine_work(jobs, tokens, settings)
 
         def finish(number: int, answers: list[list[Any]]) -> None:

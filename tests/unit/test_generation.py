@@ -46,12 +46,14 @@ class Fake:
     def close(self):
         assert not self.waiting
 
-run(Fake)
+def tokenise(weights, prompts):
+    questions = [prompt.removeprefix("Question: ").split("\\n")[0] for prompt in prompts]
+    if "refuse me" in questions:
+        raise ValueError("a prompt of " + os.path.basename(weights) + " is refused")
+    return [list(question.encode()) for question in questions]
+
+run(Fake, tokenise)
 """
-
-
-def tokenise(_weights: str, prompts: list[str]) -> list[list[int]]:
-    return [list(prompt.removeprefix("Question: ").split("\n")[0].encode()) for prompt in prompts]
 
 
 class Project:
@@ -106,9 +108,7 @@ class Project:
     def round(self, requests: list[dict], **settings: object) -> tuple[pl.DataFrame, dict, dict]:
         engine = {"max_model_len": 64, "device": "cpu", "shard_size": 2} | settings
         command = [sys.executable, str(self.worker)]
-        return generate_round(
-            requests, engine, self.store, tokeniser=tokenise, command=command, threads=2
-        )
+        return generate_round(requests, engine, self.store, command=command, threads=2)
 
 
 @pytest.fixture
@@ -290,6 +290,12 @@ def test_bad_round_ends_before_any_engine(project: Project) -> None:
     assert not list(project.store.glob("*/shard-*"))
 
 
+def test_prompt_that_the_tokeniser_refuses_ends_the_round(project: Project) -> None:
+    problems = project.write_problems("bad", ["x"], ["refuse me"])
+    with pytest.raises(ValueError, match="a prompt of base is refused"):
+        project.round([project.request("a", problems=problems)])
+
+
 def test_prompt_that_demonstrations_make_too_long_ends_before_any_engine(project: Project) -> None:
     shots = project.folder / "shots.parquet"
     row = {"id": "s", "prompt": f"Question: {'1+' * 25}\nAnswer:", "response": "2"}
@@ -362,7 +368,7 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
     script += [None, None, {"engine": {"model": "B"}}, shard(3), *[None] * 4, {"stop": True}]
     messages = iter(script)
     answers: list[dict] = []
-    serve(lambda _wait: next(messages), answers.append, Fake)
+    serve(lambda _wait: next(messages), answers.append, Fake, lambda _weights, _prompts: [])
 
     texts = {each["shard"]: [row[0] for row in each["rows"]] for each in answers if "shard" in each}
     assert texts[1] == ["A[1]0", "A[1]1", "A[2]2", "A[2]3"]
