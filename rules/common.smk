@@ -1,5 +1,6 @@
 """Configuration, the experiment's graph, and what all rules share."""
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -24,9 +25,20 @@ from weak_to_strong.configuration import (
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.released import find_released
+from weak_to_strong.runs import Runs, mark_parent
 from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
 from weak_to_strong.tables import hash_value
+
+#: Scripts end with this process, on whichever machine it is.
+mark_parent(os.environ)
+RUN = Runs(Path(".snakemake"))
+try:
+    if workflow.is_main_process:
+        RUN.enter()
+except ValueError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
 
 try:
     graph = Graph(load_configuration(config))
@@ -245,8 +257,14 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    RUN.started()
     # In Snakemake's log, where `slurm_costs` reads which runs made an experiment.
     logger.info(f"Experiment: {SETTINGS['experiment']}")
+
+
+onerror:
+    if said := RUN.explain(log):
+        logger.error(said)
 
 
 wildcard_constraints:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.runs import join_run
+
 logger = logging.getLogger("weak_to_strong")
 
 #: Variables of the environment whose values are shown in no message.
@@ -50,7 +52,8 @@ def configure_logging(log_file: str | Path | None, label: str) -> None:
 
 
 def _end(number: int, _frame: Any) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # once: cleaning up must not be interrupted
     logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
     sys.exit(128 + number)
 
@@ -59,10 +62,13 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`.
 
     A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
-    which also goes to the rule's log. SIGTERM - a cluster's time limit, a cancelled job - ends the
-    script like an exception, so that the processes that it started end with it.
+    which also goes to the rule's log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
+    end the script like an exception, so that the processes that it started end with it. It also
+    ends with the run of Snakemake that started it.
     """
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    join_run(Path(".snakemake"))
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -32,6 +32,7 @@ from weak_to_strong.allocation import (
     step_environment,
 )
 from weak_to_strong.logs import configure_logging, logger
+from weak_to_strong.runs import follow_parent, mark_parent
 from weak_to_strong.tables import (
     PAIRS,
     SFT_ROWS,
@@ -120,13 +121,12 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
     command = launch_command(settings["processes"], allocation, str(spec))
     package_root = str(Path(__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **step_environment(os.environ)}
+    environment["PYTHONPATH"] = search
+    mark_parent(environment)
     with subprocess.Popen(
         command,
-        env={
-            "PYTHONWARNINGS": "ignore::FutureWarning",
-            **step_environment(os.environ),
-            "PYTHONPATH": search,
-        },
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -620,6 +620,7 @@ def check_saved(folder: Path) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the job of a JSON file (the fields of `Job`); 1 on bad input."""
+    follow_parent()
     configure_logging(None, f"rank {os.environ.get('RANK', '0')}")
     try:
         train(Job(**json.loads(Path(argv[0]).read_text(encoding="utf-8"))))
