@@ -34,6 +34,7 @@ from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
 from weak_to_strong.engine_worker import DEVICES
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
+    AGAIN,
     DEMONSTRATIONS,
     GENERATIONS,
     PROBLEMS,
@@ -42,6 +43,7 @@ from weak_to_strong.tables import (
     read_json,
     read_table,
 )
+from weak_to_strong.training_files import check_files
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -233,6 +235,14 @@ def find_model(request: Request) -> Model:
     )
 
 
+def loaded(request: Request) -> list[str]:
+    """Manifests of the models whose weights an engine loads for a request."""
+    if request.model is None:
+        return [request.base]
+    full = _read_manifest(request.model)["kind"] == "full"
+    return [request.model] if full else [request.base, request.model]
+
+
 def _read_manifest(path: str) -> dict[str, Any]:
     manifest = read_json(path)
     try:
@@ -255,7 +265,7 @@ def read_questions(path: str) -> pl.DataFrame:
     try:
         gold = "answer" in pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+        raise ValueError(f"{path}: not a readable Parquet table ({error}); {AGAIN}") from error
     frame = read_table(path, PROBLEMS if gold else QUESTIONS).select(QUESTIONS.names())
     if twice := frame["id"].filter(frame["id"].is_duplicated()).head(1).to_list():
         raise ValueError(f"{path}: the id {twice[0]!r} occurs twice")
@@ -628,6 +638,8 @@ def _generate(
         allocation=allocation,
     )
     with pool:
+        for manifest in dict.fromkeys(path for job in jobs for path in loaded(job.request)):
+            check_files(manifest)
         tokens = {job.store.key: _encode(job, settings, tokeniser) for job in jobs}
         work, owners = _engine_work(jobs, tokens, settings)
 

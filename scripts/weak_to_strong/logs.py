@@ -62,7 +62,7 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`.
 
     A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
-    which also goes to the rule's log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
+    which also goes to the log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
     end the script like an exception, so that the processes that it started end with it. It also
     ends with the run of Snakemake that started it.
     """

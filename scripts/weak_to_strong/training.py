@@ -43,6 +43,7 @@ from weak_to_strong.tables import (
     write_json,
 )
 from weak_to_strong.training_files import (
+    check_files,
     find_checkpoint,
     hash_files,
     list_files,
@@ -184,6 +185,12 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     base = read_json(job.base)
     init = read_json(job.init) if job.init else None
     check_init(job.trainer, settings, base, init)
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first:
+        for manifest in filter(
+            None, [job.base if settings["adapter"] == "lora" else None, job.init]
+        ):
+            check_files(manifest)
     frame = read_table(job.rows, SFT_ROWS if job.trainer == "sft" else PAIRS)
     quieten_libraries()
     from transformers import AutoTokenizer, PrinterCallback
@@ -196,7 +203,6 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     key = run_key(job.trainer, settings, job.rows, base, init, versions)
     work = Path(job.work) / key
     work.mkdir(parents=True, exist_ok=True)
-    first = int(os.environ.get("RANK", "0")) == 0
     prepare_torch(settings)
     arguments = training_arguments(job.trainer, settings, work)
     model = load_model(settings, base, init)
