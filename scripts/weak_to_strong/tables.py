@@ -122,7 +122,8 @@ METRICS = pl.Schema(
 
 
 #: Name of a file's own sha256 in its Parquet footer, and what stands there while it is computed.
-SIGNATURE, UNSIGNED = "weak_to_strong.sha256", "0" * 64
+# Not "weak_to_strong" and a dot, which `code_digest` would take for a module.
+SIGNATURE, UNSIGNED = "w2s.sha256", "0" * 64
 #: In the footer (Thrift's compact protocol) the value follows its name: type 8, 64 bytes long.
 _SIGNED = re.compile(re.escape(SIGNATURE.encode()) + rb"\x18\x40([0-9a-f]{64})")
 
