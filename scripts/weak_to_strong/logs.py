@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -36,10 +37,45 @@ class _Formatter(logging.Formatter):
         return hide_secrets(super().format(record))
 
 
+class ProcessDied(RuntimeError):
+    """A process that a job started has ended; the message says which, and what to do."""
+
+
+#: What the system says of a file that cannot be written, in words that tell what to do.
+_STORAGE = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the disk quota is used up: make room",
+    errno.EFBIG: "the file would be larger than is allowed: raise the limit (ulimit -f)",
+    errno.EROFS: "the file system is read-only: make it writable",
+    errno.EACCES: "no permission: make it readable and writable",
+    errno.EIO: "the disk fails: look after it",
+}
+
+
+def explain_storage(error: BaseException) -> str | None:
+    """One line on a file that cannot be read or written; None where an error is another one.
+
+    Libraries in Rust wrap the system's error in one of their own, and leave its number in the text.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = getattr(seen, "errno", None)
+        if number is None and (named := re.search(r"\(os error (\d+)\)", str(seen))):
+            number = int(named[1])
+        if number in _STORAGE:
+            file = getattr(seen, "filename", None)
+            where = f"{file}: " if file else ""
+            return f"{where}{_STORAGE[number]}, then run again; nothing half-written was kept"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def configure_logging(log_file: str | Path | None, label: str) -> None:
     """Send the package's messages to `log_file` and, marked with `label`, to standard error."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # A full disk must not add a traceback for each line.
+    logging.raiseExceptions = False
     logger.handlers.clear()
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(_Formatter(f"[{label}] %(message)s"))
@@ -61,7 +97,8 @@ def _end(number: int, _frame: Any) -> None:
 def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`.
 
-    A ValueError (bad input) becomes one line and exit status 1; anything else keeps its traceback,
+    A ValueError (bad input), a full disk and the like, want of memory and the death of a process
+    that the job started become one line and exit status 1; anything else keeps its traceback,
     which also goes to the log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
     end the script like an exception, so that the processes that it started end with it. It also
     ends with the run of Snakemake that started it.
@@ -73,13 +110,22 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     label = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
-    configure_logging(snakemake.log[0] if snakemake.log else None, label)
     try:
+        configure_logging(snakemake.log[0] if snakemake.log else None, label)
         main(snakemake)
-    except ValueError as error:
-        logger.debug("bad input", exc_info=True)
-        logger.error("%s", error)
+    except Exception as error:
+        if said := explain(error):
+            logger.debug("%s failed", snakemake.rule, exc_info=True)
+            logger.error("%s", said)
+        else:
+            logger.exception("%s failed", snakemake.rule)
         sys.exit(1)
-    except Exception:
-        logger.exception("%s failed", snakemake.rule)
-        sys.exit(1)
+
+
+def explain(error: Exception) -> str | None:
+    """One line for an error that is no fault of the programme; None for others."""
+    if said := explain_storage(error):
+        return said
+    if isinstance(error, MemoryError):
+        return "out of memory: run fewer jobs at once (--cores), or lower batch sizes; run again"
+    return str(error) if isinstance(error, ValueError | ProcessDied) else None

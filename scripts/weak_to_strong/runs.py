@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, MutableMapping
@@ -135,6 +136,24 @@ class Runs:
                 "command goes on from what is finished."
             )
         return None
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be made and written to.
+
+    Raises:
+        ValueError: it cannot; says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+            file.flush()
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: cannot be written to ({error.strerror}); make room or give the right to "
+            "write there, and run again"
+        ) from error
 
 
 def mark_parent(environment: MutableMapping[str, str]) -> None:

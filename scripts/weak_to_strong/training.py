@@ -31,7 +31,7 @@ from weak_to_strong.allocation import (
     step_command,
     step_environment,
 )
-from weak_to_strong.logs import configure_logging, logger
+from weak_to_strong.logs import ProcessDied, configure_logging, explain_storage, logger
 from weak_to_strong.runs import follow_parent, mark_parent
 from weak_to_strong.tables import (
     PAIRS,
@@ -48,6 +48,7 @@ from weak_to_strong.training_files import (
     hash_files,
     list_files,
     publish_folder,
+    read_manifest,
     remove_torn,
     seal_checkpoint,
 )
@@ -108,7 +109,7 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
 
     Raises:
         ValueError: bad settings or input.
-        RuntimeError: a launched process failed; its own messages have been logged.
+        ProcessDied: a launched process failed; its own messages have been logged.
     """
     settings = complete_settings(job.trainer, job.settings)
     if settings["processes"] == 1 and not settings["deepspeed"]:
@@ -140,7 +141,10 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
             raise
     spec.unlink()
     if launched.returncode:
-        raise RuntimeError(f"a training process ended with status {launched.returncode}")
+        raise ProcessDied(
+            f"a training process ended with status {launched.returncode}, for what it says above; "
+            "one that was killed (SIGKILL, -9) mostly ran out of memory"
+        )
 
 
 def launch_command(processes: int, allocation: Allocation | None, spec: str) -> list[str]:
@@ -182,15 +186,13 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
         ValueError: bad settings, rows or initial model; or a loss that is not finite.
     """
     settings = complete_settings(job.trainer, job.settings)
-    base = read_json(job.base)
-    init = read_json(job.init) if job.init else None
-    check_init(job.trainer, settings, base, init)
+    base = read_manifest(job.base, "name")
+    init = read_manifest(job.init, "base", "kind") if job.init else None
     first = int(os.environ.get("RANK", "0")) == 0
     if first:
-        for manifest in filter(
-            None, [job.base if settings["adapter"] == "lora" else None, job.init]
-        ):
+        for manifest in filter(None, [job.base, job.init]):
             check_files(manifest)
+    check_init(job.trainer, settings, base, init)
     frame = read_table(job.rows, SFT_ROWS if job.trainer == "sft" else PAIRS)
     quieten_libraries()
     from transformers import AutoTokenizer, PrinterCallback
@@ -632,6 +634,11 @@ def main(argv: Sequence[str]) -> int:
         train(Job(**json.loads(Path(argv[0]).read_text(encoding="utf-8"))))
     except ValueError as error:
         logger.error("%s", error)
+        return 1
+    except Exception as error:
+        if not (said := explain_storage(error)):
+            raise
+        logger.error("%s", said)
         return 1
     return 0
 

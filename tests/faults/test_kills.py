@@ -58,10 +58,10 @@ def test_killed_runs_end_with_the_same_artefacts(untouched, undisturbed, tmp_pat
             starts += 1
             hit = disturb(run, kind, rng)
             kills[kind] += hit
-            status = run.wait()
             # The next start finds what this one leaves, stragglers and lock included.
-            assert status != 0 or not hit or kind == "script", run.text()[-4000:]
-            over = status == 0
+            over = run.wait() == 0
+            # A lost worker of a round that had all its texts changes nothing.
+            assert not (over and hit and kind != "worker"), run.text()[-4000:]
         project.finish()
         assert project.hashes() == expected
         assert list(project.path("results").rglob("*.part")) == []
@@ -70,12 +70,3 @@ def test_killed_runs_end_with_the_same_artefacts(untouched, undisturbed, tmp_pat
         print(f"\n{kills.total()} kills in {starts} starts of {studies} studies: {dict(kills)}")
     assert kills.total() >= KILLS
     assert set(kills) == set(LONGEST)
-
-
-def test_the_run_says_what_a_kill_mostly_means(fresh):
-    run = fresh.start("results/test/data/dice/test.parquet")
-    victims = wait_for(lambda: run.find(MARKS["script"]), 60, run)
-    victims[0].suspend()
-    victims[0].kill()
-    assert run.wait() != 0
-    assert "mostly means that the machine ran out of memory" in run.text()

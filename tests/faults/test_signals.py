@@ -28,7 +28,7 @@ def interrupt(run):
 )
 def test_a_stopped_run_goes_on(fresh, undisturbed, stop, target, mark):
     run = fresh.start(target)
-    assert wait_for(lambda: run.find(mark), 240, run), run.text()[-4000:]
+    assert wait_for(lambda: run.find(mark), 300, run), run.text()[-4000:]
     started = psutil.Process(run.process.pid).children(recursive=True)
     began = time.monotonic()
     stop(run)
@@ -50,7 +50,7 @@ def test_a_stopped_run_goes_on(fresh, undisturbed, stop, target, mark):
 
 def test_sigterm_while_the_run_is_planned(fresh):
     run = fresh.start()
-    wait_for(lambda: "Building DAG" in run.text() or "profile" in run.text(), 60, run)
+    wait_for(lambda: "Building DAG" in run.text() or "profile" in run.text(), 300, run)
     run.process.send_signal(signal.SIGTERM)
     assert run.wait(LONGEST) != 0
     assert alive_in(fresh.folder) == []

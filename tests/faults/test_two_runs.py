@@ -23,7 +23,7 @@ def is_held(path: Path) -> bool:
 
 def test_a_second_run_is_refused(fresh, undisturbed):
     first = fresh.start(*TABLES)
-    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 60, first)
+    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 300, first)
     first.process.send_signal(signal.SIGSTOP)
     try:
         said = fresh.fail(*TABLES)
@@ -49,22 +49,22 @@ def test_two_that_start_at_once(fresh):
 
 def test_a_dry_run_beside_a_run(fresh):
     first = fresh.start(*TABLES)
-    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 60, first)
+    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 300, first)
     fresh.finish("--dry-run", *TABLES)
     assert first.wait() == 0, first.text()[-4000:]
 
 
 def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
     run = fresh.start(TRAINING)
-    [script] = wait_for(lambda: run.find(".train.py"), 60, run)
-    wait_for(lambda: is_held(fresh.path(".snakemake/scripts.flock")), 60, run)
+    [script] = wait_for(lambda: run.find(".train.py"), 300, run)
+    wait_for(lambda: is_held(fresh.path(".snakemake/scripts.flock")), 300, run)
     script.suspend()
     run.process.kill()
     run.wait()
     assert list(fresh.path(".snakemake/locks").iterdir())
     again = fresh.start(*TABLES)
     told = "Waiting for the last processes of a run that was killed"
-    wait_for(lambda: told in again.text(), 60, again)
+    wait_for(lambda: told in again.text(), 300, again)
     script.resume()
     assert again.wait() == 0, again.text()[-4000:]
     assert "this one goes on from what it left" in again.text()
@@ -74,10 +74,10 @@ def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
 def test_a_lock_from_another_machine_stays(fresh):
     """There the run may still be alive, where the file system does not share kernel locks."""
     run = fresh.start(*TABLES)
-    assert wait_for(lambda: run.find("/.snakemake/scripts/"), 60, run)
+    assert wait_for(lambda: run.find("/.snakemake/scripts/"), 300, run)
     run.process.kill()
     run.wait()
-    wait_for(lambda: not alive_in(fresh.folder), 60)
+    wait_for(lambda: not alive_in(fresh.folder), 300)
     fresh.path(".snakemake/running.flock").write_text("machine elsewhere, process 7, since then\n")
     assert "Directory cannot be locked" in fresh.fail(*TABLES)
     fresh.finish("--unlock", *TABLES)
