@@ -34,11 +34,11 @@ from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
 from weak_to_strong.engine_worker import DEVICES
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
-    AGAIN,
     DEMONSTRATIONS,
     GENERATIONS,
     PROBLEMS,
     QUESTIONS,
+    has_column,
     hash_value,
     read_json,
     read_table,
@@ -275,10 +275,7 @@ def read_questions(path: str) -> pl.DataFrame:
     Raises:
         ValueError: another table, or an id that occurs twice.
     """
-    try:
-        gold = "answer" in pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error}); {AGAIN}") from error
+    gold = has_column(path, "answer")
     frame = read_table(path, PROBLEMS if gold else QUESTIONS).select(QUESTIONS.names())
     if twice := frame["id"].filter(frame["id"].is_duplicated()).head(1).to_list():
         raise ValueError(f"{path}: the id {twice[0]!r} occurs twice")

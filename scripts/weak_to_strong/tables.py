@@ -127,6 +127,8 @@ SIGNATURE, UNSIGNED = "w2s.sha256", "0" * 64
 #: In the footer (Thrift's compact protocol) the value follows its name: type 8, 64 bytes long.
 _SIGNED = re.compile(re.escape(SIGNATURE.encode()) + rb"\x18\x40([0-9a-f]{64})")
 
+#: What polars raises at a file that it cannot read; a panic is not even an Exception.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 #: How a damaged file is made anew.
 AGAIN = "delete the file and run again"
 
@@ -213,6 +215,24 @@ def _sign(path: Path) -> None:
         file.write(signature.encode())
 
 
+def _unreadable(path: str | Path, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"{path}: not a readable Parquet table ({reason}); {AGAIN}")
+
+
+def has_column(path: str | Path, name: str) -> bool:
+    """Whether a Parquet table has a column.
+
+    Raises:
+        ValueError: as for `read_table`.
+    """
+    check_signature(path)
+    try:
+        return name in pl.read_parquet_schema(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
 def check_signature(path: str | Path) -> None:
     """Check a table that `write_table` wrote; one without a signature passes.
 
@@ -223,7 +243,7 @@ def check_signature(path: str | Path) -> None:
         found = _find_signature(Path(path))
         intact = found is None or _compute_signature(Path(path), found[0]) == found[1]
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
+        raise _unreadable(path, error) from error
     if not intact:
         raise ValueError(
             f"{path}: is damaged (its content does not fit the checksum in it); {AGAIN}"
@@ -236,10 +256,11 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
     Raises:
         ValueError: the file is not readable Parquet or has other columns; names the file.
     """
+    frame = scan_table(path, schema)
     try:
-        return scan_table(path, schema).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error}); {AGAIN}") from error
+        return frame.collect()
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
@@ -248,12 +269,12 @@ def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
     Raises:
         ValueError: as for `read_table`.
     """
+    check_signature(path)  # first: polars panics at some damaged footers
     try:
         frame = pl.scan_parquet(path)
         found = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error}); {AGAIN}") from error
-    check_signature(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if found != schema:
         raise ValueError(f"{path}: columns {dict(found)} where {dict(schema)} are due; {AGAIN}")
     return frame
