@@ -36,6 +36,8 @@ mark_parent(os.environ)
 RUN = Runs(Path(".snakemake"))
 try:
     if workflow.is_main_process:
+        # Even a dry run writes there, and would end in a traceback.
+        check_writable(Path(".snakemake"))
         RUN.enter()
 except ValueError as error:
     print(error, file=sys.stderr)

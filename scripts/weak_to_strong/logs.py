@@ -50,6 +50,8 @@ _STORAGE = {
     errno.EACCES: "no permission: make it readable and writable",
     errno.EIO: "the disk fails: look after it",
 }
+#: In torch's message where a checkpoint cannot be written, which does not tell why.
+_TORCH_WRITER = "inline_container.cc"
 
 
 def explain_storage(error: BaseException) -> str | None:
@@ -62,6 +64,8 @@ def explain_storage(error: BaseException) -> str | None:
         number = getattr(seen, "errno", None)
         if number is None and (named := re.search(r"\(os error (\d+)\)", str(seen))):
             number = int(named[1])
+        if number is None and _TORCH_WRITER in str(seen):
+            number = errno.ENOSPC  # mostly
         if number in _STORAGE:
             file = getattr(seen, "filename", None)
             where = f"{file}: " if file else ""
