@@ -64,6 +64,19 @@ def test_a_full_disk_at_the_start(fresh):
         assert "Execute " not in said
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("size=64k", "No space left on device"), ("ro", "Read-only file system")],
+)
+def test_where_snakemake_cannot_write_either(fresh, options, reason):
+    with tmpfs(fresh.path(".snakemake"), options):
+        if options != "ro":
+            fresh.path(".snakemake/filler").write_bytes(bytes(2**16))
+        said = fresh.fail("--dry-run", TABLE)
+        assert f".snakemake: cannot be written to ({reason})" in said
+    assert TABLE in fresh.finish("--dry-run", TABLE)
+
+
 def test_a_file_larger_than_allowed(fresh):
     """`ulimit -f`, in place of a full disk where mounting is not allowed."""
     fresh.finish(TRAINING.replace("manifest.json", "rows.parquet"))
