@@ -8,7 +8,7 @@ SHELL := bash
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm)
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm, test-faults)
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-slurm slurm-costs lint format lock licences audit docs plan dag clean
+.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -75,6 +75,9 @@ test: setup ## Run the tests
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
+test-faults: setup ## Kill, stop, starve and damage runs; about twenty minutes (as root: all of it)
+	python -m pytest tests/faults --timeout 1800 $(ARGS)
+
 slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
 	PYTHONPATH=scripts python -m weak_to_strong.slurm_costs $(EXPERIMENTS) $(ARGS)
 
@@ -115,6 +118,9 @@ dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 	@command -v dot >/dev/null || { echo "dag: Graphviz is missing: apt-get install graphviz" >&2; exit 1; }
 	mkdir -p docs
 	snakemake --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
+
+clean-work: setup ## Remove shards of finished experiments (ARGS=--all: all shards and checkpoints)
+	PYTHONPATH=scripts python -m weak_to_strong.clean_work $(ARGS)
 
 clean: ## Remove the results of all experiments and Snakemake's records
 	rm -rf results .snakemake

@@ -1,5 +1,6 @@
 """Configuration, the experiment's graph, and what all rules share."""
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -21,12 +22,26 @@ from weak_to_strong.configuration import (
     load_configuration,
     require_pins,
 )
+from weak_to_strong.generation import check_gpu
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.released import find_released
+from weak_to_strong.runs import Runs, check_writable, mark_parent
 from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
-from weak_to_strong.tables import hash_value
+from weak_to_strong.tables import hash_file, hash_value
+
+#: Scripts end with this process, on whichever machine it is.
+mark_parent(os.environ)
+RUN = Runs(Path(".snakemake"))
+try:
+    if workflow.is_main_process:
+        # Even a dry run writes there, and would end in a traceback.
+        check_writable(Path(".snakemake"))
+        RUN.enter()
+except ValueError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
 
 try:
     graph = Graph(load_configuration(config))
@@ -44,6 +59,21 @@ DATA_KEYS = (
     *("columns", "ids", "subjects", "remove_overlap"),
 )
 RESULTS = graph.root
+
+#: Raw files above this size (bytes) are compared by time only, as in the profile.
+SMALL = 100_000_000
+
+
+@cache
+def hash_once(path):
+    return hash_file(path)
+
+
+def digest_small(paths):
+    """sha256 by path of those files that exist and are small."""
+    small = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size <= SMALL]
+    return {path: hash_once(path) for path in small}
+
 
 #: A digest takes tens of milliseconds, and a rule may have a hundred jobs.
 digest_once = cache(code_digest)
@@ -160,6 +190,16 @@ def source_files(task, split=None):
     return [source_file(task, entry) for _, entry in entries]
 
 
+def local_digests(task, split=None):
+    """Digests of a task's local raw files.
+
+    As a parameter, they show a change even where the clock was set back, or a copied file kept its
+    time: Snakemake looks only at inputs that are younger than their outputs.
+    """
+    entries = source_entries(data_settings(task, split))
+    return digest_small([entry["path"] for _, entry in entries if "path" in entry])
+
+
 def remote_source(wildcards):
     """The pinned entry of the file that wildcard `name` names."""
     entries = source_entries(data_settings(wildcards.task))
@@ -245,8 +285,23 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    RUN.started()
+    try:
+        check_writable(Path(RESULTS))
+        if workflow.local_exec and any(
+            job.rule.name == "generate" for job in workflow.dag.needrun_jobs()
+        ):
+            check_gpu()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     # In Snakemake's log, where `slurm_costs` reads which runs made an experiment.
     logger.info(f"Experiment: {SETTINGS['experiment']}")
+
+
+onerror:
+    if said := RUN.explain(log):
+        logger.error(said)
 
 
 wildcard_constraints:

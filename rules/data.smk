@@ -40,6 +40,7 @@ rule problems:
         code=code("problems"),
         task="{task}",
         split="{split}",
+        local=lambda wildcards: local_digests(wildcards.task, wildcards.split),
         settings=lambda wildcards: data_settings(wildcards.task, wildcards.split),
     message:
         "Split {wildcards.split} of task {wildcards.task}"
@@ -63,6 +64,7 @@ rule withhold_gold:
         "../envs/analysis.yaml"
     params:
         code=code("withhold_gold"),
+        local=lambda wildcards: local_digests(wildcards.task, "train_2"),
         task="{task}",
         settings=lambda wildcards: data_settings(wildcards.task, "train_2"),
     message:
@@ -86,6 +88,7 @@ rule contamination:
         "../envs/analysis.yaml"
     params:
         code=code("contamination"),
+        local=lambda wildcards: local_digests(wildcards.task),
         task="{task}",
         settings=lambda wildcards: data_settings(wildcards.task),
     message:

@@ -16,6 +16,7 @@ rule base_model:
         "../envs/inference.yaml"
     params:
         code=code("base_model"),
+        local=lambda wildcards: digest_small(base_files(wildcards)),
         name="{base}",
         entry=base_entry,
         folder=f"{RESULTS}/bases/{{base}}",

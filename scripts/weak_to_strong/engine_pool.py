@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.allocation import Allocation, step_command, step_environment
+from weak_to_strong.logs import ProcessDied
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -112,7 +113,8 @@ class Worker:
         """Next answer.
 
         Raises:
-            RuntimeError: the worker failed or died; names its log file.
+            ProcessDied: the worker is gone; names its log file.
+            RuntimeError: it failed; names its log file.
         """
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
@@ -137,7 +139,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def _death(self) -> RuntimeError:
+    def _death(self) -> ProcessDied:
         status = self._process.wait()
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
@@ -146,7 +148,7 @@ class Worker:
             if status == -signal.SIGKILL
             else f"exit status {status}: {last}"
         )
-        return RuntimeError(f"the engine's process ended ({reason}; see {self._log})")
+        return ProcessDied(f"the engine's process ended ({reason}; see {self._log})")
 
 
 class EnginePool:

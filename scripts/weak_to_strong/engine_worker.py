@@ -24,6 +24,7 @@ import gc
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -248,6 +249,8 @@ def run(
         tokenise: see the function of this name.
         prepare: called once before the first message is answered.
     """
+    # Ctrl-C reaches a terminal's whole group; the parent ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     messages: queue.Queue[Message] = queue.Queue()

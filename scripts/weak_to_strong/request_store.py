@@ -7,6 +7,7 @@ of different sizes, written by different runs, live side by side.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.tables import GENERATIONS, hash_value, read_table, write_json, write_table
+
+logger = logging.getLogger("weak_to_strong")
 
 #: Rows of a shard: all samples of its prompts.
 SHARD = pl.Schema({name: kind for name, kind in GENERATIONS.items() if name != "request"})
@@ -35,10 +38,15 @@ class RequestStore:
     def finished(self, ids: Sequence[str], n: int) -> pl.DataFrame:
         """Rows (SHARD) of the prompts whose `n` samples are all stored, in the order of `ids`.
 
-        Raises:
-            ValueError: a shard is damaged; names the file.
+        A damaged shard is removed, so that its prompts are generated again.
         """
-        shards = [read_table(path, SHARD) for path in sorted(self.folder.glob("shard-*.parquet"))]
+        shards = []
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            try:
+                shards.append(read_table(path, SHARD))
+            except ValueError as error:
+                logger.warning("generated again, for %s", error)
+                path.unlink()
         if not shards:
             return SHARD.to_frame()
         order = pl.DataFrame({"id": ids}, schema={"id": pl.String}).with_row_index("position")

@@ -11,7 +11,7 @@ import polars as pl
 
 from weak_to_strong.contamination import normalised_question, remove_overlap
 from weak_to_strong.sources import SPLITS, source_entries
-from weak_to_strong.tables import GOLD, PROBLEMS, QUESTIONS
+from weak_to_strong.tables import AGAIN, GOLD, PROBLEMS, QUESTIONS, hash_file
 from weak_to_strong.tasks import DRAW_ORDER, generate_embedded, load_task, number_rows
 
 
@@ -32,7 +32,8 @@ def make_splits(
         A PROBLEMS table for each of `SPLITS`; one that the config does not name has no rows.
 
     Raises:
-        ValueError: see `tasks.load_task`; sizes without a pool or larger than it.
+        ValueError: see `tasks.load_task`; a file is not the pinned one; sizes without a pool or
+            larger than it.
     """
     key = f"tasks.{task}"
     entries = source_entries(settings)
@@ -42,7 +43,11 @@ def make_splits(
     if unknown := sorted(set(wanted) - set(SPLITS)):
         raise ValueError(f"{key}.splits: unknown splits {unknown}; known: {list(SPLITS)}")
     files: dict[str, list] = {}
-    for (split, _), path in zip(entries, paths, strict=True):
+    for (split, entry), path in zip(entries, paths, strict=True):
+        if "sha256" in entry and hash_file(path) != entry["sha256"]:
+            raise ValueError(
+                f"{path}: is damaged or was changed (its sha256 is not the pinned one); {AGAIN}"
+            )
         files.setdefault(split, []).append(path)
     sizes = {name: split for name, split in wanted.items() if isinstance(split, int)}
     seed = settings.get("data_seed", 0)

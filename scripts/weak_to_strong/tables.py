@@ -1,10 +1,16 @@
-"""Schemas of the tables that pass between rules, and their atomic reading and writing."""
+"""Schemas of the tables that pass between rules, and their atomic reading and writing.
+
+A table that is written here carries the sha256 of its file in the Parquet footer, taken with zeros
+in its own place. Readers check it: Parquet pages have no checksum as polars writes them, and a
+flipped bit would mostly give another text or number. It costs one pass over the compressed file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -115,6 +121,17 @@ METRICS = pl.Schema(
 )
 
 
+#: Name of a file's own sha256 in its Parquet footer, and what stands there while it is computed.
+# Not "weak_to_strong" and a dot, which `code_digest` would take for a module.
+SIGNATURE, UNSIGNED = "w2s.sha256", "0" * 64
+#: In the footer (Thrift's compact protocol) the value follows its name: type 8, 64 bytes long.
+_SIGNED = re.compile(re.escape(SIGNATURE.encode()) + rb"\x18\x40([0-9a-f]{64})")
+
+#: What polars raises at a file that it cannot read; a panic is not even an Exception.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+#: How a damaged file is made anew.
+AGAIN = "delete the file and run again"
+
 #: Of a table that is written piece by piece: what is in memory at once.
 ROWS_OF_A_GROUP = 100_000
 
@@ -152,10 +169,85 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, path: str
     with publish(path) as part:
         if isinstance(ordered, pl.LazyFrame):
             ordered.sink_parquet(
-                part, compression="zstd", statistics=False, row_group_size=ROWS_OF_A_GROUP
+                part,
+                compression="zstd",
+                statistics=False,
+                row_group_size=ROWS_OF_A_GROUP,
+                metadata={SIGNATURE: UNSIGNED},
             )
         else:
-            ordered.write_parquet(part, compression="zstd", statistics=False)
+            ordered.write_parquet(
+                part, compression="zstd", statistics=False, metadata={SIGNATURE: UNSIGNED}
+            )
+        _sign(part)
+
+
+def _find_signature(path: Path) -> tuple[int, str] | None:
+    """Place and value of a file's signature; None where it has none."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little")  # of the footer, before the mark at the end
+        start = max(0, size - 8 - length)
+        file.seek(start)
+        found = _SIGNED.search(file.read(size - start))
+    return (start + found.start(1), found[1].decode()) if found else None
+
+
+def _compute_signature(path: Path, place: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(min(2**20, place - file.tell())):
+            digest.update(block)
+        digest.update(UNSIGNED.encode())
+        file.seek(place + len(UNSIGNED))
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sign(path: Path) -> None:
+    """Put a table's signature where UNSIGNED stands."""
+    place, _ = _find_signature(path)
+    signature = _compute_signature(path, place)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(signature.encode())
+
+
+def _unreadable(path: str | Path, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"{path}: not a readable Parquet table ({reason}); {AGAIN}")
+
+
+def has_column(path: str | Path, name: str) -> bool:
+    """Whether a Parquet table has a column.
+
+    Raises:
+        ValueError: as for `read_table`.
+    """
+    check_signature(path)
+    try:
+        return name in pl.read_parquet_schema(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def check_signature(path: str | Path) -> None:
+    """Check a table that `write_table` wrote; one without a signature passes.
+
+    Raises:
+        ValueError: the file is not as it was written; names it.
+    """
+    try:
+        found = _find_signature(Path(path))
+        intact = found is None or _compute_signature(Path(path), found[0]) == found[1]
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not intact:
+        raise ValueError(
+            f"{path}: is damaged (its content does not fit the checksum in it); {AGAIN}"
+        )
 
 
 def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
@@ -164,28 +256,27 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
     Raises:
         ValueError: the file is not readable Parquet or has other columns; names the file.
     """
+    frame = scan_table(path, schema)
     try:
-        return scan_table(path, schema).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+        return frame.collect()
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
-    """A Parquet table that is read piece by piece; its columns and types are checked at once.
+    """A Parquet table that is read piece by piece; it is checked at once, columns and signature.
 
     Raises:
         ValueError: as for `read_table`.
     """
+    check_signature(path)  # first: polars panics at some damaged footers
     try:
         frame = pl.scan_parquet(path)
         found = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if found != schema:
-        raise ValueError(
-            f"{path}: columns {dict(found)} where {dict(schema)} are due; "
-            "delete the file and run again"
-        )
+        raise ValueError(f"{path}: columns {dict(found)} where {dict(schema)} are due; {AGAIN}")
     return frame
 
 
@@ -213,7 +304,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+        raise ValueError(f"{path}: not a readable JSON file ({error}); {AGAIN}") from error
 
 
 def hash_value(value: Any) -> str:

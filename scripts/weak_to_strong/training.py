@@ -32,7 +32,8 @@ from weak_to_strong.allocation import (
     step_environment,
 )
 from weak_to_strong.imports import collection_paused
-from weak_to_strong.logs import configure_logging, logger
+from weak_to_strong.logs import ProcessDied, configure_logging, explain_storage, logger
+from weak_to_strong.runs import follow_parent, mark_parent
 from weak_to_strong.tables import (
     PAIRS,
     SFT_ROWS,
@@ -43,10 +44,12 @@ from weak_to_strong.tables import (
     write_json,
 )
 from weak_to_strong.training_files import (
+    check_files,
     find_checkpoint,
     hash_files,
     list_files,
     publish_folder,
+    read_manifest,
     remove_torn,
     seal_checkpoint,
 )
@@ -107,7 +110,7 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
 
     Raises:
         ValueError: bad settings or input.
-        RuntimeError: a launched process failed; its own messages have been logged.
+        ProcessDied: a launched process failed; its own messages have been logged.
     """
     settings = complete_settings(job.trainer, job.settings)
     if settings["processes"] == 1 and not settings["deepspeed"]:
@@ -121,13 +124,12 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
     command = launch_command(settings["processes"], allocation, str(spec))
     package_root = str(Path(__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **step_environment(os.environ)}
+    environment["PYTHONPATH"] = search
+    mark_parent(environment)
     with subprocess.Popen(
         command,
-        env={
-            "PYTHONWARNINGS": "ignore::FutureWarning",
-            **step_environment(os.environ),
-            "PYTHONPATH": search,
-        },
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -140,7 +142,10 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
             raise
     spec.unlink()
     if launched.returncode:
-        raise RuntimeError(f"a training process ended with status {launched.returncode}")
+        raise ProcessDied(
+            f"a training process ended with status {launched.returncode}, for what it says above; "
+            "one that was killed (SIGKILL, -9) mostly ran out of memory"
+        )
 
 
 def launch_command(processes: int, allocation: Allocation | None, spec: str) -> list[str]:
@@ -182,8 +187,12 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
         ValueError: bad settings, rows or initial model; or a loss that is not finite.
     """
     settings = complete_settings(job.trainer, job.settings)
-    base = read_json(job.base)
-    init = read_json(job.init) if job.init else None
+    base = read_manifest(job.base, "name")
+    init = read_manifest(job.init, "base", "kind") if job.init else None
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first:
+        for manifest in filter(None, [job.base, job.init]):
+            check_files(manifest)
     check_init(job.trainer, settings, base, init)
     frame = read_table(job.rows, SFT_ROWS if job.trainer == "sft" else PAIRS)
     quieten_libraries()
@@ -198,7 +207,6 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     key = run_key(job.trainer, settings, job.rows, base, init, versions)
     work = Path(job.work) / key
     work.mkdir(parents=True, exist_ok=True)
-    first = int(os.environ.get("RANK", "0")) == 0
     prepare_torch(settings)
     arguments = training_arguments(job.trainer, settings, work)
     model = load_model(settings, base, init)
@@ -636,11 +644,17 @@ def check_saved(folder: Path) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the job of a JSON file (the fields of `Job`); 1 on bad input."""
+    follow_parent()
     configure_logging(None, f"rank {os.environ.get('RANK', '0')}")
     try:
         train(Job(**json.loads(Path(argv[0]).read_text(encoding="utf-8"))))
     except ValueError as error:
         logger.error("%s", error)
+        return 1
+    except Exception as error:
+        if not (said := explain_storage(error)):
+            raise
+        logger.error("%s", said)
         return 1
     return 0
 

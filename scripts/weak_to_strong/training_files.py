@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from weak_to_strong.logs import logger
-from weak_to_strong.tables import hash_file, read_json, write_json
+from weak_to_strong.tables import AGAIN, hash_file, read_json, write_json
 
-#: Written last into a checkpoint: the size in bytes of each of its files.
+#: Written last into a checkpoint: size in bytes of each of its files, and sha256 of the small ones.
 SEAL = "complete.json"
+#: Checkpoint files up to this size have a sha256. An optimiser of a 70B model has a terabyte, which
+#: to read once more after every save would cost more than a repeated training is likely to.
+HASHED_BYTES = 2**30
 
 
 def list_files(folder: Path) -> list[str]:
@@ -24,6 +29,62 @@ def list_files(folder: Path) -> list[str]:
 def hash_files(folder: Path) -> dict[str, str]:
     """sha256 (hex) of each file below `folder`, by relative name."""
     return {name: hash_file(folder / name) for name in list_files(folder)}
+
+
+def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
+    """The manifest of a model whose files are all there.
+
+    Args:
+        path: of the manifest.
+        keys: that it must have beside `path` and `files`.
+
+    Raises:
+        ValueError: it is damaged, or a file is missing; names both and the remedy.
+    """
+    manifest = read_json(path)
+    try:
+        for key in keys:
+            manifest[key]
+        missing = [name for name in manifest["files"] if not Path(manifest["path"], name).is_file()]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a model manifest ({error}); {AGAIN}") from error
+    if missing:
+        raise ValueError(
+            f"{path}: {manifest['path']} lacks {missing[0]}; delete the manifest and run again"
+        )
+    return manifest
+
+
+def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> None:
+    """Check the contents of a model's files against their sha256 in its manifest.
+
+    All of them, at each use: weights are read in full anyway, files are hashed side by side (a
+    gigabyte takes a core one to two seconds), and a wrong model costs more.
+
+    Args:
+        manifest: of the model.
+        names: of the files to check; None is all.
+
+    Raises:
+        ValueError: a file has other contents; names it and the remedy.
+    """
+    model = read_manifest(manifest)
+    folder = Path(model["path"])
+    chosen = [name for name in model["files"] if names is None or name in names]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        digests = pool.map(lambda name: hash_file(folder / name), chosen)
+        wrong = [
+            name
+            for name, found in zip(chosen, digests, strict=True)
+            if found != model["files"][name]
+        ]
+    if wrong:
+        trained = f"delete {manifest} and run again to train it anew"
+        brought = f"put the right file there, or delete {manifest} if the change is meant"
+        raise ValueError(
+            f"{folder / wrong[0]}: is damaged or was changed (its sha256 is not the one in "
+            f"{manifest}); {trained if 'training' in model else brought}"
+        )
 
 
 def sync_files(folder: Path) -> None:
@@ -43,16 +104,21 @@ def _sync(path: Path) -> None:
 def seal_checkpoint(checkpoint: Path) -> None:
     """Declare a checkpoint complete, once all of its files are on disk."""
     sync_files(checkpoint)
-    sizes = {name: (checkpoint / name).stat().st_size for name in list_files(checkpoint)}
-    write_json(sizes, checkpoint / SEAL)
+    seal = {name: _describe(checkpoint / name) for name in list_files(checkpoint)}
+    write_json(seal, checkpoint / SEAL)
+
+
+def _describe(path: Path) -> list[Any]:
+    size = path.stat().st_size
+    return [size, hash_file(path) if size <= HASHED_BYTES else None]
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was sealed and still has every sealed file at its full size."""
+    """Whether a checkpoint was sealed and still has every sealed file as it was."""
     try:
-        sizes = read_json(checkpoint / SEAL)
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
+        seal = read_json(checkpoint / SEAL)
+        return all(_describe(checkpoint / name) == sealed for name, sealed in seal.items())
+    except (OSError, ValueError, AttributeError):
         return False
 
 
@@ -62,7 +128,7 @@ def find_checkpoint(work: Path) -> Path | None:
     for path in sorted(found, key=lambda path: int(path.name.split("-")[-1]), reverse=True):
         if is_complete(path):
             return path
-        logger.warning("%s is incomplete: not resumed from", path.name)
+        logger.warning("%s is incomplete or damaged: not resumed from", path.name)
     return None
 
 

@@ -21,7 +21,14 @@ from weak_to_strong.generation import (
     sample_seed,
     worker_environments,
 )
-from weak_to_strong.tables import DEMONSTRATIONS, GENERATIONS, PROBLEMS, write_json, write_table
+from weak_to_strong.tables import (
+    DEMONSTRATIONS,
+    GENERATIONS,
+    PROBLEMS,
+    hash_file,
+    write_json,
+    write_table,
+)
 
 # The text tells the model, the adapter, the prompt and the seed, and samples end in any order.
 FAKE_WORKER = """
@@ -77,17 +84,16 @@ class Project:
     def manifest(self, name: str, files: dict[str, str], **facts: object) -> str:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        for file in files:
-            (folder / file).touch()
+        for file, text in files.items():
+            (folder / file).write_text(text)
         path = self.folder / f"{name}.json"
-        write_json({"name": name, "path": str(folder), "files": files, **facts}, path)
+        hashes = {file: hash_file(folder / file) for file in files}
+        write_json({"name": name, "path": str(folder), "files": hashes, **facts}, path)
         return str(path)
 
     def adapter(self, name: str, rank: int = 4, base: str = "base") -> str:
-        files = {"adapter_model.safetensors": name, "adapter_config.json": str(rank)}
-        path = self.manifest(name, files, kind="lora", base=base)
-        write_json({"r": rank}, self.folder / name / "adapter_config.json")
-        return path
+        files = {"adapter_model.safetensors": name, "adapter_config.json": f'{{"r": {rank}}}'}
+        return self.manifest(name, files, kind="lora", base=base)
 
     def request(self, name: str, **changes: object) -> dict:
         return {
@@ -315,12 +321,26 @@ def test_engine_longer_than_the_model_is_refused_before_it_starts(project: Proje
     assert not list(project.store.glob("*/shard-*"))
 
 
-def test_damaged_shard_is_named(project: Project) -> None:
-    _, stats, _ = project.round([project.request("a")])
+@pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])
+def test_damaged_shard_is_generated_again(project: Project, damage: str) -> None:
+    rows, stats, _ = project.round([project.request("a")])
     shard = project.store / stats["a"]["key"] / "shard-000000.parquet"
-    shard.write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"shard-000000\.parquet: not a readable Parquet"):
-        project.round([project.request("a")])
+    intact = shard.read_bytes()
+    flipped = intact[:20] + bytes([intact[20] ^ 1]) + intact[21:]
+    shard.write_bytes({"torn": intact[:-9], "flipped": flipped, "empty": b""}[damage])
+    again, _, cost = project.round([project.request("a")])
+    assert again.equals(rows)
+    assert cost["samples"] == 2
+    assert shard.read_bytes() == intact
+
+
+def test_weights_that_differ_from_their_manifest_serve_nothing(project: Project) -> None:
+    model = project.adapter("one")
+    weights = project.folder / "one/adapter_model.safetensors"
+    weights.write_text("onf")
+    with pytest.raises(ValueError, match=r"one/adapter_model\.safetensors: is damaged"):
+        project.round([project.request("a", model=model)])
+    assert list(project.store.rglob("shard-*")) == []
 
 
 def test_engine_makes_room_for_its_adapters() -> None:

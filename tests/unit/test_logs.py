@@ -1,13 +1,19 @@
 """How a rule's script ends: one line on bad input, and in order when it is ended from outside."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pytest
+
+from weak_to_strong.logs import explain_storage
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCRIPT = """
@@ -96,3 +102,35 @@ def test_sigterm_ends_the_processes_of_a_training(tmp_path):
     script.communicate(timeout=20)
     assert script.returncode == 128 + signal.SIGTERM
     assert not child.is_running()
+
+
+@pytest.fixture
+def small_files():
+    """As on a full disk, no file can grow beyond a page."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_the_disk_does_not_take(small_files, tmp_path):
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"weights": torch.zeros(10_000)}, tmp_path / "optimizer.pt")
+    assert "the disk is full: make room" in explain_storage(caught.value)
+
+
+def test_weights_that_the_disk_does_not_take(small_files, tmp_path):
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with pytest.raises(SafetensorError) as caught:
+        save_file({"weights": np.zeros(10_000)}, tmp_path / "model.safetensors")
+    assert os.strerror(errno.EFBIG) in str(caught.value)
+    assert "ulimit" in explain_storage(caught.value)
+
+
+def test_other_errors_are_not_explained():
+    assert explain_storage(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert explain_storage(RuntimeError("shapes differ")) is None

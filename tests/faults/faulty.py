@@ -1,0 +1,151 @@
+"""A project with a short study, ways to disturb its runs, and what must come out even so."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import random_study
+from project import MACHINE, Project
+
+from weak_to_strong.provenance import artefacts
+from weak_to_strong.tables import hash_file
+
+CHAIN = random_study.CHAIN
+WEAK_SIDE = random_study.WEAK_SIDE
+#: Every rule of a study, without baselines.
+CONFIG = {"methods": dict.fromkeys(("full_weak", "ceiling", "strong_zero_shot", "weak_icl"))}
+#: Checkpoints and shards several times in a training or round of a few seconds.
+OFTEN = ("--set-resources", "train:checkpoint_steps=2", "generate:shard_size=8")
+OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
+COSTS = "report/costs.csv"
+REPORT = "report/index.html"
+
+
+@dataclass
+class Run:
+    """A run of Snakemake in the background, with a process group of its own."""
+
+    process: subprocess.Popen
+    output: Path
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def below(self) -> list[psutil.Process]:
+        """All processes that it started and that live."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def find(self, *words: str) -> list[psutil.Process]:
+        """Processes below it that have one of `words` in their command."""
+        found = []
+        for process in self.below():
+            try:
+                command = process.cmdline()
+            except psutil.Error:
+                continue
+            if any(word in part for word in words for part in command[1:4]):
+                found.append(process)
+        return found
+
+    def wait(self, seconds: float = 300) -> int:
+        """Its exit status; fails when it does not end."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"no end after {seconds} s:\n{self.text()[-4000:]}") from None
+
+
+class FaultProject(Project):
+    """A project folder with the short study."""
+
+    @classmethod
+    def create(cls, folder: Path) -> "FaultProject":
+        made = super().create(folder)
+        made.config |= CONFIG
+        made.write_config(made.config)
+        return made
+
+    def start(self, *arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> Run:
+        """Start the run that a user would, in the background."""
+        output = self.path(f"run-{time.monotonic_ns()}.log")
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [
+                    *(*prefix, sys.executable, "-m", "snakemake", "--cores", "2", *arguments),
+                    *("--configfile", "config/test.yaml", *OFTEN),
+                ],
+                cwd=self.folder,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Run(process, output)
+
+    def finish(self, *arguments: str) -> str:
+        """The same command to its end, which must be success."""
+        run = self.start(*arguments)
+        assert run.wait(600) == 0, run.text()[-6000:]
+        return run.text()
+
+    def fail(self, *arguments: str, **variables: str) -> str:
+        """The same command to its end, which must be a failure without a traceback."""
+        run = self.start(*arguments, **variables)
+        assert run.wait(300) != 0, run.text()[-6000:]
+        assert "Traceback" not in run.text(), run.text()[-6000:]
+        return run.text()
+
+    def hashes(self) -> dict[str, str]:
+        """Digest of each artefact, but for what measures time: `costs.csv`, and that table in the
+        report."""
+        root = self.path("results/test")
+        found = {}
+        for file in artefacts(root):
+            name = file.relative_to(root).as_posix()
+            if name == REPORT:
+                page = file.read_text()
+                rest = re.sub(
+                    r'<section aria-labelledby="cost">.*?</section>', "", page, flags=re.S
+                )
+                assert rest != page
+                found[name] = rest
+            elif name != COSTS:
+                found[name] = hash_file(file)
+        return found
+
+
+def wait_for(ready: Callable, seconds: float, run: Run | None = None):
+    """The first true value of `ready()`; None when `run` ends before."""
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        if run and run.process.poll() is not None:
+            return None
+        assert time.monotonic() < end, run.text()[-4000:] if run else "not in time"
+        time.sleep(0.05)
+    return found
+
+
+def alive_in(folder: Path) -> list[str]:
+    """Commands of the processes that work in `folder`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != "zombie":
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+__all__ = ["MACHINE", "FaultProject", "Run", "alive_in", "wait_for"]

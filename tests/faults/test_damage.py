@@ -1,0 +1,196 @@
+"""A truncated or bit-flipped file of each kind: named when it is read, and made again when deleted.
+
+The file's time stays as it was, as with a failing disk, so that Snakemake sees nothing.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from faulty import CHAIN, WEAK_SIDE
+
+ADAPTER = "model/adapter_model.safetensors"
+PARQUET = {
+    "split": ("data/dice/train_1", f"models/{WEAK_SIDE}/weak-0/rows.parquet"),
+    "questions": ("data/dice/train_2", f"filter/{CHAIN}/kept-1.parquet"),
+    "withheld gold": ("data/dice/train_2_gold", "report/diagnostics.csv"),
+    "generations": (f"generations/{WEAK_SIDE}/weak-1", f"labels/{WEAK_SIDE}/weak-1.parquet"),
+    "labels": (f"labels/{WEAK_SIDE}/weak-1", f"filter/{CHAIN}/kept-1.parquet"),
+    "demonstrations": (f"labels/{CHAIN}/demonstrations", f"generations/{CHAIN}/icl-1.parquet"),
+    "kept questions": (f"filter/{CHAIN}/kept-1", f"models/{CHAIN}/hybrid_ft-1/rows.parquet"),
+    "training rows": (
+        f"models/{CHAIN}/hybrid_ft-1/rows",
+        f"models/{CHAIN}/hybrid_ft-1/history.json",
+    ),
+    "samples": (f"generations/{CHAIN}/samples", f"votes/{CHAIN}/votes.parquet"),
+    "votes": (f"votes/{CHAIN}/votes", f"models/{CHAIN}/dpo-0/rows.parquet"),
+    "pairs": (f"models/{CHAIN}/dpo-0/rows", f"models/{CHAIN}/dpo-0/history.json"),
+    "answers": ("generations/evaluation/dice/random_strong", "scores/dice.parquet"),
+    "scores": ("scores/dice", "report/metrics.csv"),
+}
+#: What the run makes again within a second or two.
+QUICK = {"split", "questions", "withheld gold", "generations", "labels", "votes", "samples"}
+QUICK |= {"kept questions", "answers", "scores"}
+
+
+def damage(path: Path, how: str) -> None:
+    """Cut the end off, or flip one bit in the middle; the file's time stays."""
+    status, content = path.stat(), path.read_bytes()
+    half = len(content) // 2
+    if how == "truncated":
+        changed = content[: -(len(content) // 10 + 1)]
+    else:
+        changed = content[:half] + bytes([content[half] ^ 4]) + content[half + 1 :]
+    path.write_bytes(changed)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def refuse(project, target: str, file: Path) -> str:
+    """Ask for a target whose rule reads a damaged file; the line in which it is named."""
+    said = project.fail("--force", f"results/test/{target}")
+    assert not project.result(target).exists()
+    assert list(project.path("results").rglob("*.part")) == []
+    name = str(file.relative_to(project.folder))
+    lines = [line for line in said.splitlines() if line.startswith("[") and f"] {name}: " in line]
+    assert len(lines) == 1, said[-4000:]
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def project(undisturbed, tmp_path_factory):
+    """The finished study, put back by each test."""
+    return undisturbed.copy(tmp_path_factory.mktemp("damaged") / "project")
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+@pytest.mark.parametrize("kind", PARQUET)
+def test_parquet(project, undisturbed, kind, how):
+    name, target = PARQUET[kind]
+    file = project.result(f"{name}.parquet")
+    damage(file, how)
+    line = refuse(project, target, file)
+    assert line.endswith("delete the file and run again")
+    if kind in QUICK:
+        file.unlink()
+        project.finish(f"results/test/{target}")
+    else:
+        shutil.copy2(undisturbed.result(f"{name}.parquet"), file)
+        return
+    for each in (f"{name}.parquet", target):
+        assert project.result(each).read_bytes() == undisturbed.result(each).read_bytes()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+@pytest.mark.parametrize(
+    ("file", "target", "remedy"),
+    [
+        (
+            "models/weak/model.safetensors",
+            f"results/test/models/{WEAK_SIDE}/weak-0/history.json",
+            "put the right file there, or delete results/test/bases/random_weak.json",
+        ),
+        (
+            f"results/test/models/{WEAK_SIDE}/weak-0/{ADAPTER}",
+            f"results/test/generations/{WEAK_SIDE}/weak-1.parquet",
+            f"delete results/test/models/{WEAK_SIDE}/weak-0/manifest.json and run again",
+        ),
+        (
+            f"results/test/models/{CHAIN}/hybrid_ft-2/{ADAPTER}",
+            f"results/test/models/{CHAIN}/dpo-0/history.json",
+            f"delete results/test/models/{CHAIN}/hybrid_ft-2/manifest.json and run again",
+        ),
+    ],
+)
+def test_safetensors(finished, file, target, remedy, how):
+    shutil.rmtree(finished.path("results/store/requests"))
+    damage(finished.path(file), how)
+    # A changed input of any age is hashed: with its time kept, the base model's record stays.
+    rules = ("--allowed-rules", "train", "generate")
+    said = finished.fail("--force", target, *rules)
+    assert not finished.path(target).exists()
+    lines = [line for line in said.splitlines() if f"] {file}: is damaged" in line]
+    assert len(lines) == 1, said[-4000:]
+    assert remedy in lines[0]
+
+
+def test_a_damaged_adapter_is_trained_again(finished, undisturbed):
+    folder = f"models/{WEAK_SIDE}/weak-0"
+    damage(finished.result(f"{folder}/{ADAPTER}"), "flipped")
+    finished.result(f"{folder}/manifest.json").unlink()
+    finished.finish(f"results/test/{folder}/manifest.json")
+    for name in (ADAPTER, "manifest.json"):
+        made = finished.result(f"{folder}/{name}").read_bytes()
+        assert made == undisturbed.result(f"{folder}/{name}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("bases/random_weak.json", f"models/{WEAK_SIDE}/weak-0/history.json"),
+        (f"models/{WEAK_SIDE}/weak-0/manifest.json", f"generations/{WEAK_SIDE}/weak-1.parquet"),
+        ("scores/dice.json", "report/index.html"),
+    ],
+)
+def test_truncated_json(finished, name, target):
+    file = finished.result(name)
+    damage(file, "truncated")
+    assert refuse(finished, target, file).endswith("delete the file and run again")
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_fetched_jsonl(finished, how):
+    [file] = finished.result("data/dice/sources").iterdir()
+    damage(file, how)
+    line = refuse(finished, "data/dice/contamination.csv", file)
+    assert line.endswith("delete the file and run again")
+    file.unlink()
+    finished.finish("results/test/data/dice/contamination.csv")
+
+
+def test_truncated_jsonl_of_the_user(finished):
+    file = finished.path("data/train_1.jsonl")
+    damage(file, "truncated")
+    line = refuse(finished, "data/dice/train_1.parquet", file)
+    assert re.search(r"cannot read it \(line \d+: ", line)
+
+
+@pytest.mark.parametrize(
+    "name", ["report/metrics.csv", "report/metrics.json", "scores/dice.json", "report/table.txt"]
+)
+def test_a_flipped_bit_in_text_is_named_by_verify(project, undisturbed, name):
+    """A digit that became another one: no reader can know."""
+    project.finish("verify")
+    file = project.result(name)
+    damage(file, "flipped")
+    try:
+        assert f"{name}: differs from its record" in project.fail("verify")
+    finally:
+        shutil.copy2(undisturbed.result(name), file)
+
+
+def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undisturbed):
+    """The store is a means, so damage in it costs only time."""
+    from weak_to_strong.training_files import SEAL
+
+    text = f"generations/{WEAK_SIDE}/weak-1.parquet"
+    shards = sorted(finished.path("results/store/requests").rglob("shard-*.parquet"))
+    for number, shard in enumerate(shards):
+        damage(shard, ("truncated", "flipped")[number % 2])
+    model = f"models/{WEAK_SIDE}/weak-0"
+    finished.result(f"{model}/manifest.json").unlink()
+    run = finished.start(f"results/test/{model}/manifest.json")
+    store = finished.path("results/store/training")
+    while not (seals := list(store.glob(f"*/checkpoint-*/{SEAL}"))):
+        assert run.process.poll() is None, run.text()
+    run.process.kill()
+    run.wait()
+    for seal in seals:
+        damage(max(seal.parent.glob("*.safetensors")), "flipped")
+    finished.result(text).unlink()
+    said = finished.finish(f"results/test/{text}", f"results/test/{model}/manifest.json")
+    assert "generated again, for " in said
+    for name in (text, f"{model}/{ADAPTER}"):
+        made = finished.result(name).read_bytes()
+        assert made == undisturbed.result(name).read_bytes()

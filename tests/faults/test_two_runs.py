@@ -1,0 +1,84 @@
+"""Two runs in one folder: the second ends with a line, the first is not harmed; stale locks go."""
+
+import fcntl
+import signal
+from pathlib import Path
+
+from faulty import WEAK_SIDE, alive_in, wait_for
+
+TABLES = [f"results/test/data/dice/{split}.parquet" for split in ("train_1", "train_2", "test")]
+
+TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has a kernel lock on a file."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_second_run_is_refused(fresh, undisturbed):
+    first = fresh.start(*TABLES)
+    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 300, first)
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        said = fresh.fail(*TABLES)
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    assert f"process {first.process.pid}, since" in said
+    assert "Another run is at work in this folder" in said
+    assert "Directory cannot be locked" in said
+    assert first.wait() == 0, first.text()[-4000:]
+    assert "Nothing to be done" in fresh.finish(*TABLES)
+    expected = undisturbed.hashes()
+    assert {name: expected[name] for name in fresh.hashes()} == fresh.hashes()
+
+
+def test_two_that_start_at_once(fresh):
+    runs = [fresh.start(*TABLES) for _ in range(2)]
+    statuses = sorted(run.wait() for run in runs)
+    assert statuses == [0, 1]
+    [refused] = [run.text() for run in runs if run.process.returncode]
+    assert "Directory cannot be locked" in refused
+    assert "Another run is at work in this folder" in refused
+
+
+def test_a_dry_run_beside_a_run(fresh):
+    first = fresh.start(*TABLES)
+    assert wait_for(lambda: first.find("/.snakemake/scripts/"), 300, first)
+    fresh.finish("--dry-run", *TABLES)
+    assert first.wait() == 0, first.text()[-4000:]
+
+
+def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
+    run = fresh.start(TRAINING)
+    [script] = wait_for(lambda: run.find(".train.py"), 300, run)
+    wait_for(lambda: is_held(fresh.path(".snakemake/scripts.flock")), 300, run)
+    script.suspend()
+    run.process.kill()
+    run.wait()
+    assert list(fresh.path(".snakemake/locks").iterdir())
+    again = fresh.start(*TABLES)
+    told = "Waiting for the last processes of a run that was killed"
+    wait_for(lambda: told in again.text(), 300, again)
+    script.resume()
+    assert again.wait() == 0, again.text()[-4000:]
+    assert "this one goes on from what it left" in again.text()
+    assert alive_in(fresh.folder) == []
+
+
+def test_a_lock_from_another_machine_stays(fresh):
+    """There the run may still be alive, where the file system does not share kernel locks."""
+    run = fresh.start(*TABLES)
+    assert wait_for(lambda: run.find("/.snakemake/scripts/"), 300, run)
+    run.process.kill()
+    run.wait()
+    wait_for(lambda: not alive_in(fresh.folder), 300)
+    fresh.path(".snakemake/running.flock").write_text("machine elsewhere, process 7, since then\n")
+    assert "Directory cannot be locked" in fresh.fail(*TABLES)
+    fresh.finish("--unlock", *TABLES)
+    fresh.finish(*TABLES)

@@ -1,0 +1,161 @@
+"""Damage in files is found on reading, and the machine's troubles become one line."""
+
+import errno
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from weak_to_strong.generation import check_gpu
+from weak_to_strong.logs import ProcessDied, explain
+from weak_to_strong.tables import LABELS, ROWS_OF_A_GROUP, hash_file, read_table, write_json
+from weak_to_strong.tables import write_table as write
+from weak_to_strong.training_files import (
+    SEAL,
+    check_files,
+    find_checkpoint,
+    read_manifest,
+    seal_checkpoint,
+)
+
+
+@pytest.fixture(params=[False, True], ids=["eager", "lazy"])
+def table(tmp_path, request) -> Path:
+    frame = pl.DataFrame({"id": ["a", "b"], "response": ["x 1", "y 2"], "prediction": ["1", "2"]})
+    path = tmp_path / "labels.parquet"
+    write(frame.lazy() if request.param else frame, LABELS, path)
+    return path
+
+
+def test_a_flip_of_any_byte_is_found_or_harmless(table):
+    intact, frame = table.read_bytes(), read_table(table, LABELS)
+    harmless = 0
+    for place in range(len(intact)):
+        flipped = bytearray(intact)
+        flipped[place] ^= 1 << place % 8
+        table.write_bytes(flipped)
+        with suppress(ValueError):
+            assert read_table(table, LABELS).equals(frame)
+            harmless += 1  # in the name or the digits of the signature itself
+    assert harmless < 100
+    assert len(intact) > 500
+
+
+def test_a_table_cut_anywhere_is_found(table):
+    intact = table.read_bytes()
+    for size in range(0, len(intact), 7):
+        table.write_bytes(intact[:size])
+        with pytest.raises(ValueError, match=r"labels\.parquet: .*delete the file and run again"):
+            read_table(table, LABELS)
+
+
+def test_a_table_of_another_programme_has_no_signature_and_passes(table):
+    frame = read_table(table, LABELS)
+    frame.write_parquet(table)
+    assert read_table(table, LABELS).equals(frame)
+
+
+def test_equal_tables_are_equal_files(table):
+    copies = [table.with_name(name) for name in ("one.parquet", "two.parquet")]
+    for copy in copies:
+        write(read_table(table, LABELS), LABELS, copy)
+    assert copies[0].read_bytes() == copies[1].read_bytes()
+
+
+def test_a_large_table_is_signed_too(tmp_path):
+    ids = pl.int_range(ROWS_OF_A_GROUP + 1, eager=True).cast(pl.String)
+    frame = pl.DataFrame({"id": ids, "response": ids.reverse(), "prediction": ids})
+    write(frame.lazy(), LABELS, tmp_path / "large.parquet")
+    content = bytearray((tmp_path / "large.parquet").read_bytes())
+    content[len(content) // 2] ^= 16
+    (tmp_path / "large.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"large\.parquet: "):
+        read_table(tmp_path / "large.parquet", LABELS)
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    files = {name: hash_file(folder / name) for name in ("config.json", "model.safetensors")}
+    write_json({"path": str(folder), "files": files, "training": {}}, tmp_path / "manifest.json")
+    return tmp_path / "manifest.json"
+
+
+def test_a_model_is_compared_with_its_manifest(manifest):
+    check_files(manifest)
+    (manifest.parent / "model/model.safetensors").write_text("model.safetensorr")
+    check_files(manifest, ["config.json"])
+    with pytest.raises(ValueError, match=r"model\.safetensors: is damaged .* to train it anew"):
+        check_files(manifest)
+    (manifest.parent / "model/model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"lacks model\.safetensors; delete the manifest"):
+        check_files(manifest)
+
+
+def test_a_manifest_without_its_keys_is_named(manifest):
+    with pytest.raises(ValueError, match=r"manifest\.json: not a model manifest .*run again"):
+        read_manifest(manifest, "kind")
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone", "unsealed", "seal"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, how):
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/optimizer.pt").write_bytes(bytes(100))
+        seal_checkpoint(tmp_path / f"checkpoint-{step}")
+    assert find_checkpoint(tmp_path).name == "checkpoint-4"
+    file, seal = tmp_path / "checkpoint-4/optimizer.pt", tmp_path / "checkpoint-4" / SEAL
+    actions = {
+        "flipped": lambda: file.write_bytes(bytes(50) + b"\1" + bytes(49)),
+        "cut": lambda: file.write_bytes(bytes(99)),
+        "gone": file.unlink,
+        "unsealed": seal.unlink,
+        "seal": lambda: seal.write_text("[]"),
+    }
+    actions[how]()
+    assert find_checkpoint(tmp_path).name == "checkpoint-2"
+
+
+def wrapped(error: Exception) -> Exception:
+    """As libraries do it."""
+    outer = RuntimeError("writing failed")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "a.txt"), "a.txt: the disk is full: make room"),
+        (wrapped(OSError(errno.EROFS, "Read-only")), "the file system is read-only"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (MemoryError(), "out of memory: run fewer jobs at once"),
+        (ProcessDied("the engine's process ended"), "the engine's process ended"),
+        (ValueError("key: is wrong"), "key: is wrong"),
+    ],
+)
+def test_one_line_for_what_is_no_fault_of_the_programme(error, expected):
+    assert explain(error).startswith(expected)
+    assert "\n" not in explain(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), OSError(errno.ENOENT, "x")])
+def test_other_errors_keep_their_traceback(error):
+    assert explain(error) is None
+
+
+def test_a_gpu_is_looked_for_where_the_cuda_build_is_installed(tmp_path, monkeypatch):
+    check_gpu(tmp_path)
+    monkeypatch.setattr("weak_to_strong.generation.library_version", lambda: "vllm 0.32.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(ValueError, match=r"this machine shows none; .*make setup DEVICE=cpu"):
+        check_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    check_gpu(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES hides them"):
+        check_gpu(tmp_path)
