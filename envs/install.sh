@@ -31,15 +31,17 @@ if [ ! -x "$python" ]; then
 fi
 recent "$python" || fail "$($python --version) in .venv is too old; remove .venv and run again"
 
-# The lock list also pins the installer.
+# The lock list also pins the installer, by its hashes too.
 uv=$(grep -o '^uv==[^ ]*' "$lock")
 if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "${uv#uv==}" ]; then
-  "$python" -m pip install --quiet --disable-pip-version-check "$uv"
+  sed -n '/^uv==/,/^ *#/p' "$lock" |
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
 fi
 
 # Only uv knows the excluded packages, hence sync: it installs the list and nothing that it implies.
 # Compiled here once: each job is a process that imports vLLM or TRL.
-.venv/bin/uv pip sync --compile-bytecode --python "$python" "${@:2}" "$lock"
+# A file whose hash is not in the list is refused, PyTorch's CPU build included.
+.venv/bin/uv pip sync --require-hashes --compile-bytecode --python "$python" "${@:2}" "$lock"
 
 if [ "$device" = cpu ]; then
   .venv/bin/uv pip freeze --python "$python" | grep -q '^torch==.*+cpu$' ||

@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_PIN = re.compile(r"^(\s*- )?([A-Za-z0-9_.-]+)==([^\s#]+)", re.MULTILINE)
+_PIN = re.compile(r"^(\s*- )?([A-Za-z0-9_.-]+)==([^\s#+]+)", re.MULTILINE)
 
 
 def pins(text: str) -> dict[str, str]:
-    """Versions by package name, of a lock list or an environment file."""
+    """Versions by package name, without the mark of a build (`+cpu`).
+
+    Args:
+        text: a lock list or an environment file.
+    """
     return {name: version for _, name, version in _PIN.findall(text)}
 
 

@@ -285,7 +285,7 @@ onstart:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
-    RUN.started()
+    RUN.started(cluster=not workflow.local_exec)
     try:
         check_writable(Path(RESULTS))
         if workflow.local_exec and any(

@@ -6,7 +6,8 @@ With them the next run knows that a file lock is a dead run's, which it removes,
 last scripts of that run. A script ends when the run that started it does.
 
 All of this needs `flock`. A file system without it, and a run that last started on another machine,
-leave everything to Snakemake's own lock.
+leave everything to Snakemake's own lock; so does a run on a cluster, whose jobs may still be queued
+when it is dead, where no lock shows them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ logger = logging.getLogger("weak_to_strong")
 
 #: The process with which a script ends, as `host:pid`.
 PARENT = "W2S_PARENT"
+#: Marks a run whose jobs are on a cluster.
+ON_CLUSTER = ", jobs on a cluster"
 #: How long (seconds) a start waits for another start in the folder, or for a dead run's scripts.
 START_SECONDS = 60.0
 #: How long (seconds) scripts have to end in order; then they are killed.
@@ -79,8 +82,9 @@ class Runs:
 
     def _clear(self) -> None:
         """End what a dead run left: its last scripts, and Snakemake's lock."""
-        host = self._running.read().partition(",")[0].removeprefix("machine ").strip()
-        if host not in ("", socket.gethostname()):
+        said = self._running.read().strip()
+        host = said.partition(",")[0].removeprefix("machine ")
+        if host not in ("", socket.gethostname()) or said.endswith(ON_CLUSTER):
             return
         with _open(self._folder / "scripts.flock") as scripts:
             if not _wait(scripts, "the last processes of a run that was killed"):
@@ -93,14 +97,19 @@ class Runs:
             print("The last run was killed; this one goes on from what it left.", file=sys.stderr)
             shutil.rmtree(locks)
 
-    def started(self) -> None:
-        """When Snakemake has its own lock: let others plan, and end in order from now on."""
+    def started(self, cluster: bool = False) -> None:
+        """When Snakemake has its own lock: let others plan, and end in order from now on.
+
+        Args:
+            cluster: whether jobs run elsewhere and outlive this process.
+        """
         if self._running and self._starting:
             self._running.seek(0)
             self._running.truncate()
             now = time.strftime("%Y-%m-%d %H:%M")
             host = socket.gethostname()
-            self._running.write(f"machine {host}, process {os.getpid()}, since {now}\n")
+            place = ON_CLUSTER if cluster else ""
+            self._running.write(f"machine {host}, process {os.getpid()}, since {now}{place}\n")
             self._running.flush()
             self._starting.close()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,13 +6,18 @@ import ast
 import csv
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+
+from weak_to_strong.tables import hash_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -112,6 +117,11 @@ def test_environment_pins_are_those_of_the_lock(environment, device):
     assert pip_pins(environment) == {name: lock[name] for name in pip_pins(environment)}
 
 
+def test_a_locked_line_gives_its_release():
+    line = "torch==2.13.0+cpu \\\n    --hash=sha256:00\n    # via trl\n"
+    assert pin.pins(line) == {"torch": "2.13.0"}
+
+
 def test_pins_follow_the_lock():
     text = "- pip:\n  - numpy==1.0\n  - scipy==2.0 # why\n"
     after = "- pip:\n  - numpy==1.1\n  - scipy==2.0 # why\n"
@@ -139,9 +149,71 @@ def test_lock_leaves_out_excluded_packages():
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_lock_names_no_place_and_no_build(device):
+def test_lock_names_no_place_and_one_build(device):
     text = (ROOT / f"requirements/{device}.txt").read_text(encoding="utf-8")
-    assert re.findall(r"^torch==.*\+|://|^-|file:|@", text, flags=re.MULTILINE) == []
+    assert re.findall(r"://|^-|file:|@", text, flags=re.MULTILINE) == []
+    # uv compares hashes only where the version has the mark of the build.
+    marked = {"cpu": ["torch==2.13.0+cpu"], "cuda": []}
+    assert re.findall(r"^\S+==\S*\+\S*", text, flags=re.MULTILINE) == marked[device]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_locked_package_has_hashes(device):
+    text = (ROOT / f"requirements/{device}.txt").read_text(encoding="utf-8")
+    hashed = re.findall(
+        r"^([A-Za-z0-9_.-]+)==\S+(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", text, re.M
+    )
+    assert hashed == list(locked(device))
+
+
+def write_wheel(folder: Path, name: str, version: str) -> str:
+    """A package of one empty module; returns its lock line."""
+    wheel, facts = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    files = {
+        f"{name}_module.py": "",
+        f"{facts}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{facts}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{facts}/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{facts}/RECORD"])
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for each, text in files.items():
+            archive.writestr(each, text)
+    return f"{name}=={version} \\\n    --hash=sha256:{hash_file(wheel)}\n"
+
+
+def test_setup_refuses_a_package_with_another_hash(tmp_path):
+    """The real installer, on a list of two made-up packages in a throw-away environment."""
+    for folder in ("envs", "requirements", "wheels"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / "envs/install.sh", tmp_path / "envs")
+    uv = shutil.which("uv", path=Path(sys.executable).parent)
+    python = [uv, "venv", "--quiet", "--offline", "--python", sys.executable]
+    subprocess.run([*python, str(tmp_path / ".venv")], check=True)
+    (tmp_path / ".venv/bin/uv").symlink_to(uv)  # the list pins it, so it is not fetched
+    lines = [
+        write_wheel(tmp_path / "wheels", "uv", locked("cpu")["uv"]),
+        write_wheel(tmp_path / "wheels", "harmless", "1.0"),
+    ]
+
+    def setup(lock: str) -> subprocess.CompletedProcess:
+        (tmp_path / "requirements/cuda.txt").write_text(lock)
+        command = ["envs/install.sh", "cuda", "--offline", "--no-index", "--no-cache"]
+        command += ["--find-links", "wheels"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    def installed() -> bool:
+        return any((tmp_path / ".venv").rglob("harmless_module.py"))
+
+    genuine = lines[1].rpartition(":")[2]
+    for wrong in (lines[1].replace(genuine, "0" * 64 + "\n"), "harmless==1.0\n"):
+        refused = setup(lines[0] + wrong)
+        assert refused.returncode != 0
+        assert "harmless" in refused.stderr
+        assert "hash" in refused.stderr.lower()
+        assert not installed()
+    done = setup("".join(lines))
+    assert done.returncode == 0, done.stderr
+    assert installed()
 
 
 def test_every_dependency_is_in_an_environment():

@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from project import Project
+from project import SECRET, Project, files_with
 from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 
@@ -151,6 +151,14 @@ def test_artefacts_hold_no_path_of_this_machine(project):
     page = project.result("report/index.html").read_text()
     assert str(project.folder) not in page
     assert project.config["experiment"] in page
+
+
+def test_no_file_holds_a_secret_of_the_environment(project):
+    """Results, logs, Snakemake's records: all that the complete run left in the folder."""
+    # The search does reach logs and Snakemake's own files.
+    reached = {name.split("/")[0] for name in files_with("random_strong", project.folder)}
+    assert {"results", ".snakemake"} <= reached
+    assert files_with(SECRET, project.folder) == []
 
 
 def test_snakemake_builds_its_own_report_too(project):

@@ -1,5 +1,7 @@
 """`snakemake verify`: records results once, then names what is no longer as a job made it."""
 
+from project import SECRET, files_with
+
 from weak_to_strong.tables import read_json
 
 TABLE = "results/test/data/dice/test.parquet"
@@ -17,6 +19,7 @@ def test_verify(fresh_project):
     assert entry["rule"] == "problems"
     assert list(entry["inputs"]) == ["data/test.jsonl"]
     assert fresh_project.result("ro-crate-metadata.json").exists()
+    assert files_with(SECRET, fresh_project.folder) == []
     # Verifying runs nothing else and makes nothing else rerun.
     assert fresh_project.planned(TABLE) == set()
     assert "are as their jobs made them" in fresh_project.run("verify")
