@@ -1,6 +1,5 @@
 """A full disk and a read-only folder: one line, nothing half-written, and on it goes afterwards."""
 
-import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,21 +97,3 @@ def test_a_read_only_results_folder(fresh):
         assert "Execute " not in said
         remount(results, "rw")
         fresh.finish(TABLE)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
-def test_a_results_folder_of_somebody_else(fresh):
-    """Root may write anywhere: the run is another user's."""
-    for path in (fresh.folder, *fresh.folder.rglob("*")):
-        os.chown(path, 65534, 65534, follow_symlinks=False)
-    fresh.path("results").mkdir()
-    for parent in fresh.folder.parents:
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 1:
-            pytest.skip(f"{parent} is closed to other users")
-    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    home = {"HOME": str(fresh.folder), "XDG_CACHE_HOME": str(fresh.path("cache"))}
-    run = fresh.start(TABLE, prefix=as_nobody, **home)
-    assert run.wait() != 0
-    assert "results/test: cannot be written to (Permission denied)" in run.text()
-    assert "Execute " not in run.text()
-    assert "Traceback" not in run.text()
