@@ -90,7 +90,7 @@ class Runs:
             if not _wait(scripts, "the last processes of a run that was killed"):
                 raise ValueError(
                     "processes of a run that was killed are still at work in this folder; end them "
-                    "(on SLURM: `scancel --name <SLURM run ID>`, see docs/cluster.md) and run again"
+                    "and run again"
                 )
         locks = self._folder / "locks"
         if locks.is_dir() and any(locks.iterdir()):
