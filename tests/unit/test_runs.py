@@ -96,6 +96,17 @@ def test_the_lock_of_a_run_on_another_machine_stays(tmp_path):
     assert lock.exists()
 
 
+def test_the_lock_of_a_dead_run_on_a_cluster_stays(tmp_path):
+    """Its jobs may still be queued."""
+    dead = Runs(tmp_path)
+    dead.enter()
+    dead.started(cluster=True)
+    dead._running.close()
+    lock = leave_lock(tmp_path)
+    Runs(tmp_path).enter()
+    assert lock.exists()
+
+
 def test_scripts_that_do_not_end_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "START_SECONDS", 0.2)
     lock = leave_lock(tmp_path)
