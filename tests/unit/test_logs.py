@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -104,28 +105,30 @@ def test_sigterm_ends_the_processes_of_a_training(tmp_path):
     assert not child.is_running()
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """As on a full disk, no file can grow beyond a page."""
+    """As on a full disk, no file can grow beyond a page: pytest's own output no more than others."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_checkpoint_that_the_disk_does_not_take(small_files, tmp_path):
+def test_a_checkpoint_that_the_disk_does_not_take(tmp_path):
     import torch
 
-    with pytest.raises(RuntimeError) as caught:
+    with small_files(), pytest.raises(RuntimeError) as caught:
         torch.save({"weights": torch.zeros(10_000)}, tmp_path / "optimizer.pt")
     assert "the disk is full: make room" in explain_storage(caught.value)
 
 
-def test_weights_that_the_disk_does_not_take(small_files, tmp_path):
+def test_weights_that_the_disk_does_not_take(tmp_path):
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with pytest.raises(SafetensorError) as caught:
+    with small_files(), pytest.raises(SafetensorError) as caught:
         save_file({"weights": np.zeros(10_000)}, tmp_path / "model.safetensors")
     assert os.strerror(errno.EFBIG) in str(caught.value)
     assert "ulimit" in explain_storage(caught.value)
