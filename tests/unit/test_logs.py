@@ -107,7 +107,7 @@ def test_sigterm_ends_the_processes_of_a_training(tmp_path):
 
 @contextmanager
 def small_files():
-    """As on a full disk, no file can grow beyond a page: pytest's own output no more than others."""
+    """As on a full disk, no file can grow beyond a page; nor can a file that pytest writes to."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
