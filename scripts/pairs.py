@@ -21,7 +21,7 @@ from weak_to_strong.tables import (
     write_json_rows,
     write_table,
 )
-from weak_to_strong.training_sets import export_llama_factory_pairs
+from weak_to_strong.training_sets import encode_llama_factory_pairs
 
 
 def main(snakemake) -> None:
@@ -37,7 +37,7 @@ def main(snakemake) -> None:
         **params.settings,
     )
     write_table(rows, PAIRS, snakemake.output.rows)
-    batches = map(export_llama_factory_pairs, rows.iter_slices(ROWS_OF_A_GROUP))
+    batches = map(encode_llama_factory_pairs, rows.iter_slices(ROWS_OF_A_GROUP))
     write_json_rows(batches, snakemake.output.export)
     logger.info(
         "%d pairs of %d questions; weak answer chosen in %d",

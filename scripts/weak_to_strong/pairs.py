@@ -10,7 +10,7 @@ import polars as pl
 from weak_to_strong.agreement import odd_ids
 from weak_to_strong.answers import Judge, judge_table, string_judge
 from weak_to_strong.prompts import prompt_column
-from weak_to_strong.tables import PAIRS
+from weak_to_strong.tables import PAIRS, ROWS_OF_A_GROUP
 
 
 def build_pairs(
@@ -60,11 +60,11 @@ def build_pairs(
     Raises:
         ValueError: tables of different questions, or settings that leave no pair.
     """
-    samples = samples.lazy().with_row_index("row")
+    samples = samples.lazy()
     asked = questions.select("id").with_row_index("number")
-    said = samples.select("row", "id", "sample", "prediction").collect(engine="streaming")
-    for what, table in (("weak labels", weak), ("samples", said), ("votes", votes)):
-        if len(odd := odd_ids(table["id"].unique(), asked["id"])):
+    for what, table in (("weak labels", weak), ("samples", samples), ("votes", votes)):
+        ids = table.lazy().select(pl.col("id").unique()).collect(engine="streaming")
+        if len(odd := odd_ids(ids["id"], asked["id"])):
             raise ValueError(f"{what} are not of the questions of train_2: id {odd.min()!r}")
     confident = (
         asked.join(votes, on="id", maintain_order="left")
@@ -73,15 +73,18 @@ def build_pairs(
         .select("number", "id", "majority", "confidence", "weak_answer")
     )
     said = (
-        said.join(confident, on="id")
+        samples.with_row_index("row")
+        .select("row", "id", "sample", "prediction")
+        .join(confident.lazy(), on="id")
         .select("number", "id", "row", "sample", "prediction", "majority")
-        .sort("number", "sample", "row")
+        .collect(engine="streaming")
     )
     weak_verdicts, verdicts = _judge_answers(confident, said, judge)
     said = (
-        said.select("number", "row", wrong=verdicts == "wrong")
+        said.select("number", "row", "sample", wrong=verdicts == "wrong")
         .filter(verdicts.is_in(["right", "wrong"]))
-        .sort("number", "wrong", maintain_order=True)
+        .sort("number", "wrong", "sample", "row")
+        .drop("sample")
     )
     sides = (
         said.group_by("number")
@@ -130,8 +133,8 @@ def build_pairs(
         .select(
             "id",
             "prompt",
-            chosen=pl.lit(" ") + pl.coalesce("response", "weak"),
-            rejected=pl.lit(" ") + pl.coalesce("response_right", "weak"),
+            chosen=pl.coalesce("text", pl.lit(" ") + pl.col("weak")),
+            rejected=pl.coalesce("text_right", pl.lit(" ") + pl.col("weak")),
             weak_side=side if weak_side else none,
             confidence="confidence",
         )
@@ -221,10 +224,11 @@ def _add_positives(
         _read_texts(samples, first.select("row")), on="row"
     )
     differing = (
-        samples.select("row", "response")
+        samples.with_row_index("row")
+        .select("row", text=pl.lit(" ") + pl.col("response"))
         .join(others.lazy(), on="row")
-        .join(text_of_first.lazy().select("number", first="response"), on="number")
-        .filter(pl.col("response") != pl.col("first"))
+        .join(text_of_first.lazy().select("number", first="text"), on="number")
+        .filter(pl.col("text") != pl.col("first"))
         .select("number", "row", "order")
         .collect(engine="streaming")
         .sort("order")
@@ -235,6 +239,18 @@ def _add_positives(
 
 
 def _read_texts(samples: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """[row, response] of some rows; others are read past."""
-    wanted = samples.select("row", "response").join(rows.lazy(), on="row", how="semi")
-    return wanted.collect(engine="streaming")
+    """[row, text] of some rows, the responses after one space; others are read past.
+
+    Piece by piece, and as new strings: those of a filtered column keep in memory all that was read.
+    """
+    size = samples.select(pl.len()).collect(engine="streaming").item()
+    pieces = [
+        samples.slice(start, ROWS_OF_A_GROUP)
+        .select("response")
+        .with_row_index("row", start)
+        .join(rows.lazy(), on="row", how="semi")
+        .select("row", text=pl.lit(" ") + pl.col("response"))
+        .collect()
+        for start in range(0, size, ROWS_OF_A_GROUP)
+    ]
+    return pl.concat(pieces)

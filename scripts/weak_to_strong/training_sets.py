@@ -8,7 +8,7 @@ from random import Random
 import polars as pl
 
 from weak_to_strong.prompts import problem_prompts, sft_target
-from weak_to_strong.tables import KEPT, SFT_ROWS
+from weak_to_strong.tables import KEPT, SFT_ROWS, json_text
 
 #: Kind of training set -> the tables it is made of (arguments of `sft_rows`).
 TABLES_OF_KIND = {
@@ -183,6 +183,21 @@ def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
             "id", "prompt", "chosen", "rejected"
         ).iter_rows()
     ]
+
+
+def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
+    """Rows of `export_llama_factory_pairs` as text for `write_json_rows`, without a Python loop."""
+    name = pl.col("id")
+    number = name.str.contains(r"\A(?:0|[1-9][0-9]*)\z")
+    texts = (json_text(pl.col(side).str.strip_prefix(" ")) for side in ("chosen", "rejected"))
+    row = pl.format(
+        '  {{\n    "id": {},\n    "input": "",\n    "instruction": {},\n'
+        '    "output": [\n      {},\n      {}\n    ]\n  }}',
+        pl.when(number).then(name).otherwise(json_text(name)),
+        json_text(pl.col("prompt")),
+        *texts,
+    )
+    return rows.select(row).to_series()
 
 
 def _released_id(name: str) -> int | str:

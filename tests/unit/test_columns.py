@@ -33,11 +33,13 @@ from weak_to_strong.prompts import clean_column, clean_response
 from weak_to_strong.tables import (
     GENERATIONS,
     LABELS,
+    PAIRS,
     QUESTIONS,
     write_json,
     write_json_rows,
     write_table,
 )
+from weak_to_strong.training_sets import encode_llama_factory_pairs, export_llama_factory_pairs
 
 #: What the steps of extraction and normalisation look for, whole and in pieces.
 PIECES = [
@@ -220,12 +222,28 @@ def test_draws_over_many_questions(count):
     assert len(pairs) > 1000
 
 
-@given(st.lists(st.lists(st.fixed_dictionaries({"b": st.text(), "a": st.lists(st.text())}))))
+@given(
+    st.lists(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "id": st.text()
+                    | st.integers(-5).map(str)
+                    | st.sampled_from(["007", "٣", "1\n"]),
+                    "prompt": st.text(),
+                    "chosen": st.text(),
+                    "rejected": st.text().map(" {}".format),
+                }
+            )
+        )
+    )
+)
 def test_rows_are_written_as_one_list(tmp_path_factory, batches):
     folder = tmp_path_factory.mktemp("json")
-    write_json([row for batch in batches for row in batch], folder / "whole")
-    write_json_rows(iter(batches), folder / "batches")
-    assert (folder / "batches").read_bytes() == (folder / "whole").read_bytes()
+    tables = [pl.DataFrame(batch, schema=PAIRS) for batch in batches]
+    write_json([row for each in tables for row in export_llama_factory_pairs(each)], folder / "one")
+    write_json_rows(map(encode_llama_factory_pairs, tables), folder / "batches")
+    assert (folder / "batches").read_bytes() == (folder / "one").read_bytes()
 
 
 def test_a_lazy_table_is_written_the_same_each_time(tmp_path):
