@@ -34,6 +34,18 @@ _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 _WHOLE_NUMBER = r"\A-?[0-9]*\z"
 _NAME_BEFORE_LAST_EQUALS = r"\A[\t-\r\x1c-\x1f ]*(\$?)[A-Za-z]\w{0,15}[\t-\r\x1c-\x1f ]*=([^=]*)\Z"
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\{)|\\.|[{}]", re.DOTALL)
+_OPENED = r"\\(?:boxed|fbox)\{"
+#: Two backslashes are a line break, behind which a box may or may not open.
+_UNCLEAR = rf"\\{_OPENED}"
+
+
+def _balanced(depth: int) -> str:
+    """Pattern of a text whose braces are balanced and at most `depth` deep."""
+    inner = rf"|\{{{_balanced(depth - 1)}\}}" if depth else ""
+    return rf"(?:[^{{}}\\]|\\.{inner})*"
+
+
+_CONTENTS = rf"(?s)\A({_balanced(3)})\}}"
 
 
 @dataclass(frozen=True)
@@ -125,11 +137,17 @@ def extract_answer(response: str, answer_key: str) -> str:
 
 
 def extract_column(responses: pl.Series, answer_key: str) -> pl.Series:
-    """`extract_answer` of each string of a column; balanced braces are read one text at a time."""
-    if answer_key not in ANSWER_KEYS or answer_key == BOXED:
-        found = {text: extract_answer(text, answer_key) for text in responses.unique()}
-        return pl.Series(responses.name, [found[text] for text in responses], pl.String)
+    """`extract_answer` of each string of a column.
+
+    Raises:
+        ValueError: an answer key that is not one of `ANSWER_KEYS`.
+    """
+    if answer_key not in ANSWER_KEYS:
+        raise ValueError(f"answer_key {answer_key!r} is not one of {', '.join(ANSWER_KEYS)}")
     text = pl.col("text").str.replace(r"(?s)Question.*", "").str.strip_chars(WHITESPACE)
+    if answer_key == BOXED:
+        table = responses.alias("text").to_frame().select(text)
+        return _boxed_column(table["text"]).alias(responses.name)
     keyed = pl.col("text").str.extract(pl.escape_regex(answer_key) + r" ([^\n]*)\z")
     spoken = (
         pl.when(pl.col("keyed").is_null())
@@ -150,6 +168,30 @@ def extract_column(responses: pl.Series, answer_key: str) -> pl.Series:
         .collect()
         .to_series()
         .alias(responses.name)
+    )
+
+
+def _boxed_column(texts: pl.Series) -> pl.Series:
+    """`last_boxed` of each string, stripped, "" where there is none.
+
+    Where the box that opens last is closed, its contents are the answer. What is left is read one
+    text at a time: last boxes that never close or have braces more than three deep.
+    """
+    text = pl.col("text")
+    # Not `extract`: the engine finds groups in a long text ten times as slowly as its match.
+    tail = text.str.replace(rf"(?s)\A.*{_OPENED}", "")
+    table = texts.alias("text").to_frame().with_columns(opened=text.str.contains(_OPENED))
+    table = table.with_columns(
+        answer=pl.when("opened", ~text.str.contains(_UNCLEAR)).then(tail.str.extract(_CONTENTS))
+    )
+    left = table.filter(pl.col("answer").is_null(), pl.col("opened"))["text"].unique()
+    read = pl.Series("read", [last_boxed(each) or "" for each in left], pl.String)
+    none = pl.when(text.is_not_null()).then(pl.lit(""))
+    return (
+        table.join(pl.DataFrame([left, read]), on="text", how="left", maintain_order="left")
+        .select(pl.coalesce("answer", "read", none))
+        .to_series()
+        .str.strip_chars(WHITESPACE)
     )
 
 

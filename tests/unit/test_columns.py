@@ -8,13 +8,15 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plain_steps import plain_pairs, plain_vote
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 
+from weak_to_strong import answers
 from weak_to_strong.answers import (
     ANSWER_KEYS,
+    BOXED,
     NO_QUIRKS,
     PAPER,
     WHITESPACE,
@@ -83,6 +85,7 @@ PIECES = [
     *("\x1c", "\t", "\r", "\x85", "\u2028", "²", "½", "٣", "é", "√", "°"),
     *("#### ", "####", "The answer is ", "The answer is: ", "The answer is:", "Question", "Answer"),
 ]
+BOXES = ["\\boxed{", "\\fbox{", "boxed{", "\\", "{", "}", "}", "1", " ", "\n", "é", "Question"]
 texts = st.lists(
     st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(), max_size=20
 )
@@ -119,6 +122,7 @@ def test_feet_as_a_word_of_its_own(text):
     assert normalise_answer(text, quirks=PaperQuirks(ft_units=False)) == expected
 
 
+@settings(deadline=None)
 @given(texts, st.sampled_from(ANSWER_KEYS), quirks)
 def test_extracted_columns(values, key, quirks):
     assert extract_column(column(values), key).to_list() == [
@@ -126,6 +130,23 @@ def test_extracted_columns(values, key, quirks):
     ]
     expected = [predict(text, key, quirks) for text in values]
     assert predict_column(column(values), key, quirks).to_list() == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(BOXES), max_size=14).map("".join), min_size=1))
+def test_boxes(values):
+    expected = [extract_answer(text, BOXED) for text in values]
+    assert extract_column(column(values), BOXED).to_list() == expected
+
+
+def test_boxes_are_read_without_a_loop(monkeypatch):
+    """Down to three braces in a box; what is not closed is read text by text."""
+    boxes = ["1", "\\frac{1}{2}", "\\{x^{2}\\}", "\\sqrt{\\frac{1}{x^{2}}}"]
+    values = [f"First \\boxed{{0}}.\nSo \\boxed{{{each}}}." for each in boxes]
+    monkeypatch.setattr(answers, "last_boxed", None)
+    assert extract_column(column([*values, "none"]), BOXED).to_list() == [*boxes, ""]
+    with pytest.raises(TypeError):
+        extract_column(column(["\\boxed{1"]), BOXED)
 
 
 @given(texts, st.lists(st.sampled_from(["Question", "Answer", "\n\n", "}", "$", "\\", ""])))
