@@ -26,7 +26,7 @@ from weak_to_strong.generation import check_gpu
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.released import find_released
-from weak_to_strong.runs import Runs, check_writable, mark_parent
+from weak_to_strong.runs import Runs, check_times, check_writable, mark_parent
 from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
 from weak_to_strong.tables import hash_file, hash_value
@@ -88,6 +88,11 @@ try:
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
+
+
+def own_file(path):
+    """A file of the project as an input, relative so that a moved project reruns nothing."""
+    return os.path.relpath(Path(workflow.basedir) / path)
 
 
 def gpu_job(names, needs, local):
@@ -288,6 +293,7 @@ onstart:
     RUN.started(cluster=not workflow.local_exec)
     try:
         check_writable(Path(RESULTS))
+        check_times(path for job in workflow.dag.needrun_jobs() for path in job.input)
         if workflow.local_exec and any(
             job.rule.name == "generate" for job in workflow.dag.needrun_jobs()
         ):

@@ -16,7 +16,7 @@ PAPER_TABLES = (
 )
 #: Tables of percentages, which also have a figure.
 PAPER_FIGURES = ("main", "stage1", "stage2", "levels", "pass_at_k", "olympicarena")
-PUBLISHED_RESULTS = str(Path(workflow.basedir) / "resources/published_results.csv")
+PUBLISHED_RESULTS = own_file("resources/published_results.csv")
 
 
 rule paper:

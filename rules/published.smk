@@ -9,7 +9,7 @@ rule check_released:
     """check.csv: each released file against what this workflow's own functions make of it."""
     input:
         released=released_files,
-        golden=str(Path(workflow.basedir) / "resources/golden_counts.csv"),
+        golden=own_file("resources/golden_counts.csv"),
     output:
         checks="results/published/check.csv",
     log:

@@ -38,6 +38,8 @@ ON_CLUSTER = ", jobs on a cluster"
 START_SECONDS = 60.0
 #: How long (seconds) scripts have to end in order; then they are killed.
 END_SECONDS = 20.0
+#: How much (seconds) the clocks of file servers and machines may differ.
+CLOCK_SECONDS = 60.0
 #: Locks that this process keeps until it ends.
 _held: list[IO[str]] = []
 
@@ -163,6 +165,26 @@ def check_writable(folder: Path) -> None:
             f"{folder}: cannot be written to ({error.strerror}); make room or give the right to "
             "write there, and run again"
         ) from error
+
+
+def check_times(paths: Iterable[str]) -> None:
+    """Check that no file is younger than now: Snakemake refuses each result that is made from one.
+
+    Args:
+        paths: of inputs; those that are not there yet pass.
+
+    Raises:
+        ValueError: a file's time lies in the future, by more than the clocks of machines differ.
+    """
+    now = time.time()
+    for path in dict.fromkeys(paths):
+        with suppress(FileNotFoundError):
+            if (changed := os.stat(path).st_mtime) > now + CLOCK_SECONDS:
+                shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
+                raise ValueError(
+                    f"{path}: its time, {shown}, is in the future; set the clock right if it is "
+                    f"wrong, else `touch` the file, and run again"
+                )
 
 
 def mark_parent(environment: MutableMapping[str, str]) -> None:

@@ -79,7 +79,7 @@ def test_where_snakemake_cannot_write_either(fresh, options, reason):
 def test_a_file_larger_than_allowed(fresh):
     """`ulimit -f`, in place of a full disk where mounting is not allowed."""
     fresh.finish(TRAINING.replace("manifest.json", "rows.parquet"))
-    limited = ("bash", "-c", 'ulimit -f 100; exec "$0" "$@"')
+    limited = ("bash", "-c", 'ulimit -f 16; exec "$0" "$@"')
     run = fresh.start(TRAINING, prefix=limited)
     assert run.wait() != 0
     assert "Traceback" not in run.text(), run.text()[-4000:]

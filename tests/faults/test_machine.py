@@ -26,10 +26,14 @@ def test_results_from_the_future_rerun_nothing(finished):
 
 
 def test_inputs_from_the_future(fresh, undisturbed):
-    """Files that were written before the clock was set back: all results are older."""
-    shift(fresh.path("data").iterdir(), DAY)
-    shift(fresh.path("models/weak").iterdir(), DAY)
+    """Files that were written before the clock was set back: all results would be older."""
+    shift([fresh.path("data/train_1.jsonl")], DAY)
     targets = (TABLE, "results/test/bases/random_weak.json")
+    said = fresh.fail(*targets)
+    assert "data/train_1.jsonl: its time, " in said
+    assert "set the clock right if it is wrong, else `touch` the file, and run again" in said
+    assert "Execute " not in said
+    fresh.path("data/train_1.jsonl").touch()
     fresh.finish(*targets)
     assert "Nothing to be done" in fresh.finish(*targets)
     after, expected = fresh.hashes(), undisturbed.hashes()

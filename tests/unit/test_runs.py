@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from weak_to_strong import runs
-from weak_to_strong.runs import PARENT, Runs, check_writable
+from weak_to_strong.runs import PARENT, Runs, check_times, check_writable
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 FOLLOWER = """
@@ -141,3 +141,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     check_writable(tmp_path / "new/folder")
     with pytest.raises(ValueError, match=r"file/results: cannot be written to \(Not a directory\)"):
         check_writable(tmp_path / "file/results")
+
+
+def test_a_file_from_the_future_is_named(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.touch()
+    check_times([str(file), str(tmp_path / "none")])
+    os.utime(file, (0, time.time() + 3600))
+    with pytest.raises(ValueError, match=r"data\.jsonl: its time, .*, is in the future; .*`touch`"):
+        check_times([str(file)])
