@@ -150,14 +150,14 @@ class Runs:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that a folder can be made and written to.
+    """Check that a folder can be made and written to; it is not made.
 
     Raises:
         ValueError: it cannot; says why.
     """
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(2**16))
             file.flush()
     except OSError as error:

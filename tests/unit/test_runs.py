@@ -139,6 +139,7 @@ def test_a_kill_is_explained(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     check_writable(tmp_path / "new/folder")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match=r"file/results: cannot be written to \(Not a directory\)"):
         check_writable(tmp_path / "file/results")
 
