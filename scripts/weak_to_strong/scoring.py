@@ -218,6 +218,12 @@ def check_complete(generations: pl.DataFrame, problems: pl.DataFrame) -> None:
         )
 
 
+def paper_verdict(prediction: pl.Expr, gold: pl.Expr) -> pl.Expr:
+    """The paper's verdict on normalised answers: "right" if they are equal and not empty."""
+    right = (prediction != "") & (prediction == gold)
+    return pl.when(right).then(pl.lit("right")).otherwise(pl.lit("wrong"))
+
+
 def score_generations(
     generations: pl.DataFrame,
     problems: pl.DataFrame,
@@ -262,9 +268,8 @@ def score_generations(
         verdicts = math_verify_many(
             table.select("extracted", "answer").iter_rows(), timeout_seconds, workers
         )
-    right = (pl.col("prediction") != "") & (pl.col("prediction") == pl.col("normalised"))
     return table.with_columns(
-        paper=pl.when(right).then(pl.lit("right")).otherwise(pl.lit("wrong")),
+        paper=paper_verdict(pl.col("prediction"), pl.col("normalised")),
         math=pl.Series(verdicts, dtype=pl.String),
     ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
 
