@@ -1,12 +1,13 @@
 """Throughput of the pool's engines against vLLM's own offline benchmark.
 
-    python benchmarks/throughput.py [--prompts 1200] [--tokens 64] [--pairs 3]
+    python benchmarks/throughput.py [--prompts 600] [--tokens 64] [--turns 3]
 
 Both run the embedded strong model with the same engine arguments on the same tokens, sampled at
 temperature 1 to a fixed length. The peer is `run_vllm`, which is behind `vllm bench throughput`;
-like its time, ours starts when the engine stands. Ours is measured without seeds, as
-the peer samples, and with a seed for each sample, as the workflow does. The three take turns;
-ratios are taken round by round. Writes benchmarks/throughput.csv.
+like its time, ours starts when the engine stands. Ours is measured without seeds, as the peer
+samples, and with a seed for each sample, as the workflow does; with one thread, as it gives each
+engine on a CPU. The three take turns; ratios are taken turn by turn. Other work on the same cores
+slows them unequally. Writes benchmarks/throughput.csv.
 """
 
 import argparse
@@ -113,12 +114,12 @@ def ours(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--prompts", type=int, default=1200)
+    parser.add_argument("--prompts", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     settings = EngineSettings.parse({"max_model_len": 1024})
-    environment = worker_environments(settings, threads=os.cpu_count() or 1)[0]
+    environment = worker_environments(settings, threads=1)[0]
     questions = islice(generate_problems([10, 16, 31, 43, 62], seed=1), options.prompts)
     texts = [f"Question: {problem['question']}\nAnswer:" for problem in questions]
     work = {
@@ -132,7 +133,7 @@ def main() -> None:
         "pool, a seed a sample": lambda: ours(work, environment, settings, seeded=True),
     }
     rows = []
-    for turn in range(options.pairs):
+    for turn in range(options.turns):
         speeds = {}
         for way, measure in ways.items():
             seconds, tokens = measure()

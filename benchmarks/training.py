@@ -1,6 +1,6 @@
 """Fine-tuning through the workflow against a plain TRL script with the same settings.
 
-    python benchmarks/training.py [--rows 400] [--pairs 3]
+    python benchmarks/training.py [--rows 160] [--turns 3]
 
 Both train all weights of the embedded strong model on the same texts in the same order, one thread,
 one process each; SFT and DPO. `loop` is the time between the trainer's first and last step,
@@ -165,8 +165,8 @@ def train(code: str, job: dict) -> tuple[float, float, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=400)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as name:
@@ -176,7 +176,7 @@ def main() -> None:
         init = folder / "init.json"
         write_json({**read_json(base), "kind": "full", "base": "strong"}, init)
         files = make_rows(folder, options.rows)
-        for turn in range(options.pairs):
+        for turn in range(options.turns):
             for trainer in ("sft", "dpo"):
                 job = {
                     "trainer": trainer,
