@@ -184,6 +184,7 @@ class Model:
     Attributes:
         weights: folder of the weights that an engine loads, with their tokenizer.
         weights_hash: hash of those files' contents.
+        manifests: of the models whose files an engine reads, the weights' and the adapter's.
         adapter: folder of a LoRA adapter on them, or None.
         adapter_hash: hash of the adapter's files, or None.
         rank: largest rank in the adapter, 0 without one.
@@ -191,6 +192,7 @@ class Model:
 
     weights: str
     weights_hash: str
+    manifests: tuple[str, ...]
     adapter: str | None = None
     adapter_hash: str | None = None
     rank: int = 0
@@ -244,10 +246,10 @@ def find_model(request: Request) -> Model:
     """
     base = read_manifest(request.base)
     if request.model is None:
-        return Model(base["path"], hash_value(base["files"]))
+        return Model(base["path"], hash_value(base["files"]), (request.base,))
     trained = read_manifest(request.model)
     if trained["kind"] == "full":
-        return Model(trained["path"], hash_value(trained["files"]))
+        return Model(trained["path"], hash_value(trained["files"]), (request.model,))
     if trained["base"] != base["name"]:
         raise ValueError(
             f"{request.model}: an adapter of {trained['base']!r}, "
@@ -257,16 +259,13 @@ def find_model(request: Request) -> Model:
     adapter = read_json(Path(trained["path"]) / "adapter_config.json")
     rank = max([adapter["r"], *adapter.get("rank_pattern", {}).values()])
     return Model(
-        base["path"], hash_value(base["files"]), trained["path"], hash_value(trained["files"]), rank
+        base["path"],
+        hash_value(base["files"]),
+        (request.base, request.model),
+        trained["path"],
+        hash_value(trained["files"]),
+        rank,
     )
-
-
-def loaded(request: Request) -> list[str]:
-    """Manifests of the models whose weights an engine loads for a request."""
-    if request.model is None:
-        return [request.base]
-    full = read_manifest(request.model)["kind"] == "full"
-    return [request.model] if full else [request.base, request.model]
 
 
 def read_questions(path: str) -> pl.DataFrame:
@@ -625,7 +624,7 @@ def _generate(
         allocation=allocation,
     )
     with pool:
-        for manifest in dict.fromkeys(path for job in jobs for path in loaded(job.request)):
+        for manifest in dict.fromkeys(path for job in jobs for path in job.model.manifests):
             check_files(manifest)
         tokens = {job.store.key: _encode(job, settings, pool.tokenise) for job in jobs}
         work, owners = _engine_work(jobs, tokens, settings)

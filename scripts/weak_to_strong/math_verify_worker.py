@@ -190,7 +190,7 @@ def read_value(latex: str, units: bool = True) -> Any:
         return parse_latex_cached(_normalise(latex, units=drop))
     except (MemoryError, RecursionError):
         raise
-    except Exception:
+    except Exception:  # the parser and sympy raise of all kinds: it cannot be read
         return None
 
 
@@ -236,7 +236,7 @@ def are_apart(one: Any, other: Any) -> bool:
         numbers = [complex(value.evalf(20)) for value in (one, other)]
     except MemoryError:
         raise
-    except Exception:
+    except Exception:  # sympy raises of all kinds; then nothing is sure, and the rest decides
         return False
     scale = max(map(abs, numbers))
     return scale < float("inf") and abs(numbers[0] - numbers[1]) > 1e-5 * max(1.0, scale)
@@ -333,7 +333,7 @@ def serve(replies: TextIO, seconds: float) -> NoReturn:
                 verdict = OPERATIONS["".join(operation) or "compare"](gold, prediction)
             except MemoryError:  # leaves libraries in an unknown state
                 raise
-            except Exception:
+            except Exception:  # of math-verify, of any kind: a verdict of its own, which is counted
                 verdict = UNDECIDED
             signal.setitimer(signal.ITIMER_PROF, 0)
             print(verdict, file=replies, flush=True)
