@@ -25,6 +25,7 @@ from weak_to_strong.configuration import (
 from weak_to_strong.generation import check_gpu
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
+from weak_to_strong.records import note_command
 from weak_to_strong.released import find_released
 from weak_to_strong.runs import Runs, check_times, check_writable, mark_parent
 from weak_to_strong.sources import remote_name, source_entries
@@ -42,6 +43,8 @@ try:
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
+
+note_command(sys.argv)
 
 try:
     graph = Graph(load_configuration(config))

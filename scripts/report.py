@@ -28,7 +28,8 @@ from weak_to_strong.costs import collect_costs
 from weak_to_strong.diagnostics import DIAGNOSTICS
 from weak_to_strong.logs import run_script
 from weak_to_strong.plots import FIGURES, read_frame
-from weak_to_strong.report import ReportInputs, build_report, library_versions
+from weak_to_strong.records import library_versions
+from weak_to_strong.report import ReportInputs, build_report
 from weak_to_strong.tables import GENERATIONS, METRICS, PROBLEMS, SCORES, publish, read_table
 
 

@@ -21,7 +21,7 @@ from weak_to_strong.provenance import (
     read_jobs,
     ro_crate,
 )
-from weak_to_strong.report import library_versions
+from weak_to_strong.records import library_versions, read_records
 from weak_to_strong.tables import read_json, write_json
 
 
@@ -29,7 +29,8 @@ def main(snakemake: Any) -> None:
     params = snakemake.params
     root = Path(params.root)
     facts = {"config": params.config, "versions": library_versions()}
-    found = describe(root, read_jobs(Path(params.metadata)), facts)
+    records = read_records(root / "logs")
+    found = describe(root, read_jobs(Path(params.metadata)), facts, records)
     first = not (root / RECORD).exists()
     if first and not found["files"]:
         raise ValueError(f"{root}: there are no results; run the experiment first")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.records import COMMAND, leave_record
 from weak_to_strong.runs import join_run
 
 logger = logging.getLogger("weak_to_strong")
@@ -99,7 +100,7 @@ def _end(number: int, _frame: Any) -> None:
 
 
 def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
-    """Run a rule's `main(snakemake)`.
+    """Run a rule's `main(snakemake)`, and leave the record of what it made (`records.py`).
 
     A ValueError (bad input), a full disk and the like, want of memory and the death of a process
     that the job started become one line and exit status 1; anything else keeps its traceback,
@@ -117,6 +118,7 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
         main(snakemake)
+        leave_record(snakemake, hide_secrets(os.environ.get(COMMAND, "")))
     except Exception as error:
         if said := explain(error):
             logger.debug("%s failed", snakemake.rule, exc_info=True)

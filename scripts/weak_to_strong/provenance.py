@@ -3,7 +3,8 @@
 Snakemake keeps a record of each output: its rule, inputs, parameters (the digest of the code among
 them) and times. Here these are put beside the contents: the first check of a folder writes
 `provenance.json` with the sha256 of every file, later ones compare with it. A file that differs
-though no job made it anew was edited by hand. `ro_crate` gives the same as RO-Crate 1.1
+though no job made it anew was edited by hand; so was one that differs from what its job made,
+which jobs write down when they are done (`records.py`). `ro_crate` gives the same as RO-Crate 1.1
 (https://w3id.org/ro/crate/1.1), each job being a `CreateAction`.
 """
 
@@ -59,26 +60,33 @@ def artefacts(root: Path) -> list[Path]:
     return found
 
 
-def job_of(path: str, jobs: Mapping[str, dict]) -> dict[str, Any] | None:
-    """The record of the job that made a file, or the folder that it lies in."""
+def job_of(path: str, jobs: Mapping[str, dict]) -> tuple[str, dict[str, Any]] | None:
+    """A file, or the folder that it lies in, as output of a job, and Snakemake's record of that."""
     for place in (path, *map(str, Path(path).parents)):
         if place in jobs:
-            return jobs[place]
+            return place, jobs[place]
     return None
 
 
-def describe(root: Path, jobs: Mapping[str, dict], facts: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    root: Path,
+    jobs: Mapping[str, dict],
+    facts: Mapping[str, Any],
+    records: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
     """Record of a results folder.
 
     Args:
         root: the folder, `results/<experiment>`.
         jobs: see `read_jobs`.
         facts: what holds for all: configuration, versions.
+        records: see `records.read_records`.
 
     Returns:
         `facts` and `files`: path below `root` -> `sha256`, `bytes` and, where Snakemake has a
         record, `rule`, `params`, `started`, `ended` (seconds since 1970) and `inputs`
-        (path -> sha256; null for one that is gone).
+        (path -> sha256; null for one that is gone). Where the job left a record also `made`, the
+        sha256 at that time, `command`, `seeds` and `versions`.
     """
     digests: dict[Path, str | None] = {}
 
@@ -87,13 +95,20 @@ def describe(root: Path, jobs: Mapping[str, dict], facts: Mapping[str, Any]) -> 
             digests[path] = hash_file(path) if path.is_file() else None
         return digests[path]
 
+    recorded = {str(parent) for path in records for parent in Path(path).parents}
     files = {}
     for file in artefacts(root):
         entry: dict[str, Any] = {"sha256": digest(file), "bytes": file.stat().st_size}
-        if job := job_of(str(file), jobs):
+        path = file.as_posix()
+        place, job = job_of(path, jobs) or (None, None)
+        # In a recorded folder, a file that its job did not leave there is no job's.
+        if job and (path in records or place not in recorded):
             entry |= {"rule": job.get("rule"), "params": job.get("params", [])}
             entry |= {"started": job.get("starttime"), "ended": job.get("endtime")}
             entry["inputs"] = {path: digest(Path(path)) for path in sorted(job.get("input") or [])}
+        if record := records.get(path):
+            entry |= {name: record[name] for name in ("command", "seeds", "versions")}
+            entry["made"] = record["outputs"][path]
         files[file.relative_to(root).as_posix()] = entry
     return {**facts, "files": files}
 
@@ -104,7 +119,8 @@ def compare(
     """Files by what is wrong with them, from an earlier and a fresh record of a folder.
 
     Returns:
-        `edited` (other contents, and no job has run since), `missing`, `unknown` (no job made it),
+        `edited` (other contents than the job made, or than were recorded, and no job has run
+        since), `missing`, `unknown` (no job made it),
         `touched` (written after its job ended). `renewed` and `new`, what jobs have made since,
         are not wrong.
     """
@@ -120,8 +136,14 @@ def compare(
         elif old["sha256"] != entry["sha256"]:
             rerun = ended is not None and ended != old.get("ended")
             result["renewed" if rerun else "edited"].append(name)
+        if entry.get("made", entry["sha256"]) != entry["sha256"] and name not in result["edited"]:
+            result["edited"].append(name)
         changed = old is None or old["sha256"] != entry["sha256"]
-        late = ended is not None and (root / name).stat().st_mtime > ended + TOLERANCE
+        late = (
+            "made" not in entry
+            and ended is not None
+            and (root / name).stat().st_mtime > ended + TOLERANCE
+        )
         if changed and late and name not in result["edited"]:
             result["touched"].append(name)
     return result
@@ -130,7 +152,7 @@ def compare(
 def problems_of(result: Mapping[str, list[str]]) -> list[str]:
     """One line for each file that is not as a job made it."""
     meanings = {
-        "edited": "differs from its record, and no job has made it anew",
+        "edited": "differs from what its job made",
         "missing": "is recorded and is gone",
         "unknown": "was made by no job",
         "touched": "was written after its job had ended",
@@ -177,6 +199,7 @@ def ro_crate(record: Mapping[str, Any], name: str) -> dict[str, Any]:
                 **places[-1],
                 "@type": "CreateAction",
                 "name": action["rule"],
+                **({"description": action["command"]} if action.get("command") else {}),
                 "instrument": {"@id": f"#rule-{action['rule']}"},
                 "startTime": _time(action["started"]),
                 "endTime": _time(action["ended"]),

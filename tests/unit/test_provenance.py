@@ -3,12 +3,17 @@
 import base64
 import json
 import os
+import platform
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.iocontainers import OutputFiles, Params, Wildcards
 
 from weak_to_strong.provenance import compare, describe, problems_of, read_jobs, ro_crate
-from weak_to_strong.tables import hash_file
+from weak_to_strong.records import leave_record, read_records
+from weak_to_strong.tables import hash_file, write_json
 
 ENDED = 1_000_000_000.0
 TABLE, MODEL = "results/x/votes/votes.parquet", "results/x/models/a/model"
@@ -42,8 +47,22 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results/x"
 
 
+def leave(rule, outputs, seed=0, manifest=None):
+    """The record of a job that has just made its outputs."""
+    job = SimpleNamespace(
+        rule=rule,
+        threads=1,
+        wildcards=Wildcards(fromdict={"chain": "a"}),
+        params=Params(fromdict={"settings": {"data_seed": seed}, "rounds": [{"seed": 5}]}),
+        log=[f"results/x/logs/{rule}.log"],
+        output=OutputFiles(outputs, fromdict={"manifest": manifest} if manifest else {}),
+    )
+    leave_record(job, "snakemake --cores 2")
+
+
 def record():
-    return describe(Path("results/x"), read_jobs(Path(".snakemake/metadata")), {"config": {}})
+    jobs = read_jobs(Path(".snakemake/metadata"))
+    return describe(Path("results/x"), jobs, {"config": {}}, read_records(Path("results/x/logs")))
 
 
 def wrong(before):
@@ -69,9 +88,7 @@ def test_untouched_results_have_no_problem(results):
 def test_an_edited_file_is_named(results):
     before = record()
     put(results / "votes/votes.parquet", "other")
-    assert wrong(before) == [
-        "votes/votes.parquet: differs from its record, and no job has made it anew"
-    ]
+    assert wrong(before) == ["votes/votes.parquet: differs from what its job made"]
 
 
 def test_a_file_that_a_job_made_anew_is_no_problem(results):
@@ -84,6 +101,54 @@ def test_a_file_that_a_job_made_anew_is_no_problem(results):
 def test_an_edit_before_the_first_record_shows_by_its_time(results):
     put(results / "votes/votes.parquet", "other", ENDED + 3600)
     assert wrong({"files": {}}) == ["votes/votes.parquet: was written after its job had ended"]
+
+
+def test_an_edit_before_the_first_record_shows_by_its_contents(results):
+    leave("majority_vote", [TABLE])
+    assert wrong({"files": {}}) == []
+    put(results / "votes/votes.parquet", "other")  # its time is that of the job
+    assert wrong({"files": {}}) == ["votes/votes.parquet: differs from what its job made"]
+    assert wrong(record()) == ["votes/votes.parquet: differs from what its job made"]
+    leave("majority_vote", [TABLE])  # the job has run again
+    assert wrong({"files": {}}) == []
+
+
+def test_a_file_put_into_a_model_folder_is_named(results):
+    leave("train", [MODEL])
+    put(results / "models/a/model/more.safetensors", "more")
+    assert wrong({"files": {}}) == ["models/a/model/more.safetensors: was made by no job"]
+
+
+def test_a_job_leaves_how_its_files_came_about(results):
+    leave("majority_vote", [TABLE], seed=42)
+    entry = record()["files"]["votes/votes.parquet"]
+    assert entry["command"] == "snakemake --cores 2"
+    assert entry["seeds"] == {"settings.data_seed": 42, "rounds.0.seed": 5}
+    assert entry["versions"]["python"] == platform.python_version()
+    assert entry["versions"]["polars"] == metadata.version("polars")
+    assert "vllm" not in entry["versions"]  # not loaded here
+    assert entry["made"] == entry["sha256"]
+    assert "command" not in record()["files"]["models/a/model/w.safetensors"]
+
+
+@pytest.mark.parametrize("place", [{"path": MODEL}, {}])
+def test_hashes_of_a_model_are_those_of_a_manifest_that_says_where_it_is(results, place):
+    manifest = "results/x/models/a/manifest.json"
+    write_json({"files": {"w.safetensors": "f" * 64}, **place}, manifest)
+    leave("train", [MODEL], manifest=manifest)
+    made = read_records(results / "logs")[f"{MODEL}/w.safetensors"]["outputs"]
+    weights = results / "models/a/model/w.safetensors"
+    assert made == {
+        f"{MODEL}/w.safetensors": "f" * 64 if place else hash_file(weights),
+        manifest: hash_file(results / "models/a/manifest.json"),
+    }
+
+
+def test_a_damaged_record_is_named(results):
+    leave("train", [MODEL])
+    (results / "logs/train.json").write_text("{")
+    with pytest.raises(ValueError, match=r"logs/train\.json: not a readable JSON file"):
+        record()
 
 
 def test_missing_and_added_files_are_named(results):

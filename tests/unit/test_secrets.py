@@ -11,10 +11,12 @@ import polars as pl
 import pytest
 import report_examples as examples
 import yaml
+from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
 from weak_to_strong.costs import COSTS
 from weak_to_strong.logs import run_script
-from weak_to_strong.report import ReportInputs, build_report, library_versions
+from weak_to_strong.records import COMMAND, library_versions
+from weak_to_strong.report import ReportInputs, build_report
 from weak_to_strong.sources import explain_hub_error
 from weak_to_strong.tables import PROBLEMS, read_table
 
@@ -27,23 +29,20 @@ VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "AWS_SECRET_
 def planted(monkeypatch):
     for name in VARIABLES:
         monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv(COMMAND, f"snakemake --config token={SECRET}")
 
 
 def job(tmp_path, rule, output, **params):
     """What a rule's script gets, with its log."""
 
-    class Params(SimpleNamespace):
-        def get(self, name, default=None):
-            return getattr(self, name, default)
-
     return SimpleNamespace(
         rule=rule,
-        wildcards=[],
+        wildcards=Wildcards(),
         threads=1,
         log=[str(tmp_path / f"{rule}.log")],
-        input=Params(),
-        params=Params(**params),
-        output=SimpleNamespace(**{key: str(tmp_path / name) for key, name in output.items()}),
+        input=InputFiles(),
+        params=Params(fromdict=params),
+        output=OutputFiles(fromdict={key: str(tmp_path / name) for key, name in output.items()}),
     )
 
 
@@ -86,6 +85,7 @@ def test_tables_and_report(tmp_path):
     main = runpy.run_path(str(SCRIPTS / "problems.py"))["main"]
     names = {"problems": "test.parquet"}
     run_script(main, job(tmp_path, "problems", names, task="t", split="test", settings=settings))
+    assert "token=[hidden]" in (tmp_path / "problems.json").read_text()
     test = read_table(tmp_path / "test.parquet", PROBLEMS)
     nodes, scores, generations = examples.answers(test)
     config = yaml.safe_load((SCRIPTS.parent / "config/config.yaml").read_text())

@@ -7,6 +7,8 @@ from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 
 from weak_to_strong.answers import predict
+from weak_to_strong.provenance import artefacts
+from weak_to_strong.records import read_records
 from weak_to_strong.tables import METRICS, hash_file, read_json
 
 
@@ -151,6 +153,19 @@ def test_artefacts_hold_no_path_of_this_machine(project):
     page = project.result("report/index.html").read_text()
     assert str(project.folder) not in page
     assert project.config["experiment"] in page
+
+
+def test_every_result_has_the_record_of_its_job(project):
+    root = project.folder / "results/test"
+    found = {file.relative_to(project.folder).as_posix() for file in artefacts(root)}
+    records = read_records(root / "logs")
+    assert found
+    assert found <= records.keys()
+    for path in found:
+        assert records[path]["outputs"][path] == hash_file(project.folder / path)
+        assert records[path]["command"].startswith("snakemake --cores 2")
+    seeds = {record["rule"] for record in records.values() if record["seeds"]}
+    assert {"train", "generate", "demonstrations"} <= seeds
 
 
 def test_no_file_holds_a_secret_of_the_environment(project):
