@@ -33,7 +33,7 @@ help: ## List the targets and settings
 setup: $(INSTALLED) ## Install the locked environment into .venv
 
 # One device at a time: the other one's mark goes.
-$(INSTALLED): requirements/$(DEVICE).txt envs/install.sh
+$(INSTALLED): requirements/$(DEVICE).txt requirements/build.txt envs/install.sh
 	envs/install.sh $(DEVICE) $(UV_$(DEVICE))
 	rm -f $(VENV)/.installed-*
 	touch $@
@@ -96,6 +96,9 @@ record: ## Copy the tables of finished experiments into docs/ and README.md (EXP
 	python docs/update.py $(EXPERIMENTS)
 
 lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still fit (UPGRADE=1: newest)
+	uv pip compile requirements/build.in --quiet --python-version 3.11 --generate-hashes \
+	  --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	  --output-file requirements/build.txt
 	$(call compile,cuda)
 	$(call compile,cpu)
 	python envs/pin.py

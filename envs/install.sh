@@ -40,8 +40,9 @@ fi
 
 # Only uv knows the excluded packages, hence sync: it installs the list and nothing that it implies.
 # Compiled here once: each job is a process that imports vLLM or TRL.
-# A file whose hash is not in the list is refused, PyTorch's CPU build included.
-.venv/bin/uv pip sync --require-hashes --compile-bytecode --python "$python" "${@:2}" "$lock"
+# A file whose hash is not in the lists is refused, PyTorch's CPU build and build tools included.
+.venv/bin/uv pip sync --require-hashes --build-constraints requirements/build.txt \
+  --compile-bytecode --python "$python" "${@:2}" "$lock"
 
 if [ "$device" = cpu ]; then
   .venv/bin/uv pip freeze --python "$python" | grep -q '^torch==.*+cpu$' ||

@@ -157,7 +157,7 @@ def test_lock_names_no_place_and_one_build(device):
     assert re.findall(r"^\S+==\S*\+\S*", text, flags=re.MULTILINE) == marked[device]
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "build"])
 def test_every_locked_package_has_hashes(device):
     text = (ROOT / f"requirements/{device}.txt").read_text(encoding="utf-8")
     hashed = re.findall(
