@@ -33,6 +33,7 @@ from weak_to_strong.allocation import (
 )
 from weak_to_strong.imports import collection_paused
 from weak_to_strong.logs import ProcessDied, configure_logging, explain_storage, logger
+from weak_to_strong.micro_batches import sort_updates_of
 from weak_to_strong.runs import follow_parent, mark_parent
 from weak_to_strong.tables import (
     PAIRS,
@@ -465,6 +466,7 @@ def build_trainer(
 ) -> Any:
     """A TRL trainer that reads the ids of `rows` as they are, with no tokenising of its own.
 
+    For SFT and DPO the rows of an update of several micro-batches are sorted (`micro_batches`).
     DPO's reference is the initial model: for an adapter TRL keeps a frozen copy of it as a second
     adapter, for full weights it loads them a second time.
     """
@@ -474,14 +476,22 @@ def build_trainer(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     common = {"model": model, "args": arguments, "processing_class": tokenizer}
+    micro_batches = arguments.gradient_accumulation_steps * arguments.world_size
+    update = micro_batches * arguments.per_device_train_batch_size
+    lengths = [row.longest for row in rows]
+
+    def sort_rows(kind: type) -> type:
+        return sort_updates_of(kind, lengths, update) if micro_batches > 1 else kind
+
     if trainer == "sft":
         from trl import SFTTrainer
 
-        return SFTTrainer(**common, train_dataset=Dataset.from_dict(sft_columns(rows)))
+        dataset = Dataset.from_dict(sft_columns(rows))
+        return sort_rows(SFTTrainer)(**common, train_dataset=dataset)
     if trainer == "dpo":
         from trl import DPOTrainer
 
-        class TokenisedDPOTrainer(DPOTrainer):
+        class TokenisedDPOTrainer(sort_rows(DPOTrainer)):
             def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
                 return dataset
 

@@ -6,14 +6,24 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
-from weak_to_strong import training
-from weak_to_strong.tables import PAIRS, SFT_ROWS, hash_file, read_json, write_json, write_table
+from weak_to_strong import micro_batches, training
+from weak_to_strong.micro_batches import padding_share
+from weak_to_strong.tables import (
+    PAIRS,
+    SFT_ROWS,
+    hash_file,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from weak_to_strong.training import (
     Job,
     build_trainer,
@@ -336,6 +346,75 @@ class TestResumption:
         train(job)
         assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
         assert read_json(job.history) == read_json(whole.history)
+
+
+class TestMicroBatches:
+    """Rows of an update are sorted by length, which changes no update."""
+
+    #: Dropout would fall on other rows.
+    STEADY = {**LORA, "dropout": 0.0}  # noqa: RUF012
+
+    @pytest.fixture(scope="class")
+    def steady(self, make_job):
+        """A supervised run without dropout, which DPO continues."""
+        job = make_job("steady", "sft", lora=self.STEADY)
+        train(job)
+        return job
+
+    @pytest.fixture
+    def job(self, make_job, steady, tmp_path):
+        def make(name: str, trainer: str) -> Job:
+            lora, init = (self.STEADY, None) if trainer == "sft" else (None, steady)
+            made = make_job(name, trainer, init, max_length=32, lora=lora)
+            table = read_table(made.rows, SFT_ROWS if trainer == "sft" else PAIRS)
+            side = "completion" if trainer == "sft" else "chosen"
+            longer = pl.Series([" is" * (number * 5 % 8) for number in range(len(table))])
+            rows = tmp_path / f"{name}.parquet"
+            # Eight rows: whole updates only.
+            table = table.with_columns(pl.col(side) + longer).head(8)
+            write_table(table, SFT_ROWS if trainer == "sft" else PAIRS, rows)
+            return replace(made, rows=str(rows))
+
+        return make
+
+    @pytest.mark.parametrize("trainer", ["sft", "dpo"])
+    def test_losses_are_those_of_unsorted_rows(self, job, monkeypatch, trainer):
+        is_sorted = job(f"sorted-{trainer}", trainer)
+        order = []
+        sort = micro_batches.sort_updates
+
+        def note(rows, lengths, size):
+            rows = list(rows)
+            order.append((rows, done := list(sort(rows, lengths, size)), lengths))
+            return iter(done)
+
+        monkeypatch.setattr(micro_batches, "sort_updates", note)
+        train(is_sorted)
+        assert len(order) == 3  # passes
+        for before, after, lengths in order:
+            assert after != before
+            assert padding_share(after, lengths, 2) < padding_share(before, lengths, 2)
+        monkeypatch.setattr(micro_batches, "sort_updates", lambda rows, *_: iter(rows))
+        plain = job(f"unsorted-{trainer}", trainer)
+        train(plain)
+        losses = [[entry["loss"] for entry in read_json(run.history)] for run in (is_sorted, plain)]
+        assert len(losses[0]) == 6
+        assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+    def test_the_longest_rows_of_an_update_come_first(self, job, world, tmp_path):
+        from transformers import AutoTokenizer
+
+        made = job("loader", "sft")
+        base = read_json(world / "base.json")
+        settings = complete_settings("sft", made.settings)
+        tokenizer = AutoTokenizer.from_pretrained(base["path"])
+        rows = encode_rows(pl.read_parquet(made.rows), tokenizer, 32, ("completion",))
+        arguments = training_arguments("sft", settings, tmp_path)
+        built = build_trainer("sft", arguments, load_model(settings, base, None), tokenizer, rows)
+        widths = [batch["input_ids"].shape[1] for batch in built.get_train_dataloader()]
+        assert len(widths) == 4
+        assert widths[0] >= widths[1]
+        assert widths[2] >= widths[3]
 
 
 def test_settings_reach_the_arguments(tmp_path):
