@@ -1,5 +1,8 @@
 """Write what the paper's experiments would take: docs/plan.csv, and the tables of docs/plan.md.
 
+docs/results/plan/gpu_jobs.csv has a row for each training and generation round of the experiment
+with all of them, on the GPUs of profiles/slurm/site.yaml.
+
     PYTHONPATH=scripts python docs/plan.py
 
 Jobs are those of a dry run of each config/paper/*.yaml. All else is computed by
@@ -19,9 +22,12 @@ from typing import Any
 import yaml
 from update import insert_files
 
+from weak_to_strong.cluster_jobs import ClusterJobs
 from weak_to_strong.configuration import load_configuration
-from weak_to_strong.estimates import ASSUMPTIONS_FILE, Estimator, read_assumptions
-from weak_to_strong.graph import Graph
+from weak_to_strong.estimates import ASSUMPTIONS_FILE, Estimator, JobEstimate, read_assumptions
+from weak_to_strong.gpu_needs import Needs, generation_memory, training_memory
+from weak_to_strong.graph import Graph, Node
+from weak_to_strong.site_file import read_site
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
@@ -29,6 +35,8 @@ PLAN_FILE = ROOT / "docs/plan.csv"
 #: Tables of docs/plan.md, and the jobs of each rule.
 FOLDER = ROOT / "docs/results/plan"
 JOBS_FILE = FOLDER / "jobs.csv"
+GPU_JOBS_FILE = FOLDER / "gpu_jobs.csv"
+SITE_FILE = ROOT / "profiles/slurm/site.yaml"
 
 #: Columns of plan.csv: heading in plan.md, and how a value is written there.
 COLUMNS = {
@@ -47,6 +55,11 @@ COLUMNS = {
     "trained_gb": ("Adapters, GB", "{:.0f}"),
     "base_gb": ("Base models, GB", "{:.0f}"),
 }
+#: Columns of gpu_jobs.csv.
+GPU_JOB_COLUMNS = (
+    *("rule", "job", "kind", "models", "gpus", "gb_per_gpu", "gpu_hours", "disk_gb"),
+    *("tokens", "loads", "asked_minutes"),
+)
 COUNTED = ("jobs", "generation_rounds", "requests", "engine_loads", "trainings")
 
 
@@ -97,6 +110,94 @@ def estimate(experiment: str) -> dict[str, Any]:
     values = {**asdict(estimate), "gpu_hours": estimate.gpu_hours}
     rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in values.items()}
     return {"experiment": experiment, **rounded}
+
+
+def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
+    """Rows of gpu_jobs.csv: `GPU_JOB_COLUMNS`.
+
+    GPUs and the walltime asked for are those of the SLURM profile at its first attempt; memory is
+    what fills a GPU, of an engine without the rest that vLLM gives to its cache.
+    """
+    config = yaml.safe_load(configuration_file(experiment).read_text(encoding="utf-8"))
+    graph, assumptions = Graph(load_configuration(config)), read_assumptions()
+    estimator = Estimator(graph, assumptions)
+    cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
+
+    def row(job: JobEstimate, kind: str, needs: Needs, memory: float) -> dict[str, Any]:
+        return {
+            "rule": job.rule,
+            "job": job.key,
+            "kind": kind,
+            "models": "+".join(job.models),
+            "gpus": needs.gpus,
+            "gb_per_gpu": round(memory / 1e9, 1),
+            "gpu_hours": round(job.gpu_hours, 3),
+            "disk_gb": round(job.disk_gb, 3),
+            "tokens": round(job.tokens),
+            "loads": job.loads,
+            "asked_minutes": needs.runtime,
+        }
+
+    def training(node: Node) -> dict[str, Any]:
+        job, needs = estimator.training_job(node), cluster.training(node)
+        trainer, settings = graph.method(node)["trainer"], graph.training_settings(node)
+        shape = estimator.shape(job.models[0])
+        memory = training_memory(shape, trainer, settings, needs.gpus)
+        return row(job, trainer, needs, memory)
+
+    def generation(key: str) -> dict[str, Any]:
+        job, needs = estimator.generation_job(key), cluster.generation(key)
+        engine, size = graph.engine(key), needs.tensor_parallel_size
+        memory = max(
+            generation_memory(estimator.shape(name), engine, job.context, size, assumptions.device)
+            for name in job.models
+        )
+        kind = "evaluation" if key.startswith("evaluation/") else key.rpartition("/")[2]
+        return row(job, kind, needs, memory)
+
+    return [
+        *map(training, graph.trained_nodes()),
+        *map(generation, graph.rounds()),
+    ]
+
+
+def gpu_jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of gpu_jobs.csv as a Markdown table, jobs of one rule, kind and model in one line."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for job in jobs:
+        groups.setdefault((job["rule"], job["kind"], job["models"]), []).append(job)
+
+    def spread(group: Sequence[Mapping[str, Any]], name: str, digits: int) -> str:
+        values = [float(job[name]) for job in group]
+        ends = dict.fromkeys(f"{value:.{digits}f}" for value in (min(values), max(values)))
+        return " to ".join(ends)
+
+    rows = [
+        [
+            f"`{rule}`",
+            kind.replace("_", r"\_"),
+            models.replace("_", r"\_"),
+            str(len(group)),
+            spread(group, "gpus", 0),
+            spread(group, "gb_per_gpu", 0),
+            spread(group, "gpu_hours", 2),
+            f"{sum(float(job['gpu_hours']) for job in group):.1f}",
+            f"{sum(float(job['disk_gb']) for job in group):.2f}",
+        ]
+        for (rule, kind, models), group in sorted(groups.items())
+    ]
+    head = [
+        "Rule",
+        "Kind",
+        "Model",
+        "Jobs",
+        "GPUs",
+        "GB a GPU",
+        "GPU-hours a job",
+        "all",
+        "Disk, GB",
+    ]
+    return markdown(head, rows, left=3)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -182,6 +283,7 @@ def tables() -> dict[str, str]:
     return {
         **plan_tables(read_csv(PLAN_FILE)),
         "jobs": jobs_table(read_csv(JOBS_FILE)),
+        "gpu_jobs": gpu_jobs_table(read_csv(GPU_JOBS_FILE)),
         "assumptions": assumptions_table(),
     }
 
@@ -196,6 +298,7 @@ def main() -> None:
     ]
     write_csv(PLAN_FILE, plan, COLUMNS)
     write_csv(JOBS_FILE, by_rule, ("experiment", "rule", "jobs"))
+    write_csv(GPU_JOBS_FILE, gpu_jobs(), GPU_JOB_COLUMNS)
     for name, text in tables().items():
         (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
     document = ROOT / "docs/plan.md"

@@ -100,7 +100,7 @@ class Assumptions:
     Attributes:
         tasks: by the key `paper` of a task: rows of splits, tokens of texts, questions kept and
             paired.
-        generation: `further_pairs` and `untuned_share`.
+        generation: `further_pairs`, `untuned_share` and `bytes_per_token`.
         models: by the key `paper` of a model: the attributes of `Shape` but `parameters`.
         device: the accelerator.
     """
@@ -306,6 +306,35 @@ def adapter_weights(shape: Shape, rank: int, modules: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
+class JobEstimate:
+    """What a training or a generation round would take.
+
+    Attributes:
+        rule: "train" or "generate".
+        key: of the node or the round.
+        models: the base model, or those of a round with several.
+        requests: of a round; 0 for a training.
+        loads: times that weights are loaded: by each engine, or by the trainer.
+        tokens: of all answers, or trained on (prompts and answers, each pass counted).
+        context: mean tokens that a step of an engine looks back on; 0 for a training.
+        gpu_hours: with the loads.
+        loading_gpu_hours: of these, starts and loads.
+        disk_gb: what it leaves - an adapter, weights, or texts - in 10**9 bytes.
+    """
+
+    rule: str
+    key: str
+    models: tuple[str, ...]
+    requests: int
+    loads: int
+    tokens: float
+    context: float
+    gpu_hours: float
+    loading_gpu_hours: float
+    disk_gb: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What an experiment would take.
 
@@ -476,6 +505,49 @@ class Estimator:
 
     # --- all -------------------------------------------------------------------------------
 
+    def training_job(self, node: Node) -> JobEstimate:
+        """The training of a node."""
+        shape = self.shape(self._graph.base_of(node))
+        settings = self._graph.training_settings(node)
+        trainer = self._graph.method(node)["trainer"]
+        rows, tokens = self.training_rows(node)
+        start = load_seconds(shape, self._device)
+        work = training_seconds(shape, rows, tokens, trainer, settings, self._device)
+        return JobEstimate(
+            rule="train",
+            key=node.key,
+            models=(self._graph.base_of(node),),
+            requests=0,
+            loads=1,
+            tokens=settings["epochs"] * tokens,
+            context=0.0,
+            gpu_hours=(start + work) / 3600,
+            loading_gpu_hours=start / 3600,
+            disk_gb=self._saved_bytes(node, shape) / 1e9,
+        )
+
+    def generation_job(self, round_key: str) -> JobEstimate:
+        """A generation round."""
+        engines = list(self.engines(round_key).values())
+        names = [self._bases[requests[0]["base"]] for requests in engines]
+        loading = sum(load_seconds(self.shape(name), self._device) for name in names)
+        work = sum(map(self._serve_seconds, engines))
+        texts = [self.request_tokens(each) for requests in engines for each in requests]
+        tokens = sum(answers for _, answers, _ in texts)
+        size = self._assumptions.generation["bytes_per_token"]
+        return JobEstimate(
+            rule="generate",
+            key=round_key,
+            models=tuple(dict.fromkeys(names)),
+            requests=len(texts),
+            loads=len(engines),
+            tokens=tokens,
+            context=sum(answers * context for _, answers, context in texts) / tokens,
+            gpu_hours=(loading + work) / 3600,
+            loading_gpu_hours=loading / 3600,
+            disk_gb=size * tokens / 1e9,
+        )
+
     def estimate(self) -> Estimate:
         """Sum over the rounds and trainings of the experiment.
 
@@ -484,34 +556,19 @@ class Estimator:
             ValueError: an assumption is missing.
         """
         graph = self._graph
-        engines = [requests for key in graph.rounds() for requests in self.engines(key).values()]
-        bases = [self.shape(self._bases[requests[0]["base"]]) for requests in engines]
-        starting = sum(load_seconds(shape, self._device) for shape in bases)
-        generating = starting + sum(map(self._serve_seconds, engines))
-        training = trained = saved = 0.0
-        for node in self._nodes.values():
-            shape = self.shape(graph.base_of(node))
-            trainer, settings = graph.method(node)["trainer"], graph.training_settings(node)
-            rows, tokens = self.training_rows(node)
-            start = load_seconds(shape, self._device)
-            starting += start
-            training += start
-            training += training_seconds(shape, rows, tokens, trainer, settings, self._device)
-            trained += settings["epochs"] * tokens
-            saved += self._saved_bytes(node, shape)
+        rounds = [self.generation_job(key) for key in graph.rounds()]
+        trainings = [self.training_job(node) for node in self._nodes.values()]
         used = {name for chain in graph.chains for name in (chain.weak, chain.strong)}
         return Estimate(
-            generation_rounds=len(graph.rounds()),
-            requests=sum(map(len, engines)),
-            engine_loads=len(engines),
-            trainings=len(self._nodes),
-            generated_tokens=round(
-                sum(self.request_tokens(each)[1] for requests in engines for each in requests)
-            ),
-            trained_tokens=round(trained),
-            generation_gpu_hours=generating / 3600,
-            training_gpu_hours=training / 3600,
-            loading_gpu_hours=starting / 3600,
-            trained_gb=saved / 1e9,
+            generation_rounds=len(rounds),
+            requests=sum(job.requests for job in rounds),
+            engine_loads=sum(job.loads for job in rounds),
+            trainings=len(trainings),
+            generated_tokens=round(sum(job.tokens for job in rounds)),
+            trained_tokens=round(sum(job.tokens for job in trainings)),
+            generation_gpu_hours=sum(job.gpu_hours for job in rounds),
+            training_gpu_hours=sum(job.gpu_hours for job in trainings),
+            loading_gpu_hours=sum(job.loading_gpu_hours for job in (*rounds, *trainings)),
+            trained_gb=sum(job.disk_gb for job in trainings),
             base_gb=sum(self.shape(name).size for name in used) / 1e9,
         )

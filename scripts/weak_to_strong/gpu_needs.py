@@ -292,6 +292,31 @@ def bytes_of_each(
     return whole + (state - whole) / gpus
 
 
+def training_memory(shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int) -> float:
+    """Bytes that a training takes of each of some GPUs: state, a micro-batch, and libraries."""
+    held = bytes_of_each(shape, trainer, settings, gpus, zero_stage(settings))
+    return held + activation_bytes(shape, trainer, settings) + DEVICE_OVERHEAD
+
+
+def generation_memory(
+    shape: Shape, engine: Mapping[str, Any], context: float, size: int, device: Device
+) -> float:
+    """Bytes that an engine's weights and keys and values take of each of its GPUs.
+
+    vLLM then fills with its cache what is left.
+
+    Args:
+        shape: of the base model.
+        engine: settings of the round; `dtype` counts.
+        context: mean tokens of a sequence.
+        size: GPUs of the engine.
+        device: of which `batch` counts, the sequences that are written at once.
+    """
+    ratio = _WIDTHS[engine["dtype"]] / 2
+    held = shape.size + device.batch * context * shape.cache_per_token
+    return ratio * held / size + DEVICE_OVERHEAD
+
+
 def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site: Site) -> int:
     """GPUs on which a training fits: the least number, its global batch unchanged.
 

@@ -373,6 +373,27 @@ def test_planned_jobs_are_those_of_the_graph(plan):
         assert sum(counts) == int(row["jobs"])
 
 
+def test_the_plan_of_each_job_is_in_step(plan):
+    rows = plan.read_csv(plan.GPU_JOBS_FILE)
+    expected = [{key: str(value) for key, value in row.items()} for row in plan.gpu_jobs()]
+    assert rows == expected, "docs/results/plan/gpu_jobs.csv is out of date: `make plan`"
+
+
+def test_jobs_add_up_to_the_experiment(plan):
+    (whole,) = [row for row in plan.read_csv(plan.PLAN_FILE) if row["experiment"] == "all"]
+    rows = plan.read_csv(plan.GPU_JOBS_FILE)
+    assert sum(float(row["gpu_hours"]) for row in rows) == pytest.approx(
+        float(whole["gpu_hours"]), abs=0.1
+    )
+    trainings = [row for row in rows if row["rule"] == "train"]
+    assert len(trainings) == int(whole["trainings"])
+    assert sum(float(row["disk_gb"]) for row in trainings) == pytest.approx(
+        float(whole["trained_gb"]), abs=0.1
+    )
+    memory = plan.read_site(str(plan.SITE_FILE)).gpu_memory / 1e9
+    assert all(0 < float(row["gb_per_gpu"]) <= memory for row in rows)
+
+
 def test_the_page_shows_the_tables_as_they_are(plan):
     for name, text in plan.tables().items():
         assert (plan.FOLDER / f"{name}.md").read_text(encoding="utf-8") == text

@@ -1,0 +1,216 @@
+"""The formulas behind docs/plan.md against real trainings of small models.
+
+    python benchmarks/plan_check.py
+
+Models are Llama-shaped with random weights, trained by the functions of the workflow on a CPU with
+one thread, each in a process of its own. For each training:
+
+- FLOPs of all of it, counted by torch (`FlopCounterMode`), against `estimates.training_flops`;
+- bytes of the published model against `estimates.adapter_weights`, or the number of weights;
+- bytes of memory that the process took beyond what it had after its imports, against
+  `gpu_needs.training_memory` without its allowance for CUDA. The estimate takes rows to be
+  half as long as `max_length`, as these are;
+- seconds of the training loop against those that `estimates.training_seconds` predicts for a
+  device with the FLOP/s that the smallest model of the same kind reached.
+
+Ratios are measured over estimated; FLOPs of counted over estimated are above 1 for what estimates
+leave out (attention, logits of the reference), below 1 where weights are only looked up. Writes
+benchmarks/plan_check.csv.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from training import MODEL, TIMER, make_rows  # noqa: E402
+
+from weak_to_strong.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.estimates import (  # noqa: E402
+    Shape,
+    adapter_weights,
+    training_flops,
+)
+from weak_to_strong.gpu_needs import DEVICE_OVERHEAD, training_memory  # noqa: E402
+from weak_to_strong.tables import read_json, write_json  # noqa: E402
+from weak_to_strong.training_settings import PROJECTIONS  # noqa: E402
+
+#: Hidden width, blocks, width of keys and values, width of the MLP.
+SIZES = {"small": (256, 6, 128, 704), "large": (512, 12, 256, 1408)}
+LORA = {"r": 16, "alpha": 32, "dropout": 0.05, "target_modules": list(PROJECTIONS)}
+KINDS = {
+    "SFT, LoRA": ("sft", {"adapter": "lora", "lora": LORA}),
+    "SFT, LoRA, checkpointing": (
+        "sft",
+        {"adapter": "lora", "lora": LORA, "gradient_checkpointing": True},
+    ),
+    "SFT, full": ("sft", {"adapter": "full"}),
+    "DPO, full": ("dpo", {"adapter": "full", "beta": 0.1}),
+}
+TRAIN = """
+import json, sys, threading, time
+from pathlib import Path
+from weak_to_strong import training
+from weak_to_strong.training import Job, import_libraries, quieten_libraries, train
+quieten_libraries()
+{timer}
+job, count = Job(**json.loads(sys.argv[1])), sys.argv[2] == "count"
+import_libraries(job.trainer)
+import torch
+torch.ones(64, 64) @ torch.ones(64, 64)
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+before, peak, done = resident(), 0, False
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, resident())
+        time.sleep(0.005)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+timer, flops = Timer(), 0
+if count:
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter:
+        train(job, [timer])
+    flops = counter.get_total_flops()
+else:
+    train(job, [timer])
+done = True
+watcher.join()
+print(json.dumps([flops, peak - before, timer.seconds]))
+"""
+
+
+def make_model(size: str, folder: Path) -> Shape:
+    """A model with random weights and the tokenizer of the embedded ones."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    hidden, layers, key_value, intermediate = SIZES[size]
+    config = AutoConfig.from_pretrained(MODEL)
+    head = 32
+    config.hidden_size, config.num_hidden_layers = hidden, layers
+    config.num_attention_heads, config.num_key_value_heads = hidden // head, key_value // head
+    config.head_dim, config.intermediate_size = head, intermediate
+    if hasattr(config, "layer_types"):
+        config.layer_types = None
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Shape(parameters, layers, hidden, key_value, intermediate, config.vocab_size)
+
+
+def train(job: dict, mode: str) -> list[float]:
+    """FLOPs (0 unless `mode` is "count"), bytes of memory, and seconds of the training loop."""
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT / "scripts"),
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed tensors go back at once
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN.format(timer=TIMER), json.dumps(job), mode],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=64)
+    options = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = make_rows(folder, options.rows)
+        speeds: dict[str, float] = {}
+        for size in SIZES:
+            shape = make_model(size, folder / size)
+            base, init = folder / f"{size}.json", folder / f"{size}-init.json"
+            write_json(describe_base_model(size, {"path": str(folder / size)}), base)
+            write_json({**read_json(base), "kind": "full", "base": size}, init)
+            for kind, (trainer, changes) in KINDS.items():
+                settings = {
+                    "learning_rate": 1.0e-4,
+                    "epochs": 1,
+                    "global_batch_size": 8,
+                    "per_device_batch_size": 8,
+                    "scheduler": "cosine",
+                    "max_length": 256,
+                    "dtype": "float32",
+                    "seed": 0,
+                    **changes,
+                }
+                measured = {}
+                for mode in ("count", "time"):
+                    place = f"{size}-{kind}-{mode}".replace(" ", "").replace(",", "-")
+                    job = {
+                        "trainer": trainer,
+                        "settings": settings,
+                        "rows": str(files[trainer]),
+                        "base": str(base),
+                        "init": str(init) if trainer == "dpo" else None,
+                        "work": str(folder / f"{place}-work"),
+                        "model": str(folder / place),
+                        "manifest": str(folder / f"{place}.json"),
+                        "history": str(folder / f"{place}-history.json"),
+                    }
+                    measured[mode] = train(job, mode)
+                tokens = read_json(job["manifest"])["facts"]["tokens"]
+                flops = training_flops(shape.parameters, tokens, trainer, settings)
+                seconds = measured["time"][2]
+                speeds.setdefault(kind, flops / seconds)
+                lora = settings["adapter"] == "lora"
+                weights = (
+                    adapter_weights(shape, LORA["r"], PROJECTIONS) if lora else shape.parameters
+                )
+                saved = sum(
+                    file.stat().st_size for file in Path(job["model"]).glob("*.safetensors")
+                )
+                memory = training_memory(shape, trainer, settings, 1) - DEVICE_OVERHEAD
+                results.append(
+                    {
+                        "model": size,
+                        "parameters": shape.parameters,
+                        "training": kind,
+                        "tokens": tokens,
+                        "flops_estimated": flops,
+                        "flops_counted": measured["count"][0],
+                        "flops_ratio": measured["count"][0] / flops,
+                        "saved_bytes_estimated": 4 * weights,
+                        "saved_bytes": saved,
+                        "saved_ratio": saved / (4 * weights),
+                        "memory_estimated": memory,
+                        "memory_measured": measured["time"][1],
+                        "memory_ratio": measured["time"][1] / memory,
+                        "seconds_predicted": flops / speeds[kind],
+                        "seconds": seconds,
+                        "seconds_ratio": seconds * speeds[kind] / flops,
+                    }
+                )
+                print(results[-1], flush=True)
+    pl.DataFrame(results).write_csv(ROOT / "benchmarks/plan_check.csv", float_precision=4)
+
+
+if __name__ == "__main__":
+    main()
