@@ -1,0 +1,86 @@
+"""Draw the tables of the benchmarks that draw none themselves: ratios.svg and growth.svg.
+
+    python benchmarks/plot.py
+
+ratios.svg has a dot for each measured ratio (how many times as fast as the peer) and a bar for
+their median; growth.svg the time of a dry run over the number of jobs.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+FOLDER = Path(__file__).parent
+
+
+def ratios() -> Iterator[tuple[str, list[float]]]:
+    """What was compared with what, and the ratios of all turns."""
+
+    def table(name: str) -> pl.DataFrame:
+        return pl.read_csv(FOLDER / f"{name}.csv")
+
+    yield "one round / a process for each request", table("rounds")["ratio"].to_list()
+    scoring = table("scoring")
+    for (work,), rows in scoring.group_by("work", maintain_order=True):
+        yield f"scoring, {work} / loop over math-verify", rows["ratio"].to_list()
+    throughput = table("throughput")
+    for (way,), rows in throughput.group_by("way", maintain_order=True):
+        if way != "vLLM's benchmark":
+            yield f"generation, {way} / vLLM's benchmark", rows["ratio"].to_list()
+    training = table("training")
+    for (trainer,), rows in training.group_by("trainer", maintain_order=True):
+        for part in ("loop", "process"):
+            values = rows[f"{part}_ratio"].to_list()
+            yield f"{trainer.upper()}, {part} / plain TRL script", values
+    start = table("training_start")["ratio"].to_list()
+    yield "training's start / with garbage collection", start
+    for (trainer,), rows in table("padding").group_by("trainer", maintain_order=True):
+        values = rows["speed_ratio"].to_list()
+        yield f"{trainer.upper()}, rows of an update sorted / not sorted", values
+
+
+def draw_ratios(path: Path) -> None:
+    """Dots of all ratios on a logarithmic axis, one line for each comparison."""
+    from matplotlib import pyplot as plt
+
+    found = list(ratios())
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(found) + 1), layout="constrained")
+    for place, (_, values) in enumerate(found):
+        median = pl.Series(values).median()
+        axes.barh(place, median - 1, left=1, height=0.5, color="#9ecae1")
+        axes.plot(values, [place] * len(values), "o", color="#08519c", ms=4)
+    axes.axvline(1, color="black", lw=1)
+    ticks = [0.5, 1, 2, 5, 10, 20]
+    axes.set(xscale="log", xlabel="times as fast", yticks=range(len(found)))
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticklabels([name for name, _ in found], fontsize="small")
+    axes.invert_yaxis()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def draw_growth(path: Path) -> None:
+    """Seconds of a dry run over the number of jobs."""
+    from matplotlib import pyplot as plt
+
+    table = pl.read_csv(FOLDER / "dry_run_growth.csv")
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot(table["jobs"], table["seconds"], marker="o", label="time")
+    axes.plot(table["jobs"], table["cpu_seconds"], marker="s", label="CPU time")
+    axes.set(xlabel="jobs", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "benchmarks"
+    draw_ratios(FOLDER / "ratios.svg")
+    draw_growth(FOLDER / "growth.svg")
+
+
+if __name__ == "__main__":
+    main()
