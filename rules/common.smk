@@ -294,6 +294,11 @@ onstart:
         print(error, file=sys.stderr)
         sys.exit(1)
     RUN.started(cluster=not workflow.local_exec)
+    if workflow.local_exec:
+        # Where jobs wait for a core, Snakemake 9 looks at them a second after each such look, for
+        # ever, and adds one with every job that ends: a tenth of a core after a hundred jobs. All
+        # for a limit on submissions, which is a cluster's matter.
+        workflow.scheduler.job_rate_limiter = None
     try:
         check_writable(Path(RESULTS))
         check_times(path for job in workflow.dag.needrun_jobs() for path in job.input)
