@@ -63,6 +63,8 @@ SETTINGS = {
     "dtype": "float32",
     "seed": 1,
 }
+#: Dropout would fall on other rows where these are sorted.
+STEADY = {**LORA, "dropout": 0.0}
 PREFERENCE = {**SETTINGS, "lora": None, "beta": 0.1}
 
 
@@ -161,6 +163,14 @@ def sft(make_job):
 def dpo(make_job, sft):
     """A finished DPO run from that adapter."""
     job = make_job("dpo", "dpo", sft)
+    train(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def steady(make_job):
+    """A supervised run without dropout, which DPO continues."""
+    job = make_job("steady", "sft", lora=STEADY)
     train(job)
     return job
 
@@ -351,20 +361,10 @@ class TestResumption:
 class TestMicroBatches:
     """Rows of an update are sorted by length, which changes no update."""
 
-    #: Dropout would fall on other rows.
-    STEADY = {**LORA, "dropout": 0.0}  # noqa: RUF012
-
-    @pytest.fixture(scope="class")
-    def steady(self, make_job):
-        """A supervised run without dropout, which DPO continues."""
-        job = make_job("steady", "sft", lora=self.STEADY)
-        train(job)
-        return job
-
     @pytest.fixture
     def job(self, make_job, steady, tmp_path):
         def make(name: str, trainer: str) -> Job:
-            lora, init = (self.STEADY, None) if trainer == "sft" else (None, steady)
+            lora, init = (STEADY, None) if trainer == "sft" else (None, steady)
             made = make_job(name, trainer, init, max_length=32, lora=lora)
             table = read_table(made.rows, SFT_ROWS if trainer == "sft" else PAIRS)
             side = "completion" if trainer == "sft" else "chosen"

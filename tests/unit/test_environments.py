@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import csv
 import importlib.util
+import io
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from functools import cache
@@ -181,8 +183,21 @@ def write_wheel(folder: Path, name: str, version: str) -> str:
     return f"{name}=={version} \\\n    --hash=sha256:{hash_file(wheel)}\n"
 
 
+def write_source(folder: Path, name: str, version: str, tool: str) -> str:
+    """A package without a wheel, which `tool` is to build; returns its lock line."""
+    pyproject = f'[build-system]\nrequires = ["{tool}"]\nbuild-backend = "{tool}_module"\n'
+    facts = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    source = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(source, "w:gz") as archive:
+        for each, text in {"pyproject.toml": pyproject, "PKG-INFO": facts}.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{each}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}=={version} \\\n    --hash=sha256:{hash_file(source)}\n"
+
+
 def test_setup_refuses_a_package_with_another_hash(tmp_path):
-    """The real installer, on a list of two made-up packages in a throw-away environment."""
+    """The real installer, on lists of made-up packages in a throw-away environment."""
     for folder in ("envs", "requirements", "wheels"):
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "envs/install.sh", tmp_path / "envs")
@@ -195,8 +210,9 @@ def test_setup_refuses_a_package_with_another_hash(tmp_path):
         write_wheel(tmp_path / "wheels", "harmless", "1.0"),
     ]
 
-    def setup(lock: str) -> subprocess.CompletedProcess:
+    def setup(lock: str, build: str = "") -> subprocess.CompletedProcess:
         (tmp_path / "requirements/cuda.txt").write_text(lock)
+        (tmp_path / "requirements/build.txt").write_text(build)
         command = ["envs/install.sh", "cuda", "--offline", "--no-index", "--no-cache"]
         command += ["--find-links", "wheels"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -211,6 +227,10 @@ def test_setup_refuses_a_package_with_another_hash(tmp_path):
         assert "harmless" in refused.stderr
         assert "hash" in refused.stderr.lower()
         assert not installed()
+    source = write_source(tmp_path / "wheels", "built", "1.0", "harmless")
+    refused = setup(lines[0] + source, lines[1].replace(genuine, "0" * 64 + "\n"))
+    assert refused.returncode != 0
+    assert "Hash mismatch for `harmless==1.0`" in refused.stderr
     done = setup("".join(lines))
     assert done.returncode == 0, done.stderr
     assert installed()
