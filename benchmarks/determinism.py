@@ -36,12 +36,14 @@ from weak_to_strong.tables import hash_file  # noqa: E402
 
 TABLE = ROOT / "benchmarks/determinism.csv"
 PROJECT = ("Snakefile", "rules", "scripts", "config", "profiles", "resources", "envs")
-SPLITS = "{train_1: 120, train_2: 80, validation: 20, test: 60}"
+SMALLER = """
+tasks: {gsm_embedded: {splits: {train_1: 120, train_2: 80, validation: 20, test: 60}}}
+sampling: {n: 4}
+evaluation: {samples: 0}
+"""
 COMMAND = (
-    *(sys.executable, "-m", "snakemake", "--quiet", "all", "--config"),
-    f"tasks={{gsm_embedded: {{splits: {SPLITS}}}}}",
-    "sampling={n: 4}",
-    "evaluation={samples: 0}",
+    *(sys.executable, "-m", "snakemake", "--quiet", "all"),
+    *("--configfile", "config/config.yaml", "smaller.yaml"),
 )
 #: Columns of metrics.csv that are no key.
 VALUES = ("value", "ci_low", "ci_high")
@@ -64,6 +66,7 @@ def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> Path
     for name in PROJECT:
         place = ROOT / name
         (shutil.copytree if place.is_dir() else shutil.copy)(place, folder / name)
+    (folder / "smaller.yaml").write_text(SMALLER)
     cores = [] if "--cores" in arguments else ["--cores", "2"]
     done = subprocess.run(
         [*COMMAND, *cores, *arguments],

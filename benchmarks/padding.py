@@ -6,7 +6,7 @@ Rows are those of the embedded tasks; micro-batches of four rows, updates of six
 the share of padding tokens in one pass in three orders: shuffled, shuffled and sorted within each
 update (what training does, see `micro_batches.py`), and transformers' "group_by_length", which
 sorts within 50 updates and so changes their rows. Then the embedded strong model is trained on the
-same rows in the first two orders, one thread, in turns: ratios of tokens per second, and the
+same rows in the first two orders, one thread, in turns: ratios of tokens per CPU second, and the
 largest difference of losses. Writes benchmarks/padding.csv.
 """
 
@@ -45,7 +45,7 @@ if order == "shuffled":
 timer, job = Timer(), Job(**spec)
 train(job, [timer])
 losses = [entry["loss"] for entry in json.load(open(job.history))]
-print(json.dumps([timer.seconds, losses]))
+print(json.dumps([timer.cpu_seconds, losses]))
 """
 
 
@@ -81,7 +81,7 @@ def padding(lengths: list[int]) -> dict[str, float]:
 
 
 def train(job: dict, order: str) -> tuple[float, list[float]]:
-    """Seconds of the training loop, and the losses."""
+    """CPU seconds of the training loop, and the losses."""
     done = subprocess.run(
         [sys.executable, "-c", TRAIN.format(timer=TIMER), json.dumps(job), order],
         cwd=ROOT,
@@ -138,8 +138,8 @@ def main() -> None:
                         "micro_batch": MICRO_BATCH,
                         "update": UPDATE,
                         **{f"padding_{order.replace(' ', '_')}": shares[order] for order in ORDERS},
-                        "shuffled_seconds": seconds[ORDERS[0]],
-                        "sorted_seconds": seconds[ORDERS[1]],
+                        "shuffled_cpu_seconds": seconds[ORDERS[0]],
+                        "sorted_cpu_seconds": seconds[ORDERS[1]],
                         "speed_ratio": seconds[ORDERS[0]] / seconds[ORDERS[1]],
                         "largest_difference_of_losses": max(abs(a - b) for a, b in pairs),
                     }

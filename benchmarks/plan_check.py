@@ -10,7 +10,7 @@ one thread, each in a process of its own. For each training:
 - bytes of memory that the process took beyond what it had after its imports, against
   `gpu_needs.training_memory` without its allowance for CUDA. The estimate takes rows to be
   half as long as `max_length`, as these are;
-- seconds of the training loop against those that `estimates.training_seconds` predicts for a
+- CPU seconds of the training loop against those that `estimates.training_seconds` predicts for a
   device with the FLOP/s that the smallest model of the same kind reached.
 
 Ratios are measured over estimated; FLOPs of counted over estimated are above 1 for what estimates
@@ -90,7 +90,7 @@ else:
     train(job, [timer])
 done = True
 watcher.join()
-print(json.dumps([flops, peak - before, timer.seconds]))
+print(json.dumps([flops, peak - before, timer.cpu_seconds]))
 """
 
 
@@ -116,7 +116,7 @@ def make_model(size: str, folder: Path) -> Shape:
 
 
 def train(job: dict, mode: str) -> list[float]:
-    """FLOPs (0 unless `mode` is "count"), bytes of memory, and seconds of the training loop."""
+    """FLOPs (0 unless `mode` is "count"), bytes of memory, CPU seconds of the training loop."""
     environment = {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -203,9 +203,9 @@ def main() -> None:
                         "memory_estimated": memory,
                         "memory_measured": measured["time"][1],
                         "memory_ratio": measured["time"][1] / memory,
-                        "seconds_predicted": flops / speeds[kind],
-                        "seconds": seconds,
-                        "seconds_ratio": seconds * speeds[kind] / flops,
+                        "cpu_seconds_predicted": flops / speeds[kind],
+                        "cpu_seconds": seconds,
+                        "cpu_seconds_ratio": seconds * speeds[kind] / flops,
                     }
                 )
                 print(results[-1], flush=True)

@@ -158,7 +158,7 @@ def check_writable(folder: Path) -> None:
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=there) as file:
-            file.write(bytes(2**16))
+            file.write(bytes(2**13))
             file.flush()
     except OSError as error:
         raise ValueError(

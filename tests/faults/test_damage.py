@@ -149,7 +149,7 @@ def test_a_flipped_bit_in_text_is_named_by_verify(finished):
         damage(finished.result(name), "flipped")
     said = finished.fail("verify")
     for name in names:
-        assert f"{name}: differs from its record" in said
+        assert f"{name}: differs from what its job made" in said
 
 
 def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undisturbed):
