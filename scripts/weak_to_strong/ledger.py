@@ -195,10 +195,8 @@ class Meter:
         own = cpu_time(resource.RUSAGE_SELF) + self._waited
         kernel = cpu_time(resource.RUSAGE_CHILDREN) - self._waited
         for process in self._below:
-            # One that has ended meanwhile is in the kernel's account already.
+            # One that has ended meanwhile is not found, and in the kernel's account already.
             with suppress(Exception):
-                if not process.is_running():
-                    continue
                 times = process.cpu_times()
                 self._seen[process] = times.user + times.system
                 kernel += sum(times[:4])  # with those that it has waited for itself
