@@ -7,8 +7,6 @@ rule fetch_source:
         file=f"{RESULTS}/data/{{task}}/sources/{{name}}",
     log:
         f"{RESULTS}/logs/fetch_source/{{task}}/{{name}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/fetch_source/{{task}}/{{name}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -29,8 +27,6 @@ rule problems:
         problems=f"{RESULTS}/data/{{task}}/{{split}}.parquet",
     log:
         f"{RESULTS}/logs/problems/{{task}}/{{split}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/problems/{{task}}/{{split}}.tsv"
     wildcard_constraints:
         split="train_1|validation|test",
     localrule: True
@@ -57,8 +53,6 @@ rule withhold_gold:
         gold=f"{RESULTS}/data/{{task}}/train_2_gold.parquet",
     log:
         f"{RESULTS}/logs/withhold_gold/{{task}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/withhold_gold/{{task}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -81,8 +75,6 @@ rule contamination:
         report=f"{RESULTS}/data/{{task}}/contamination.csv",
     log:
         f"{RESULTS}/logs/contamination/{{task}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/contamination/{{task}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -39,8 +39,6 @@ rule pretrain:
         manifest="results/embedded/{embedded_model}.json",
     log:
         "results/embedded/logs/pretrain-{embedded_model}.log",
-    benchmark:
-        "results/embedded/benchmarks/pretrain-{embedded_model}.tsv"
     wildcard_constraints:
         embedded_model="|".join(EMBEDDED["models"]),
     conda:

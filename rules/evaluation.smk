@@ -14,8 +14,6 @@ rule score:
         agreement=f"{RESULTS}/scores/{{task}}.json",
     log:
         f"{RESULTS}/logs/score/{{task}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/score/{{task}}.tsv"
     conda:
         "../envs/analysis.yaml"
     threads: 2
@@ -44,8 +42,6 @@ rule metrics:
         table=f"{RESULTS}/report/table.txt",
     log:
         f"{RESULTS}/logs/metrics.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/metrics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -73,8 +69,6 @@ rule diagnostics:
         json=f"{RESULTS}/report/diagnostics.json",
     log:
         f"{RESULTS}/logs/diagnostics.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/diagnostics.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"

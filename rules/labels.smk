@@ -9,8 +9,6 @@ rule extract_labels:
         labels=f"{RESULTS}/labels/{{chain}}/{{side}}-{{iteration}}.parquet",
     log:
         f"{RESULTS}/logs/extract_labels/{{chain}}/{{side}}-{{iteration}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/extract_labels/{{chain}}/{{side}}-{{iteration}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -36,8 +34,6 @@ rule demonstrations:
         demonstrations=f"{RESULTS}/labels/{{chain}}/demonstrations.parquet",
     log:
         f"{RESULTS}/logs/demonstrations/{{chain}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/demonstrations/{{chain}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"

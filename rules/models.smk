@@ -9,8 +9,6 @@ rule base_model:
         manifest=f"{RESULTS}/bases/{{base}}.json",
     log:
         f"{RESULTS}/logs/base_model/{{base}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/base_model/{{base}}.tsv"
     localrule: True
     conda:
         "../envs/inference.yaml"
@@ -38,8 +36,6 @@ rule train:
         history=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/history.json",
     log:
         f"{RESULTS}/logs/train/{{chain}}/{{method}}-{{iteration}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train/{{chain}}/{{method}}-{{iteration}}.tsv"
     wildcard_constraints:
         method=methods_with(("sft", "dpo", "orpo")),
     conda:
@@ -68,11 +64,8 @@ rule generate:
     output:
         generations=f"{RESULTS}/generations/{{round}}.parquet",
         stats=f"{RESULTS}/generations/{{round}}.json",
-        cost=f"{RESULTS}/benchmarks/generate/{{round}}.cost.json",
     log:
         f"{RESULTS}/logs/generate/{{round}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/generate/{{round}}.tsv"
     conda:
         "../envs/inference.yaml"
     threads: 2

@@ -39,8 +39,6 @@ rule paper:
         },
     log:
         f"{RESULTS}/logs/paper.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/paper.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -67,8 +65,6 @@ rule published_tables:
         },
     log:
         "results/published/logs/published_tables.log",
-    benchmark:
-        "results/published/benchmarks/published_tables.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -14,8 +14,6 @@ rule check_released:
         checks="results/published/check.csv",
     log:
         "results/published/logs/check_released.log",
-    benchmark:
-        "results/published/benchmarks/check_released.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"

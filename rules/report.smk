@@ -21,8 +21,6 @@ rule plots:
         },
     log:
         f"{RESULTS}/logs/plots.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plots.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -35,7 +33,7 @@ rule plots:
 
 
 rule report:
-    """One HTML page that needs no network, with the costs of the run."""
+    """One HTML page that needs no network, with what the run cost."""
     input:
         metrics=rules.metrics.output.csv,
         metrics_json=rules.metrics.output.json,
@@ -58,10 +56,9 @@ rule report:
             category="Report",
         ),
         costs=f"{RESULTS}/report/costs.csv",
+        ledger=f"{RESULTS}/report/ledger.csv",
     log:
         f"{RESULTS}/logs/report.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/report.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -71,8 +68,7 @@ rule report:
         config=SETTINGS,
         nodes=graph.evaluation_nodes(),
         tasks=graph.tasks,
-        benchmarks=f"{RESULTS}/benchmarks",
-        models=f"{RESULTS}/models",
+        logs=f"{RESULTS}/logs",
     message:
         "Report of experiment {params.experiment}"
     script:

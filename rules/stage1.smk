@@ -16,8 +16,6 @@ rule agreement_filter:
         summary=f"{RESULTS}/filter/{{chain}}/kept-{{iteration}}.json",
     log:
         f"{RESULTS}/logs/agreement_filter/{{chain}}/{{iteration}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/agreement_filter/{{chain}}/{{iteration}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -40,8 +38,6 @@ rule sft_set:
         export=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.json",
     log:
         f"{RESULTS}/logs/sft_set/{{chain}}/{{method}}-{{iteration}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/sft_set/{{chain}}/{{method}}-{{iteration}}.tsv"
     wildcard_constraints:
         method=methods_with(("sft",)),
     localrule: True

@@ -11,8 +11,6 @@ rule majority_vote:
         samples=f"{RESULTS}/votes/{{chain}}/samples.parquet",
     log:
         f"{RESULTS}/logs/majority_vote/{{chain}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/majority_vote/{{chain}}.tsv"
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -38,8 +36,6 @@ rule pairs:
         export=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.json",
     log:
         f"{RESULTS}/logs/pairs/{{chain}}/{{method}}-{{iteration}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/pairs/{{chain}}/{{method}}-{{iteration}}.tsv"
     wildcard_constraints:
         method=methods_with(("dpo", "orpo")),
     localrule: True

@@ -5,7 +5,6 @@ Inputs:
 Outputs:
     generations: GENERATIONS rows by request, problem and sample, Parquet.
     stats: JSON, per request its key in the store and counts of samples and tokens.
-    cost: JSON, what this run did itself: engine loads, samples, tokens, seconds. Differs per run.
 Parameters:
     requests: list of mappings, see `weak_to_strong.generation.Request`.
     engine: mapping, see `weak_to_strong.generation.EngineSettings`.
@@ -25,8 +24,8 @@ from weak_to_strong.logs import run_script
 from weak_to_strong.tables import GENERATIONS, write_json, write_table
 
 
-def main(snakemake: Any) -> None:
-    """Run the rule."""
+def main(snakemake: Any) -> dict[str, Any]:
+    """Run the rule; what it did itself, for its record."""
     resources, threads = snakemake.resources, snakemake.threads
     allocation = find_allocation(resources, threads)
     size = resources.tensor_parallel_size
@@ -45,7 +44,7 @@ def main(snakemake: Any) -> None:
     )
     write_table(generations, GENERATIONS, snakemake.output.generations)
     write_json(stats, snakemake.output.stats)
-    write_json(cost, snakemake.output.cost)
+    return cost
 
 
 if "snakemake" in globals():

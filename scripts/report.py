@@ -1,4 +1,4 @@
-"""Build the self-contained HTML report, and the table of what the run cost.
+"""Build the self-contained HTML report, and the tables of what the run cost.
 
 Inputs:
     metrics, diagnostics: metrics.csv and diagnostics.csv.
@@ -12,11 +12,12 @@ Params:
     tasks: names of the tasks.
     nodes: request -> task, weak, strong, method, stage, iteration, seed, decoding.
     config: the completed configuration.
-    benchmarks, models: folders of benchmark files and of trained models; read at run time, since
-        what a job cost must not make the page outdated.
+    logs: folder of the jobs' records; read at run time, since what a job cost must not make the
+        page outdated.
 Outputs:
     html: the page.
-    costs: CSV with the columns of `costs.COSTS`.
+    costs: CSV with the columns of `costs.COSTS`, one row a rule.
+    ledger: CSV with the columns of `costs.LEDGER`, one row a job.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.costs import collect_costs
+from weak_to_strong.costs import read_ledger, sum_costs
 from weak_to_strong.diagnostics import DIAGNOSTICS
 from weak_to_strong.logs import run_script
 from weak_to_strong.plots import FIGURES, read_frame
@@ -41,12 +42,14 @@ def read_plots(paths: list[str]) -> dict[str, str]:
 
 
 def main(snakemake: Any) -> None:
-    """Read everything, write costs and page."""
+    """Read everything, write ledger, costs and page."""
     given, params = snakemake.input, snakemake.params
-    # The benchmark of this very rule would be that of an earlier run.
-    costs = collect_costs(params.benchmarks, params.models).filter(pl.col("rule") != snakemake.rule)
-    with publish(snakemake.output.costs) as part:
-        costs.write_csv(part)
+    # The record of this very job would be that of an earlier run.
+    ledger = read_ledger(params.logs).filter(pl.col("rule") != snakemake.rule)
+    costs = sum_costs(ledger)
+    for frame, path in ((ledger, snakemake.output.ledger), (costs, snakemake.output.costs)):
+        with publish(path) as part:
+            frame.write_csv(part)
 
     first_samples = [
         read_table(path, GENERATIONS).filter(pl.col("sample") == 0) for path in given.generations

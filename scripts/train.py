@@ -23,11 +23,12 @@ from typing import Any
 
 from weak_to_strong.allocation import find_allocation
 from weak_to_strong.logs import run_script
+from weak_to_strong.tables import read_json
 from weak_to_strong.training import Job, run
 
 
-def main(snakemake: Any) -> None:
-    """Run the rule."""
+def main(snakemake: Any) -> dict[str, Any]:
+    """Run the rule; the tokens of the whole training, for its record."""
     resources = snakemake.resources
     allocation = find_allocation(resources, snakemake.threads)
     run(
@@ -49,6 +50,7 @@ def main(snakemake: Any) -> None:
         ),
         allocation,
     )
+    return {"trained_tokens": read_json(snakemake.output.manifest)["facts"]["tokens"]}
 
 
 if "snakemake" in globals():

@@ -1,58 +1,62 @@
-"""What a run cost: one table over Snakemake's benchmark files, generation and training records."""
+"""What a run cost: a ledger with one row a job, from the records of jobs, and its sums by rule."""
 
 from __future__ import annotations
 
-import csv
+import math
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.tables import read_json
+from weak_to_strong.records import read_job_records
+from weak_to_strong.tables import AGAIN
 
-#: costs.csv, one row a rule. Seconds, megabytes (2**20 bytes) and tokens; null where not measured.
+#: ledger.csv, one row a job, named by its log. Seconds, megabytes (2**20 bytes), tokens; null where
+#: not measured, or where there are no tokens. All is of the job's last run alone, and of what that
+#: did itself; only `trained_tokens` are those of the whole training, also of one that was resumed.
+LEDGER = pl.Schema(
+    {
+        "job": pl.String,
+        "rule": pl.String,
+        # From the start of the job's process; of user and system.
+        "wall_seconds": pl.Float64,
+        "cpu_seconds": pl.Float64,
+        # Of all GPUs that it was on; and how busy these were, a share in [0, 1].
+        "gpu_seconds": pl.Float64,
+        "gpu_utilisation": pl.Float64,
+        # Of all its processes, and on all its GPUs, at one time.
+        "peak_memory_mb": pl.Float64,
+        "peak_gpu_memory_mb": pl.Float64,
+        "prompt_tokens": pl.Int64,
+        "response_tokens": pl.Int64,
+        "trained_tokens": pl.Int64,
+        # Of a generation round, from reading the requests to the last text.
+        "engine_seconds": pl.Float64,
+        # Response tokens over engine seconds, or trained tokens over wall time.
+        "tokens_per_second": pl.Float64,
+    }
+)
+#: costs.csv, one row a rule: the number of its jobs, and sums over them; of memory the largest.
 COSTS = pl.Schema(
     {
         "rule": pl.String,
         "jobs": pl.Int64,
-        "wall_seconds": pl.Float64,
-        "cpu_seconds": pl.Float64,
-        "peak_memory_mb": pl.Float64,
-        "prompt_tokens": pl.Int64,
-        "response_tokens": pl.Int64,
-        "trained_tokens": pl.Int64,
-        "tokens_per_second": pl.Float64,
+        **{
+            name: LEDGER[name]
+            for name in LEDGER
+            if name not in ("job", "rule", "gpu_utilisation", "engine_seconds")
+        },
     }
 )
-
-
-def _number(text: str | None) -> float | None:
-    """A benchmark cell; Snakemake writes "NA" or "-" for what it could not sample."""
-    return None if text in (None, "", "NA", "-") else float(text)
-
-
-def read_benchmark(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a Snakemake (9.27) benchmark file, one a repetition.
-
-    Returns:
-        wall_seconds (column `s`), cpu_seconds (`cpu_time`: user and system) and peak_memory_mb
-        (`max_rss`); the last two are None for jobs too short to be sampled.
-
-    Raises:
-        ValueError: the file has not these columns, or a cell is no number; names the file.
-    """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            return [
-                {
-                    "wall_seconds": float(row["s"]),
-                    "cpu_seconds": _number(row["cpu_time"]),
-                    "peak_memory_mb": _number(row["max_rss"]),
-                }
-                for row in csv.DictReader(file, delimiter="\t")
-            ]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a Snakemake benchmark file ({error!r})") from error
+#: What a record has of these.
+RECORDED = tuple(name for name in LEDGER if name not in ("job", "rule", "tokens_per_second"))
+_RATE = (
+    pl.when(pl.col("response_tokens") > 0)
+    .then(pl.col("response_tokens") / pl.col("engine_seconds"))
+    .when(pl.col("trained_tokens") > 0)
+    .then(pl.col("trained_tokens") / pl.col("wall_seconds"))
+    .alias("tokens_per_second")
+)
 
 
 def _sum(column: str) -> pl.Expr:
@@ -60,82 +64,59 @@ def _sum(column: str) -> pl.Expr:
     return pl.when(pl.col(column).is_not_null().any()).then(pl.col(column).sum()).alias(column)
 
 
-def collect_costs(
-    benchmarks: str | Path, models: str | Path | None = None, *, training_rule: str = "train"
-) -> pl.DataFrame:
+def _fits(name: str, value: Any) -> bool:
+    """Whether a record may have this value: time is always measured, tokens are whole."""
+    if value is None:
+        return name not in ("wall_seconds", "cpu_seconds")
+    kinds = (int,) if LEDGER[name] == pl.Int64 else (int, float)
+    return type(value) in kinds and math.isfinite(value) and value >= 0
+
+
+def _as(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def read_ledger(logs: str | Path) -> pl.DataFrame:
+    """The ledger of a run, jobs in order of their names.
+
+    Args:
+        logs: folder with the jobs' records, beside their logs (`records.py`).
+
+    Returns:
+        LEDGER.
+
+    Raises:
+        ValueError: a damaged record; names the file.
+    """
+    rows = []
+    for job, record in read_job_records(Path(logs)).items():
+        cost = {name: record["cost"].get(name) for name in RECORDED}
+        if not all(_fits(*each) for each in cost.items()):
+            raise ValueError(
+                f"{Path(logs, job)}.json: its `cost` is not what a job measures; {AGAIN}"
+            )
+        rows.append({"job": job, "rule": record["rule"], **cost})
+    schema = {name: LEDGER[name] for name in ("job", "rule", *RECORDED)}
+    frame = pl.DataFrame(rows, schema=schema, strict=False)
+    return _as(frame.with_columns(_RATE), LEDGER)
+
+
+def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
     """Sum what the jobs of each rule took, rules in order of wall time.
 
     Args:
-        benchmarks: folder with `<rule>.tsv` or `<rule>/**/*.tsv`, and beside those of a generating
-            rule `*.cost.json` (prompt_tokens, response_tokens, seconds).
-        models: folder with the manifests of trained models; facts.tokens are those trained on.
-        training_rule: rule that trained them.
+        ledger: LEDGER.
 
     Returns:
-        COSTS. `tokens_per_second` is response tokens over the seconds of generation, or trained
-        tokens over wall time. Peak memory is the largest of all jobs.
-
-    Raises:
-        ValueError: a file is not what its name says; names the file.
+        COSTS. `tokens_per_second` is of the sums.
     """
-    folder = Path(benchmarks)
-
-    def rule_of(path: Path) -> str:
-        return path.relative_to(folder).parts[0].removesuffix(".tsv")
-
-    rows = [
-        {"rule": rule_of(path), **row}
-        for path in sorted(folder.rglob("*.tsv"))
-        for row in read_benchmark(path)
-    ]
-    generated: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.rglob("*.cost.json")):
-        generated.setdefault(rule_of(path), []).append(read_json(path))
-    manifests = sorted(Path(models).rglob("manifest.json")) if models else []
-    trained = [
-        facts["tokens"]
-        for path in manifests
-        if "tokens" in (facts := read_json(path).get("facts") or {})
-    ]
-    schema = {k: COSTS[k] for k in ("rule", "wall_seconds", "cpu_seconds", "peak_memory_mb")}
-    table = (
-        pl.DataFrame(rows, schema=schema)
-        .group_by("rule")
-        .agg(
-            pl.len().alias("jobs"),
-            _sum("wall_seconds"),
-            _sum("cpu_seconds"),
-            pl.col("peak_memory_mb").max(),
-        )
+    summed = [name for name in RECORDED if name.endswith(("_seconds", "_tokens"))]
+    largest = [name for name in RECORDED if name.startswith("peak_")]
+    table = ledger.group_by("rule").agg(
+        pl.len().alias("jobs"), *map(_sum, summed), pl.col(largest).max()
     )
-    tokens = []
-    for rule, records in generated.items():
-        response = sum(record.get("response_tokens", 0) for record in records)
-        seconds = sum(record.get("seconds", 0.0) for record in records)
-        tokens.append(
-            {
-                "rule": rule,
-                "prompt_tokens": sum(record.get("prompt_tokens", 0) for record in records),
-                "response_tokens": response,
-                "tokens_per_second": response / seconds if seconds else None,
-            }
-        )
-    if trained:
-        wall = table.filter(pl.col("rule") == training_rule)["wall_seconds"].sum()
-        tokens.append(
-            {
-                "rule": training_rule,
-                "trained_tokens": sum(trained),
-                "tokens_per_second": sum(trained) / wall if wall else None,
-            }
-        )
-    counted = ("prompt_tokens", "response_tokens", "trained_tokens", "tokens_per_second")
-    extra = pl.DataFrame(tokens, schema={k: COSTS[k] for k in ("rule", *counted)})
-    return (
-        table.join(extra, on="rule", how="full", coalesce=True)
-        .with_columns(pl.col("jobs").fill_null(0))
-        .select(pl.col(name).cast(kind) for name, kind in COSTS.items())
-        .sort(pl.col("wall_seconds").fill_null(0), "rule", descending=[True, False])
+    return _as(table.with_columns(_RATE), COSTS).sort(
+        "wall_seconds", "rule", descending=[True, False]
     )
 
 
@@ -144,6 +125,6 @@ def total_costs(costs: pl.DataFrame) -> dict[str, Any]:
     summed = costs.select(
         pl.col("jobs").sum(),
         *(_sum(name) for name in COSTS if name.endswith(("_seconds", "_tokens"))),
-        pl.col("peak_memory_mb").max(),
+        pl.col("peak_memory_mb", "peak_gpu_memory_mb").max(),
     )
     return {"rule": "all rules", **summed.row(0, named=True), "tokens_per_second": None}

@@ -563,7 +563,9 @@ def generate_round(
 
     Returns:
         The GENERATIONS rows by request, problem and sample; deterministic statistics of them; and
-        the cost of this run (engine loads, samples, tokens, seconds).
+        what this run did itself: requests, requests_generated, engine_loads, samples,
+        prompt_tokens, response_tokens, engine_start_seconds (summed over engines) and
+        engine_seconds, the time of the whole round, starts included.
 
     Raises:
         ValueError: a bad request, setting, manifest or table, or a prompt too long for the engine.
@@ -597,9 +599,7 @@ def generate_round(
     stats = {
         job.request.name: _statistics(job, rows) for job, rows in zip(jobs, frames, strict=True)
     }
-    seconds = time.monotonic() - began
-    cost["seconds"] = round(seconds, 3)
-    cost["response_tokens_per_second"] = round(cost["response_tokens"] / seconds, 1)
+    cost["engine_seconds"] = round(time.monotonic() - began, 3)
     frame = pl.concat(frames) if frames else GENERATIONS.to_frame()
     return frame, stats, cost
 

@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.ledger import Meter
 from weak_to_strong.records import COMMAND, leave_record
 from weak_to_strong.runs import join_run
 
@@ -99,8 +100,11 @@ def _end(number: int, _frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
-    """Run a rule's `main(snakemake)`, and leave the record of what it made (`records.py`).
+def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) -> None:
+    """Run a rule's `main(snakemake)`, and leave the record of what it made and took (`records.py`).
+
+    What `main` returns are counts of its work, such as tokens; they go beside what was measured
+    (`ledger.py`).
 
     A ValueError (bad input), a full disk and the like, want of memory and the death of a process
     that the job started become one line and exit status 1; anything else keeps its traceback,
@@ -117,8 +121,10 @@ def run_script(main: Callable[[Any], None], snakemake: Any) -> None:
     label = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
-        main(snakemake)
-        leave_record(snakemake, hide_secrets(os.environ.get(COMMAND, "")))
+        with Meter() as meter:
+            counts = main(snakemake) or {}
+        command = hide_secrets(os.environ.get(COMMAND, ""))
+        leave_record(snakemake, command, {**meter.cost(), **counts})
     except Exception as error:
         if said := explain(error):
             logger.debug("%s failed", snakemake.rule, exc_info=True)

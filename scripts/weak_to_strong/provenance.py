@@ -20,8 +20,8 @@ from typing import Any
 from weak_to_strong.tables import hash_file
 
 RECORD, CRATE = "provenance.json", "ro-crate-metadata.json"
-#: What says how long jobs took and what they said, and is no result.
-UNRECORDED = ("logs", "benchmarks")
+#: What jobs said and took, and is no result.
+UNRECORDED = ("logs",)
 #: A file that is this much (seconds) younger than the end of its job was touched after it.
 TOLERANCE = 5.0
 

@@ -1,4 +1,4 @@
-"""What a job leaves beside its log when it is done: hashes of its outputs, and how they came about.
+"""What a job leaves beside its log when it is done: its outputs' hashes, how they came about, cost.
 
 A record is `<log without .log>.json` with
 
@@ -7,9 +7,10 @@ A record is `<log without .log>.json` with
     seeds      name of each parameter that is a seed, with dots between its parts -> value
     versions   of Python and of those `LIBRARIES` that the job had loaded
     outputs    path of each file -> sha256
+    cost       what `ledger.Meter.cost` measured, and the job's own counts; of its last run alone
 
-`snakemake verify` compares the files with it (`provenance.py`). To Snakemake it is no output, and
-so makes nothing rerun.
+`snakemake verify` compares the files with it (`provenance.py`), and the report sums the cost
+(`costs.py`). To Snakemake it is no output, and so makes nothing rerun.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.tables import hash_file, read_json, write_json
+from weak_to_strong.tables import AGAIN, hash_file, read_json, write_json
 
 #: The Snakefile puts the command line here; the jobs inherit it.
 COMMAND = "W2S_COMMAND"
@@ -100,12 +101,13 @@ def hash_outputs(outputs: Iterable[str], manifest: str | None = None) -> dict[st
     return files
 
 
-def leave_record(snakemake: Any, command: str) -> None:
+def leave_record(snakemake: Any, command: str, cost: Mapping[str, Any]) -> None:
     """Write the record of a job that has made its outputs; nothing for one without outputs or log.
 
     Args:
         snakemake: what Snakemake gives a script.
         command: command line of the run; no secrets.
+        cost: see above.
     """
     if not (snakemake.output and snakemake.log):
         return
@@ -117,8 +119,29 @@ def leave_record(snakemake: Any, command: str) -> None:
         "seeds": dict(find_seeds(dict(snakemake.params.items()))),
         "versions": library_versions(loaded_libraries()),
         "outputs": hash_outputs(snakemake.output, snakemake.output.get("manifest")),
+        "cost": dict(cost),
     }
     write_json(record, Path(snakemake.log[0]).with_suffix(".json"))
+
+
+def read_job_records(logs: Path) -> dict[str, dict[str, Any]]:
+    """Records of a folder of logs by the job, the path of its log there without `.log`; in order.
+
+    Raises:
+        ValueError: a damaged record; names the file.
+    """
+    found = {}
+    for file in sorted(logs.rglob("*.json")):
+        record = read_json(file)
+        if not (
+            isinstance(record, dict)
+            and isinstance(record.get("rule"), str)
+            and isinstance(record.get("outputs"), dict)
+            and isinstance(record.get("cost"), dict)
+        ):
+            raise ValueError(f"{file}: is not the record of a job; {AGAIN}")
+        found[file.relative_to(logs).with_suffix("").as_posix()] = record
+    return found
 
 
 def read_records(logs: Path) -> dict[str, dict[str, Any]]:
@@ -127,11 +150,9 @@ def read_records(logs: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a damaged record; names the file.
     """
-    found = {}
-    for file in sorted(logs.rglob("*.json")):
-        record = read_json(file)
-        found |= dict.fromkeys(record["outputs"], record)
-    return found
+    return {
+        path: record for record in read_job_records(logs).values() for path in record["outputs"]
+    }
 
 
 def note_command(arguments: Sequence[str]) -> None:

@@ -600,36 +600,35 @@ def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, A
 
 
 def costs_table(costs: pl.DataFrame) -> dict[str, Any]:
-    """costs.COSTS with units, and the sum below."""
+    """costs.COSTS with units, and the sum below. Columns of GPUs only where these were measured."""
+    columns = {
+        "rule": ("Rule", str),
+        "jobs": ("Jobs", _count),
+        "wall_seconds": ("Wall time", duration),
+        "cpu_seconds": ("CPU time", duration),
+        "gpu_seconds": ("GPU time", duration),
+        "peak_memory_mb": ("Peak memory (MB)", _count),
+        "peak_gpu_memory_mb": ("Peak GPU memory (MB)", _count),
+        "prompt_tokens": ("Prompt tokens", _count),
+        "response_tokens": ("Response tokens", _count),
+        "trained_tokens": ("Trained tokens", _count),
+        "tokens_per_second": ("Tokens a second", _count),
+    }
+    if costs["gpu_seconds"].is_null().all():
+        columns = {name: each for name, each in columns.items() if "gpu" not in name}
 
     def cells(row: Mapping[str, Any]) -> list[Any]:
-        return [
-            row["rule"],
-            _count(row["jobs"]),
-            duration(row["wall_seconds"]),
-            duration(row["cpu_seconds"]),
-            *(
-                _count(row[name])
-                for name in (
-                    "peak_memory_mb",
-                    "prompt_tokens",
-                    "response_tokens",
-                    "trained_tokens",
-                    "tokens_per_second",
-                )
-            ),
-        ]
+        return [show(row[name]) for name, (_, show) in columns.items()]
 
-    columns = ["Rule", "Jobs", "Wall time", "CPU time", "Peak memory (MB)", "Prompt tokens"]
-    columns += ["Response tokens", "Trained tokens", "Tokens a second"]
     caption = (
         "Sums over the last run of each job; jobs may have run side by side, and results reused "
-        "from earlier runs cost nothing here. This page itself is not counted. The memory "
-        f"is the largest of all jobs. {DASH} means not measured, as for jobs too short to sample."
+        "from earlier runs cost nothing here. This page itself is not counted. Memory is the "
+        f"largest of all jobs. {DASH} means not measured, or no tokens. ledger.csv has each job."
     )
     body = [cells(row) for row in costs.iter_rows(named=True)]
     total = cells(total_costs(costs)) if body else None
-    return _table("Cost of the run", caption, columns, body, total=total)
+    headings = [heading for heading, _ in columns.values()]
+    return _table("Cost of the run", caption, headings, body, total=total)
 
 
 # --- sample answers --------------------------------------------------------------------------

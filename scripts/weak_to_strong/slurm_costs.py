@@ -2,7 +2,7 @@
 
     python -m weak_to_strong.slurm_costs EXPERIMENT [--runs ID ...] [--output FILE]
 
-SLURM's records have what Snakemake's benchmarks lack: GPU-hours, the wait in the queue, and the
+SLURM's records have what the jobs' own lack: the wait in the queue, all nodes of a job, and the
 jobs that failed or were cut, which cost as much as others. Snakemake's SLURM executor names each
 job by the id of its run and notes the rule in its comment; which runs made an experiment is read
 from the logs in `.snakemake/log`. Rules that Snakemake ran itself are in `report/costs.csv` only.
@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.costs import collect_costs
+from weak_to_strong.costs import read_ledger, sum_costs
 
 #: Columns of sacct that are read, in this order.
 FIELDS = (
@@ -53,7 +53,7 @@ ALLOCATIONS = pl.Schema(
 )
 #: One row a rule. `failed` are those of `jobs` that did not complete; wall and wait are sums over
 #: jobs. GPU- and CPU-hours are what was allocated, `cpu_used` the share of the CPU-hours in use.
-#: Tokens are those of costs.csv: of the last job of each round, and of every trained model.
+#: Tokens are those of costs.csv: of the last job of each round, and of each training.
 SLURM_COSTS = pl.Schema(
     {
         "rule": pl.String,
@@ -242,7 +242,7 @@ def slurm_costs(allocations: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame
 
     Args:
         allocations: ALLOCATIONS.
-        tokens: `costs.collect_costs` of the experiment.
+        tokens: `costs.COSTS` of the experiment.
 
     Returns:
         SLURM_COSTS.
@@ -323,7 +323,7 @@ def main(argv: Iterable[str]) -> int:
         results = Path("results") / arguments.experiment
         table = slurm_costs(
             read_allocations(runs, since),
-            collect_costs(results / "benchmarks", results / "models"),
+            sum_costs(read_ledger(results / "logs")),
         )
     except ValueError as error:
         print(error, file=sys.stderr)

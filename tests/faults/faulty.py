@@ -23,7 +23,7 @@ CONFIG = {"methods": dict.fromkeys(("full_weak", "ceiling", "strong_zero_shot", 
 #: Checkpoints and shards several times in a training or round of a few seconds.
 OFTEN = ("--set-resources", "train:checkpoint_steps=2", "generate:shard_size=8")
 OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
-COSTS = "report/costs.csv"
+COSTS = ("report/costs.csv", "report/ledger.csv")
 REPORT = "report/index.html"
 
 
@@ -107,7 +107,7 @@ class FaultProject(Project):
         return run.text()
 
     def hashes(self) -> dict[str, str]:
-        """Digest of each artefact, but for what measures time: `costs.csv`, and that table in the
+        """Digest of each artefact, but for what measures time: COSTS, and that table in the
         report."""
         root = self.path("results/test")
         found = {}
@@ -120,7 +120,7 @@ class FaultProject(Project):
                 )
                 assert rest != page
                 found[name] = rest
-            elif name != COSTS:
+            elif name not in COSTS:
                 found[name] = hash_file(file)
         return found
 

@@ -1,7 +1,5 @@
 """A generation round whose engines are on two nodes."""
 
-import json
-
 import polars as pl
 import pytest
 from cluster import command
@@ -36,10 +34,7 @@ def test_both_nodes_have_an_engine(spread, job):
     assert (job["nodes"], job["gpus"], job["state"]) == ("gpu[01-02]", 2, "COMPLETED")
     steps = command("sacct", "-nP", "-j", job["job"], "-o", "NodeList,NTasks").splitlines()
     assert {"gpu01|1", "gpu02|1"} <= set(steps)
-    cost = json.loads(
-        project.result(f"benchmarks/generate/{WEAK_EVALUATION}.cost.json").read_text()
-    )
-    assert cost["engine_loads"] == 2
+    assert project.cost(f"generate/{WEAK_EVALUATION}")["engine_loads"] == 2
 
 
 def test_the_texts_are_those_of_one_node(spread, study):

@@ -3,7 +3,6 @@
 Results must in each case be those of the undisturbed study.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -179,8 +178,8 @@ def test_a_cancelled_round_generates_only_what_it_lacks(disturbed, states, study
     shards = list(disturbed.project.path("results/store/requests").rglob("shard-*.parquet"))
     rows = {shard: pl.read_parquet(shard).height for shard in shards}
     late = sum(rows[shard] for shard in shards if shard.stat().st_mtime > began)
-    file = disturbed.project.result(f"benchmarks/generate/{WEAK_EVALUATION}.cost.json")
-    assert json.loads(file.read_text())["samples"] == late < sum(rows.values()) == SAMPLES
+    cost = disturbed.project.cost(f"generate/{WEAK_EVALUATION}")
+    assert cost["samples"] == late < sum(rows.values()) == SAMPLES
     table = f"results/test/generations/{WEAK_EVALUATION}.parquet"
     assert disturbed.project.hashes()[table] == study.project.hashes()[table]
 

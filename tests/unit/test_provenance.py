@@ -57,7 +57,7 @@ def leave(rule, outputs, seed=0, manifest=None):
         log=[f"results/x/logs/{rule}.log"],
         output=OutputFiles(outputs, fromdict={"manifest": manifest} if manifest else {}),
     )
-    leave_record(job, "snakemake --cores 2")
+    leave_record(job, "snakemake --cores 2", {"wall_seconds": 1.5})
 
 
 def record():
@@ -144,10 +144,18 @@ def test_hashes_of_a_model_are_those_of_a_manifest_that_says_where_it_is(results
     }
 
 
-def test_a_damaged_record_is_named(results):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not a readable JSON file"),
+        ("[]", "is not the record of a job"),
+        ('{"rule": "train", "outputs": {}}', "is not the record of a job"),
+    ],
+)
+def test_a_damaged_record_is_named(results, text, reason):
     leave("train", [MODEL])
-    (results / "logs/train.json").write_text("{")
-    with pytest.raises(ValueError, match=r"logs/train\.json: not a readable JSON file"):
+    (results / "logs/train.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"logs/train\.json: {reason}"):
         record()
 
 

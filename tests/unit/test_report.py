@@ -17,7 +17,7 @@ import report_examples as examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weak_to_strong.costs import COSTS
+from weak_to_strong.costs import COSTS, LEDGER
 from weak_to_strong.diagnostics import DIAGNOSTICS
 from weak_to_strong.metrics import metrics_table
 from weak_to_strong.plots import FIGURES
@@ -26,6 +26,7 @@ from weak_to_strong.report import (
     ReportInputs,
     build_report,
     contamination_tables,
+    costs_table,
     diagnostics_tables,
     duration,
     findings,
@@ -34,7 +35,7 @@ from weak_to_strong.report import (
     pick_questions,
     show_controls,
 )
-from weak_to_strong.tables import METRICS, write_table
+from weak_to_strong.tables import METRICS, write_json, write_table
 
 HOSTILE = "</pre><script>alert(1)</script>\u202e\x07<img src=http://example.org/x onerror=alert(1)>"
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -48,7 +49,9 @@ def inputs(**changes):
         metrics=examples.metrics(),
         diagnostics=examples.diagnostics(),
         costs=pl.DataFrame(
-            [("train", 3, 75.0, 60.0, 1234.5, None, None, 5000, 66.6)], schema=COSTS, orient="row"
+            [("train", 3, 75.0, 60.0, None, 1234.5, None, None, None, 5000, 66.6)],
+            schema=COSTS,
+            orient="row",
         ),
         plots={"accuracy": "<svg xmlns='http://www.w3.org/2000/svg'/>"},
         scores=scores,
@@ -310,6 +313,20 @@ def test_it_reads_what_the_metrics_module_writes():
         assert draw(metrics, inputs().diagnostics).axes
 
 
+def test_costs_show_gpus_where_these_were_measured():
+    without = costs_table(inputs().costs)
+    assert without["rows"] == [
+        ["train", "3", "1 min 15 s", "1 min 00 s", "1,234", None, None, "5,000", "67"]
+    ]
+    assert not any("GPU" in heading for heading in without["columns"])
+    measured = inputs().costs.with_columns(gpu_seconds=150.0, peak_gpu_memory_mb=70_000.0)
+    table = costs_table(measured)
+    cells = dict(zip(table["columns"], table["rows"][0], strict=True))
+    assert (cells["GPU time"], cells["Peak GPU memory (MB)"]) == ("2 min 30 s", "70,000")
+    total = dict(zip(table["columns"], table["total"], strict=True))
+    assert (total["Rule"], total["GPU time"]) == ("all rules", "2 min 30 s")
+
+
 def test_the_rule_writes_page_and_costs(tmp_path):
     """The entry script, with the files it gets in a run."""
     example = inputs()
@@ -324,9 +341,8 @@ def test_the_rule_writes_page_and_costs(tmp_path):
     ):
         write_table(frame, frame.schema, tmp_path / f"{name}.parquet")
     for rule in ("splits", "report"):
-        path = tmp_path / "benchmarks" / f"{rule}.tsv"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("s\tmax_rss\tcpu_time\n2.5\tNA\tNA\n")
+        cost = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "peak_memory_mb": 80.5}
+        write_json({"rule": rule, "outputs": {}, "cost": cost}, tmp_path / f"logs/{rule}.json")
     snakemake = SimpleNamespace(
         rule="report",
         input=SimpleNamespace(
@@ -343,14 +359,19 @@ def test_the_rule_writes_page_and_costs(tmp_path):
             tasks=["sums"],
             nodes=example.nodes,
             config=example.config,
-            benchmarks=str(tmp_path / "benchmarks"),
-            models=str(tmp_path / "models"),
+            logs=str(tmp_path / "logs"),
         ),
-        output=SimpleNamespace(html=tmp_path / "index.html", costs=tmp_path / "costs.csv"),
+        output=SimpleNamespace(
+            html=tmp_path / "index.html",
+            costs=tmp_path / "costs.csv",
+            ledger=tmp_path / "ledger.csv",
+        ),
     )
     runpy.run_path(str(SCRIPTS / "report.py"))["main"](snakemake)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "no duplicated and no shared questions" in html
     assert str(tmp_path) not in html
-    # The benchmark of the report itself is that of an earlier run.
+    # The record of the report itself is that of an earlier run.
     assert pl.read_csv(tmp_path / "costs.csv")["rule"].to_list() == ["splits"]
+    ledger = pl.read_csv(tmp_path / "ledger.csv", schema=LEDGER)
+    assert ledger.select("job", "wall_seconds").rows() == [("splits", 2.5)]

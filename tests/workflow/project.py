@@ -80,6 +80,10 @@ class Project:
     def result(self, name: str) -> Path:
         return self.folder / "results/test" / name
 
+    def cost(self, job: str) -> dict:
+        """What a job's record says that it took."""
+        return json.loads(self.result(f"logs/{job}.json").read_text())["cost"]
+
 
 def files_with(text: str, folder: Path) -> list[str]:
     """Files of a folder, hidden ones included, that hold `text` as it is."""

@@ -7,8 +7,9 @@ from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 
 from weak_to_strong.answers import predict
+from weak_to_strong.costs import COSTS, LEDGER
 from weak_to_strong.provenance import artefacts
-from weak_to_strong.records import read_records
+from weak_to_strong.records import read_job_records, read_records
 from weak_to_strong.tables import METRICS, hash_file, read_json
 
 
@@ -140,11 +141,50 @@ def test_dpo_starts_from_m_plus(project):
 
 def test_engine_loads_do_not_grow_with_the_number_of_models(project):
     """With one engine process a round loads its base once."""
-    files = sorted(project.result("benchmarks/generate").rglob("*.cost.json"))
-    assert len(files) == 6
-    assert {read_json(file)["engine_loads"] for file in files} == {1}
-    evaluation = "benchmarks/generate/evaluation/dice/random_strong.cost.json"
-    assert read_json(project.result(evaluation))["requests"] == 24
+    records = read_job_records(project.result("logs")).values()
+    loads = [record["cost"]["engine_loads"] for record in records if record["rule"] == "generate"]
+    assert loads == [1] * 6
+    assert project.cost("generate/evaluation/dice/random_strong")["requests"] == 24
+
+
+def test_every_job_is_in_the_ledger(project):
+    ledger = pl.read_csv(project.result("report/ledger.csv"), schema=LEDGER)
+    logs = project.result("logs")
+    made = {file.relative_to(logs).with_suffix("").as_posix() for file in logs.rglob("*.log")}
+    assert set(ledger["job"]) == made - {"report"}
+    assert ledger["job"].is_unique().all()
+    # A process that imports polars takes some of each.
+    assert ledger["wall_seconds"].min() > 0.05
+    assert ledger["cpu_seconds"].min() > 0.05
+    assert ledger["peak_memory_mb"].min() > 30
+    heavy = ledger.filter(pl.col("rule").is_in(["train", "generate"]))
+    assert heavy["peak_memory_mb"].min() > 300
+
+
+def test_tokens_of_the_ledger_are_those_of_the_results(project):
+    ledger = pl.read_csv(project.result("report/ledger.csv"), schema=LEDGER)
+    tables = {
+        file.relative_to(project.result("generations")).with_suffix("").as_posix(): file
+        for file in project.result("generations").rglob("*.parquet")
+    }
+    generated = ledger.filter(rule="generate")
+    assert set(generated["job"]) == {f"generate/{name}" for name in tables}
+    for job, prompts, responses, seconds, rate in generated.select(
+        "job", "prompt_tokens", "response_tokens", "engine_seconds", "tokens_per_second"
+    ).rows():
+        table = pl.read_parquet(tables[job.removeprefix("generate/")])
+        assert (prompts, responses) == (
+            table["prompt_tokens"].sum(),
+            table["response_tokens"].sum(),
+        )
+        assert rate == pytest.approx(responses / seconds)
+    for job, tokens in ledger.filter(rule="train").select("job", "trained_tokens").rows():
+        manifest = project.result(f"models/{job.removeprefix('train/')}/manifest.json")
+        assert tokens == read_json(manifest)["facts"]["tokens"]
+    costs = pl.read_csv(project.result("report/costs.csv"), schema=COSTS)
+    assert costs["jobs"].sum() == len(ledger)
+    for name in ("response_tokens", "trained_tokens"):
+        assert costs[name].sum() == ledger[name].sum() > 1000
 
 
 def test_artefacts_hold_no_path_of_this_machine(project):

@@ -1,6 +1,5 @@
 """A second run does nothing; a change reruns exactly what depends on it."""
 
-import json
 import os
 import re
 
@@ -198,6 +197,11 @@ def test_a_comment_reruns_nothing(project, edit):
     assert project.planned() == set()
 
 
+def test_how_costs_are_measured_reruns_nothing(project, edit):
+    edit("scripts/weak_to_strong/ledger.py", "SECONDS, SHARE = 1.0,", "SECONDS, SHARE = 5.0,")
+    assert project.planned() == set()
+
+
 def test_touched_files_rerun_nothing(project):
     """Also above Snakemake's own limit of 1 MB."""
     names = [
@@ -235,8 +239,7 @@ def test_a_changed_threshold_generates_only_for_the_models_it_changed(project_co
     project_copy.write_config(stricter)
     assert project_copy.planned() == PREFERENCES
     project_copy.run()
-    cost = project_copy.result("benchmarks/generate/evaluation/dice/random_strong.cost.json")
-    served = json.loads(cost.read_text())
+    served = project_copy.cost("generate/evaluation/dice/random_strong")
     assert served["requests_generated"] <= 4  # greedy and samples, of DPO and ORPO
     assert served["requests"] > 20
     assert {path: hash_file(path) for path in before} == before
