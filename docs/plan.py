@@ -24,10 +24,24 @@ from update import insert_files
 
 from weak_to_strong.cluster_jobs import ClusterJobs
 from weak_to_strong.configuration import load_configuration
-from weak_to_strong.estimates import ASSUMPTIONS_FILE, Estimator, JobEstimate, read_assumptions
-from weak_to_strong.gpu_needs import Needs, generation_memory, training_memory
+from weak_to_strong.estimates import (
+    ASSUMPTIONS_FILE,
+    Estimator,
+    JobEstimate,
+    Shape,
+    read_assumptions,
+)
+from weak_to_strong.gpu_needs import (
+    Needs,
+    activation_bytes,
+    bytes_of_each,
+    generation_memory,
+    host_bytes,
+    training_memory,
+)
 from weak_to_strong.graph import Graph, Node
 from weak_to_strong.site_file import read_site
+from weak_to_strong.training_settings import PROJECTIONS, zero_of
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
@@ -37,6 +51,7 @@ FOLDER = ROOT / "docs/results/plan"
 JOBS_FILE = FOLDER / "jobs.csv"
 GPU_JOBS_FILE = FOLDER / "gpu_jobs.csv"
 SITE_FILE = ROOT / "profiles/slurm/site.yaml"
+MEMORY_FILE = FOLDER / "memory.csv"
 
 #: Columns of plan.csv: heading in plan.md, and how a value is written there.
 COLUMNS = {
@@ -61,6 +76,27 @@ GPU_JOB_COLUMNS = (
     *("tokens", "loads", "asked_minutes"),
 )
 COUNTED = ("jobs", "generation_rounds", "requests", "engine_loads", "trainings")
+
+#: Models of the table of memory, by the key `paper`, with their numbers of weights.
+MODELS = {"Llama-3-8B-Instruct": 8_030_261_248, "Llama-2-70b": 68_976_648_192}
+#: Ways of training in it: keys of `training.sft`, and numbers of GPUs.
+WAYS = (
+    ({"adapter": "full", "deepspeed": "zero2"}, (2, 8)),
+    ({"adapter": "full", "deepspeed": "zero3"}, (2, 8)),
+    ({"adapter": "full", "deepspeed": "zero3_offload"}, (1,)),
+    ({"adapter": "lora"}, (1,)),
+    ({"adapter": "lora", "deepspeed": "zero3"}, (2, 4)),
+    ({"adapter": "lora", "deepspeed": "zero3_offload"}, (1,)),
+    ({"adapter": "lora", "quantization": "nf4"}, (1,)),
+)
+#: What they have in common.
+COMMON = {
+    "dtype": "bfloat16",
+    "gradient_checkpointing": True,
+    "lora": {"r": 8, "target_modules": PROJECTIONS},
+    "max_length": 2048,
+    "per_device_batch_size": 1,
+}
 
 
 def configuration_file(experiment: str) -> Path:
@@ -262,6 +298,44 @@ def assumptions_table() -> str:
     return f"Device: {device}.\n\n" + markdown(["Of", "Value", "Source"], rows, left=3)
 
 
+def memory_rows() -> list[dict[str, Any]]:
+    """Columns `training` (keys and values), `gpus`, and of each model gigabytes of a GPU and, of
+    what is offloaded, of all hosts together (10**9 bytes)."""
+    known = read_assumptions().models
+    shapes = {name: Shape(weights, **known[name]) for name, weights in MODELS.items()}
+    rows = []
+    for way, counts in WAYS:
+        file = {}
+        if name := way.get("deepspeed"):
+            file = {"deepspeed": str(ROOT / f"config/deepspeed/{name}.json")}
+        settings = {**COMMON, **way, **file}
+        zero = zero_of(settings)
+        for gpus in counts:
+            row = {"training": " ".join(f"{k}={v}" for k, v in way.items()), "gpus": gpus}
+            for name, shape in shapes.items():
+                each = bytes_of_each(shape, "sft", settings, gpus, zero)
+                each += activation_bytes(shape, "sft", settings)
+                row[f"{name} gpu_gb"] = round(each / 1e9, 1)
+                row[f"{name} host_gb"] = round(host_bytes(shape, "sft", settings, zero) / 1e9, 1)
+            rows.append(row)
+    return rows
+
+
+def memory_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of memory.csv as a Markdown table."""
+    header, lines = ["`training.sft`", "GPUs"], []
+    for name in MODELS:
+        header += [f"{name}: GB of a GPU", "GB offloaded"]
+    for row in rows:
+        keys = ", ".join(f"`{each.replace('=', ': ')}`" for each in row["training"].split())
+        line = [keys, str(row["gpus"])]
+        for name in MODELS:
+            offloaded = float(row[f"{name} host_gb"])
+            line += [f"{float(row[f'{name} gpu_gb']):.0f}", f"{offloaded:.0f}" if offloaded else ""]
+        lines.append(line)
+    return markdown(header, lines)
+
+
 _TITLES = {"tasks": "", "generation": "all tasks:", "models": "", "device": "device:"}
 
 
@@ -279,11 +353,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def tables() -> dict[str, str]:
-    """The Markdown tables of docs/plan.md, by name, from plan.csv, jobs.csv and the assumptions."""
+    """The Markdown tables of docs/plan.md, by name, from its CSV files and the assumptions."""
     return {
         **plan_tables(read_csv(PLAN_FILE)),
         "jobs": jobs_table(read_csv(JOBS_FILE)),
         "gpu_jobs": gpu_jobs_table(read_csv(GPU_JOBS_FILE)),
+        "memory": memory_table(read_csv(MEMORY_FILE)),
         "assumptions": assumptions_table(),
     }
 
@@ -299,6 +374,8 @@ def main() -> None:
     write_csv(PLAN_FILE, plan, COLUMNS)
     write_csv(JOBS_FILE, by_rule, ("experiment", "rule", "jobs"))
     write_csv(GPU_JOBS_FILE, gpu_jobs(), GPU_JOB_COLUMNS)
+    memory = memory_rows()
+    write_csv(MEMORY_FILE, memory, memory[0])
     for name, text in tables().items():
         (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
     document = ROOT / "docs/plan.md"

@@ -7,10 +7,13 @@ import math
 import re
 from copy import deepcopy
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from weak_to_strong.training_settings import check_quantiser, check_quantization
 
 SCHEMA_FILE = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 
@@ -192,6 +195,9 @@ def _describe(error: Any) -> ConfigError:
     message = error.message.replace("\n", " ")
     if error.instance is None or isinstance(error.instance, bool):
         message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
+    if error.validator == "enum":
+        given, is_not, choices = message.rpartition(" is not one of ")
+        message = f"{given}{is_not}{choices.replace('None', 'null')}"
     if len(message) > 160:
         message = message[:157] + "..."
     fix = error.schema.get("description") or _description(path) or "see config/README.md"
@@ -414,6 +420,14 @@ def _check_training(path: list, settings: dict) -> None:
         )
     if "deepspeed" in settings:
         _check_deepspeed([*path, "deepspeed"], Path(settings["deepspeed"]))
+    try:
+        check_quantization(settings)
+        # Where each kind of rule has an environment of its own, nothing is trained in this one.
+        if settings["quantization"] and find_spec("peft"):
+            check_quantiser(settings)
+    except ValueError as error:
+        key, _, message = str(error).partition(": ")
+        raise ConfigError(f"config key `{'.'.join([*path, key])}`: {message}") from None
 
 
 def _check_methods(config: dict, name: str) -> None:

@@ -18,12 +18,18 @@ import yaml
 
 from weak_to_strong.configuration import ConfigError
 from weak_to_strong.graph import Graph, Node
+from weak_to_strong.training_settings import zero_of
 
 ASSUMPTIONS_FILE = Path(__file__).parents[2] / "resources" / "plan_assumptions.yaml"
 
 #: Bytes of a weight, or of a number in the KV cache, in 16 bits.
 HALF = 2
 _FLOAT32 = 4
+#: Bytes of a weight in NF4 with double quantisation: 4 bits, and 0.127 for the constants of its
+#: block of 64 (Dettmers et al., arXiv 2305.14314, section 3, "Double Quantization").
+NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+#: Bytes that an AdamW update moves for a weight: four float32 numbers read, three written.
+_UPDATE_BYTES = 7 * _FLOAT32
 
 
 # --- assumptions -------------------------------------------------------------------------------
@@ -68,13 +74,15 @@ class Device:
         flops: peak FLOP/s in bfloat16.
         memory_bandwidth: bytes/s.
         link_bandwidth: bytes/s from the other devices.
+        host_link_bandwidth: bytes/s from the host's memory.
+        host_memory_bandwidth: bytes/s of a host's processors from and to its memory.
         memory: bytes.
         weights_share: most of the memory that weights take.
         prefill_utilisation: share of `flops` when reading prompts.
         decode_utilisation: share of `memory_bandwidth` when writing answers.
         batch: sequences that are written at once.
         training_utilisation: share of `flops` in training.
-        link_utilisation: share of `link_bandwidth` when training gathers weights.
+        link_utilisation: share of either link's bandwidth when training gathers weights.
         load_bandwidth: bytes/s from disk, to all devices of a model together.
         start_seconds: start of an engine or a trainer, without its weights.
     """
@@ -82,6 +90,8 @@ class Device:
     flops: float
     memory_bandwidth: float
     link_bandwidth: float
+    host_link_bandwidth: float
+    host_memory_bandwidth: float
     memory: float
     weights_share: float
     prefill_utilisation: float
@@ -202,6 +212,26 @@ def training_flops(
     return tokens * (policy + 2.0 * parameters * _references(trainer, settings))
 
 
+def weight_bytes(shape: Shape, settings: Mapping[str, Any]) -> float:
+    """Bytes of a base model's weights as training holds them (`training.load_model`).
+
+    With `quantization` embeddings and output layer keep their format. So does, while it is used,
+    one projection: the largest counts.
+
+    Args:
+        shape: of the base model.
+        settings: as of `training_settings`.
+    """
+    half = settings["dtype"] == "bfloat16"
+    half = half and (settings["adapter"] == "lora" or bool(settings.get("deepspeed")))
+    width = HALF if half else _FLOAT32
+    if not settings.get("quantization"):
+        return float(width * shape.parameters)
+    kept = min(shape.parameters, 2 * shape.vocabulary * shape.hidden)
+    whole = kept + shape.hidden * shape.intermediate
+    return NF4 * (shape.parameters - kept) + width * whole
+
+
 def gathered_bytes(shape: Shape, rows: float, trainer: str, settings: Mapping[str, Any]) -> float:
     """Bytes of weights that all devices together receive under ZeRO-3.
 
@@ -219,18 +249,49 @@ def gathered_bytes(shape: Shape, rows: float, trainer: str, settings: Mapping[st
     return float(micro_batches * gathers * shape.size)
 
 
-def devices_of(shape: Shape, device: Device) -> int:
-    """Devices that a model is spread over: the least power of two that leaves memory for work."""
+def host_update_seconds(
+    shape: Shape, rows: float, settings: Mapping[str, Any], device: Device
+) -> float:
+    """Seconds in which a host updates offloaded full weights, while all devices wait.
+
+    AdamW is bound by the host's memory; an adapter's weights are too few to count.
+
+    Args:
+        shape: of the base model.
+        rows: of one epoch.
+        settings: as of `training_settings`.
+        device: the accelerator.
+    """
+    if settings["adapter"] != "full" or not zero_of(settings).offload_optimizer:
+        return 0.0
+    updates = settings["epochs"] * ceil(rows / settings["global_batch_size"])
+    return updates * _UPDATE_BYTES * shape.parameters / device.host_memory_bandwidth
+
+
+def devices_of(shape: Shape, device: Device, size: float | None = None) -> int:
+    """Devices that a model is spread over: the least power of two that leaves memory for work.
+
+    Args:
+        shape: of the model.
+        device: the accelerator.
+        size: bytes of its weights, if they do not have 16 bits each.
+    """
     count = 1
-    while shape.size > count * device.memory * device.weights_share:
+    while (size or shape.size) > count * device.memory * device.weights_share:
         count *= 2
     return count
 
 
-def load_seconds(shape: Shape, device: Device) -> float:
-    """Device-seconds of one start with its weights: all devices of the model wait for it."""
+def load_seconds(shape: Shape, device: Device, size: float | None = None) -> float:
+    """Device-seconds of one start with its weights: all devices of the model wait for it.
+
+    Args:
+        shape: of the model; 16 bits a weight are read.
+        device: the accelerator.
+        size: as of `devices_of`.
+    """
     seconds = device.start_seconds + shape.size / device.load_bandwidth
-    return devices_of(shape, device) * seconds
+    return devices_of(shape, device, size) * seconds
 
 
 def training_seconds(
@@ -243,20 +304,24 @@ def training_seconds(
 ) -> float:
     """Device-seconds of a training run without its start: arithmetic or gathering, the slower one.
 
+    Bringing weights from 4 bits to 16 is not counted.
+
     Args:
         shape: of the base model.
         rows: of one epoch.
         tokens: of one epoch.
         trainer: "sft", "dpo" or "orpo".
-        settings: as of `training_settings`. Weights are gathered where `deepspeed` is set and one
-            device is not enough.
+        settings: as of `training_settings`. ZeRO-3 gathers weights: from the other devices where
+            one is not enough, or from the host where they are offloaded to it.
         device: the accelerator.
     """
     flops = training_flops(shape.parameters, tokens, trainer, settings)
     seconds = flops / (device.flops * device.training_utilisation)
-    if settings.get("deepspeed") and devices_of(shape, device) > 1:
+    zero = zero_of(settings)
+    if zero.stage == 3 and (devices_of(shape, device) > 1 or zero.offload_weights):
+        link = device.host_link_bandwidth if zero.offload_weights else device.link_bandwidth
         gathered = gathered_bytes(shape, rows, trainer, settings)
-        seconds = max(seconds, gathered / (device.link_bandwidth * device.link_utilisation))
+        seconds = max(seconds, gathered / (link * device.link_utilisation))
     return seconds
 
 
@@ -447,7 +512,7 @@ class Estimator:
             return shape.parameters * (HALF if settings["dtype"] == "bfloat16" else _FLOAT32)
         init = self._graph.init_of(node)
         lora = settings.get("lora") or self._graph.training_settings(init)["lora"]
-        # ZeRO-3 keeps an adapter in the format of its base.
+        # DeepSpeed keeps an adapter in the format of its base.
         half = settings["dtype"] == "bfloat16" and "deepspeed" in settings
         weights = adapter_weights(shape, lora["r"], lora["target_modules"])
         return weights * (HALF if half else _FLOAT32)
@@ -511,8 +576,11 @@ class Estimator:
         settings = self._graph.training_settings(node)
         trainer = self._graph.method(node)["trainer"]
         rows, tokens = self.training_rows(node)
-        start = load_seconds(shape, self._device)
+        quantised = weight_bytes(shape, settings) if settings.get("quantization") else None
+        start = load_seconds(shape, self._device, quantised)
         work = training_seconds(shape, rows, tokens, trainer, settings, self._device)
+        updating = host_update_seconds(shape, rows, settings, self._device)
+        work += devices_of(shape, self._device) * updating
         return JobEstimate(
             rule="train",
             key=node.key,

@@ -28,11 +28,13 @@ from weak_to_strong.estimates import (
     adapter_weights,
     decode_seconds,
     devices_of,
+    host_update_seconds,
     prefill_seconds,
     training_seconds,
+    weight_bytes,
 )
 from weak_to_strong.site_file import Site
-from weak_to_strong.training_settings import PROJECTIONS
+from weak_to_strong.training_settings import PROJECTIONS, Zero, zero_of
 
 _FLOAT32 = 4
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -177,12 +179,6 @@ def model_shape(
 # --- memory of a training ----------------------------------------------------------------------
 
 
-def _weight_width(settings: Mapping[str, Any]) -> int:
-    """Bytes of a weight as `training.load_model` loads it."""
-    half = settings["adapter"] == "lora" or settings.get("deepspeed")
-    return _WIDTHS[settings["dtype"]] if half else _FLOAT32
-
-
 def _adapter_size(shape: Shape, settings: Mapping[str, Any]) -> int:
     # A run without `lora` continues an adapter; of the default rank, unless that was changed.
     lora = settings.get("lora") or {"r": 8}
@@ -196,7 +192,7 @@ def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> floa
     Full training takes 16 bytes a weight (Rajbhandari et al., arXiv 1910.02054, section 3.1),
     whether weights and gradients have 16 bits beside a float32 copy (DeepSpeed) or 32 bits; without
     DeepSpeed autocasting keeps a 16-bit copy as well. LoRA takes 16 bytes for each of the adapter's
-    weights beside the frozen ones.
+    weights beside the frozen ones, which `quantization` makes smaller (`estimates.weight_bytes`).
 
     Args:
         shape: of the base model.
@@ -204,14 +200,14 @@ def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> floa
             copy of full weights.
         settings: as of `training_settings`.
     """
-    width = _weight_width(settings)
+    weights = weight_bytes(shape, settings)
     if settings["adapter"] == "lora":
         adapter = _adapter_size(shape, settings)
         reference = _FLOAT32 * adapter if trainer == "dpo" else 0
-        return width * shape.parameters + 16.0 * adapter + reference
+        return weights + 16.0 * adapter + reference
     cast = 2 if settings["dtype"] == "bfloat16" and not settings.get("deepspeed") else 0
-    reference = width if trainer == "dpo" else 0
-    return (16.0 + cast + reference) * shape.parameters
+    reference = weights if trainer == "dpo" else 0
+    return (16.0 + cast) * shape.parameters + reference
 
 
 #: Bytes that a Llama block keeps of a token for its backward pass: factors of `hidden`, `key_value`
@@ -263,38 +259,51 @@ def usable_bytes(site: Site) -> float:
     return USABLE_SHARE * site.gpu_memory - DEVICE_OVERHEAD
 
 
-def zero_stage(settings: Mapping[str, Any]) -> int:
-    """Stage of ZeRO in the DeepSpeed file of a training; 0 without one."""
-    if not settings.get("deepspeed"):
-        return 0
-    content = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))
-    return content.get("zero_optimization", {}).get("stage", 0)
-
-
 def bytes_of_each(
-    shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int, stage: int
+    shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int, zero: Zero
 ) -> float:
     """Bytes of weights, gradients, moments and reference on each of some GPUs.
 
     Stage 3 of ZeRO spreads all of them, and has the weights of two blocks gathered: the present and
-    the next one. Stages 1 and 2 leave the weights whole (stage 1 also the gradients, which are as
-    good as left out with LoRA), stage 0 everything (arXiv 1910.02054, figure 1).
+    the next one, or the output layer where that is larger. Stages 1 and 2 leave the weights whole
+    (stage 1 also the gradients, which are as good as left out with LoRA), stage 0 everything (arXiv
+    1910.02054, figure 1). What is offloaded takes nothing on a GPU (see `host_bytes`).
     """
-    state = state_bytes(shape, trainer, settings)
-    whole = _weight_width(settings) * shape.parameters
-    if stage == 3:
-        return state / gpus + 2.0 * whole / shape.layers
+    state, weights = state_bytes(shape, trainer, settings), weight_bytes(shape, settings)
     full = settings["adapter"] == "full"
-    if stage == 0:
-        whole = state
+    if zero.stage == 0:
+        return state
+    frozen = weights * (1 + (full and trainer == "dpo"))
+    if zero.stage == 3:
+        held = 0 if zero.offload_weights else frozen / gpus
+        output = weights / shape.parameters * shape.vocabulary * shape.hidden
+        held += weights / shape.layers + max(weights / shape.layers, output)
     else:
-        whole *= 1 + (full and trainer == "dpo") + (full and stage == 1)
-    return whole + (state - whole) / gpus
+        frozen += weights * (full and zero.stage == 1)
+        held = frozen
+    return held + (0 if zero.offload_optimizer else (state - frozen) / gpus)
+
+
+def host_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any], zero: Zero) -> float:
+    """Bytes that all processes together keep in host memory of what they offload.
+
+    For each trained weight DeepSpeed has there float32 weights, gradients and moments, and the
+    gradients once more in the weights' format (`deepspeed/runtime/zero/stage3.py`:
+    `fp32_partitioned_groups_flat` and `grad_partitions_flat_buffer`).
+    """
+    weights, full = weight_bytes(shape, settings), settings["adapter"] == "full"
+    trained = shape.parameters if full else _adapter_size(shape, settings)
+    held = 0.0
+    if zero.offload_optimizer:
+        held += (16.0 + weights / shape.parameters) * trained
+    if zero.offload_weights:
+        held += weights * (1 + (full and trainer == "dpo"))
+    return held
 
 
 def training_memory(shape: Shape, trainer: str, settings: Mapping[str, Any], gpus: int) -> float:
     """Bytes that a training takes of each of some GPUs: state, a micro-batch, and libraries."""
-    held = bytes_of_each(shape, trainer, settings, gpus, zero_stage(settings))
+    held = bytes_of_each(shape, trainer, settings, gpus, zero_of(settings))
     return held + activation_bytes(shape, trainer, settings) + DEVICE_OVERHEAD
 
 
@@ -321,12 +330,13 @@ def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site:
     """GPUs on which a training fits: the least number, its global batch unchanged.
 
     Without DeepSpeed each process has the whole model: 1, or it does not fit. With DeepSpeed the
-    state is spread over as many as it takes: a power of two on one node, then whole nodes.
+    state is spread over as many as it takes: a power of two on one node, then whole nodes. What is
+    offloaded has to fit into the memory of their hosts.
 
     Raises:
         ValueError: it does not fit; says what would help.
     """
-    stage = zero_stage(settings)
+    zero = zero_of(settings)
     state = state_bytes(shape, trainer, settings)
     batch = activation_bytes(shape, trainer, settings)
     room = usable_bytes(site)
@@ -337,6 +347,7 @@ def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site:
             return 1
         least = {**settings, "per_device_batch_size": 1, "gradient_checkpointing": True}
         alone = state + activation_bytes(shape, trainer, least) <= room
+        small = settings["adapter"] == "lora" and not settings.get("quantization")
         raise ValueError(
             f"config key `training.{trainer}.{'per_device_batch_size' if alone else 'deepspeed'}`: "
             f"{what} takes about {state / 1e9:.0f} GB of weights and optimiser and "
@@ -345,19 +356,23 @@ def training_gpus(shape: Shape, trainer: str, settings: Mapping[str, Any], site:
                 "lower it, or set gradient_checkpointing"
                 if alone
                 else "set it to config/deepspeed/zero3.json"
+                + (", or set quantization to nf4" if small else "")
             )
         )
     rows = settings["global_batch_size"] // settings["per_device_batch_size"]
+    offloaded = host_bytes(shape, trainer, settings, zero)
     for gpus in _steps(site):
-        held = bytes_of_each(shape, trainer, settings, gpus, stage)
-        if held + batch <= room and rows % gpus == 0:
+        held = bytes_of_each(shape, trainer, settings, gpus, zero)
+        hosts = nodes_of(gpus, site) * site.node_memory
+        if held + batch <= room and offloaded <= hosts and rows % gpus == 0:
             return gpus
-    further = "" if stage == 3 else "take stage 3 of ZeRO, "
+    further = "" if zero.stage == 3 else "take stage 3 of ZeRO, "
+    aside = f" with {offloaded / 1e9:.0f} GB offloaded to their hosts" if offloaded else ""
     raise ValueError(
         f"config key `training.{trainer}`: {what} with global_batch_size "
         f"{settings['global_batch_size']} and per_device_batch_size "
-        f"{settings['per_device_batch_size']} does not fit on {_steps(site)[-1]} GPUs of {gb}; "
-        f"{further}set gradient_checkpointing, lower per_device_batch_size, or raise "
+        f"{settings['per_device_batch_size']} does not fit on {_steps(site)[-1]} GPUs of {gb}"
+        f"{aside}; {further}set gradient_checkpointing, lower per_device_batch_size, or raise "
         "gpu.max_nodes in the site file"
     )
 
@@ -404,8 +419,9 @@ def training_needs(
 ) -> Needs:
     """Needs of one training.
 
-    Host memory: a process has the weights before it moves them to its GPU. Under DeepSpeed the
-    processes of a node map the same files, and the first gathers the whole model to save it.
+    Host memory: a process has the weights before it moves them to its GPU; those that it quantises
+    go there one by one. Under DeepSpeed the processes of a node map the same files, and the first
+    gathers the whole model to save it. What is offloaded comes on top.
 
     Args:
         shape: of the base model.
@@ -424,13 +440,16 @@ def training_needs(
     gpus = gpus or training_gpus(shape, trainer, settings, site)
     nodes = nodes or nodes_of(gpus, site)
     here = ceil(gpus / nodes)
-    weights = _weight_width(settings) * shape.parameters
+    weights = weight_bytes(shape, settings)
     loaded = 2 * weights if settings.get("deepspeed") else here * weights
+    loaded += host_bytes(shape, trainer, settings, zero_of(settings)) * here / gpus
     rows = UNKNOWN_ROWS if rows is None else rows
     tokens = rows * MEAN_ROW * settings["max_length"] * (1 if trainer == "sft" else 2)
     device = replace(device, memory=site.gpu_memory)
     seconds = training_seconds(shape, rows, tokens, trainer, settings, device) / gpus
-    seconds += device.start_seconds + weights / device.load_bandwidth
+    seconds += host_update_seconds(shape, rows, settings, device) / nodes
+    read = weight_bytes(shape, {**settings, "quantization": None})
+    seconds += device.start_seconds + read / device.load_bandwidth
     full = settings["adapter"] == "full"
     trained = shape.parameters if full else _adapter_size(shape, settings)
     writing = 12 * trained / device.load_bandwidth  # float32 weights and two moments

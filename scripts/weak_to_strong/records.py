@@ -31,6 +31,7 @@ COMMAND = "W2S_COMMAND"
 #: Libraries whose version can change the numbers.
 LIBRARIES = (
     "accelerate",
+    "bitsandbytes",
     "deepspeed",
     "math-verify",
     "matplotlib",

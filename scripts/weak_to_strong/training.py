@@ -62,8 +62,10 @@ from weak_to_strong.training_rows import (
     sft_columns,
 )
 from weak_to_strong.training_settings import (
+    QUANTISER,
     SAVE_KEYS,
     accumulation_steps,
+    check_quantiser,
     complete_settings,
     run_key,
 )
@@ -110,10 +112,11 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
             over them.
 
     Raises:
-        ValueError: bad settings or input.
+        ValueError: bad settings or input, or no package to quantise with.
         ProcessDied: a launched process failed; its own messages have been logged.
     """
     settings = complete_settings(job.trainer, job.settings)
+    check_quantiser(settings)
     if settings["processes"] == 1 and not settings["deepspeed"]:
         # With more devices in sight transformers would turn to torch's DataParallel.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
@@ -204,7 +207,8 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     columns = ("completion",) if job.trainer == "sft" else ("chosen", "rejected")
     rows = encode_rows(frame, tokenizer, settings["max_length"], columns)
 
-    versions = {package: version(package) for package in PACKAGES}
+    packages = (*PACKAGES, QUANTISER) if settings["quantization"] else PACKAGES
+    versions = {package: version(package) for package in packages}
     key = run_key(job.trainer, settings, job.rows, base, init, versions)
     work = Path(job.work) / key
     work.mkdir(parents=True, exist_ok=True)
@@ -426,6 +430,11 @@ def load_model(
 
     bfloat16 weights are trained in place only where float32 copies exist elsewhere: LoRA (float32
     adapter) and DeepSpeed (its optimiser). Else weights stay float32, under bfloat16 autocast.
+
+    With `quantization` the projections of the frozen base have 4 bits a weight; embeddings, norms
+    and the output layer keep `dtype`, as without. (peft's `prepare_model_for_kbit_training` would
+    make them float32; what else it does - freezing, gradients through checkpoints - peft does for
+    any adapter and TRL for any checkpointing.)
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -437,6 +446,7 @@ def load_model(
     model = AutoModelForCausalLM.from_pretrained(
         source["path"],
         dtype=torch.bfloat16 if half else torch.float32,
+        quantization_config=quantisation_of(settings),
         local_files_only=True,
         use_safetensors=True,
     )
@@ -447,18 +457,42 @@ def load_model(
     # ZeRO-3 gathers parameters of one dtype only, so the adapter keeps that of the base.
     cast = not is_deepspeed_zero3_enabled()
     if init:
-        return PeftModel.from_pretrained(
+        policy = PeftModel.from_pretrained(
             model, init["path"], is_trainable=True, autocast_adapter_dtype=cast
         )
-    shape = settings["lora"]
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=shape["r"],
-        lora_alpha=shape["alpha"],
-        lora_dropout=shape["dropout"],
-        target_modules=shape["target_modules"],
+    else:
+        shape = settings["lora"]
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=shape["r"],
+            lora_alpha=shape["alpha"],
+            lora_dropout=shape["dropout"],
+            target_modules=shape["target_modules"],
+        )
+        policy = get_peft_model(model, config, autocast_adapter_dtype=cast)
+    if settings["quantization"]:
+        # TRL makes the adapter of a model that says so bfloat16: small updates would be lost, and a
+        # resumed run would end with other weights.
+        model.is_loaded_in_4bit = False
+    return policy
+
+
+def quantisation_of(settings: Mapping[str, Any]) -> Any:
+    """transformers' configuration of `quantization`, or None.
+
+    4-bit normal floats with double quantisation (QLoRA; Dettmers et al., arXiv 2305.14314,
+    section 3); each product is computed in `dtype`.
+    """
+    if not settings["quantization"]:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings["quantization"],
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=settings["dtype"],
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=cast)
 
 
 def build_trainer(

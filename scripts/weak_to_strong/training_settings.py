@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ OPTIONAL = {
     "max_grad_norm": 1.0,
     "precompute_ref": False,
     "processes": 1,
+    "quantization": None,
     "save_minutes": None,
     "save_steps": None,
     "warmup_ratio": 0.0,
@@ -39,6 +43,70 @@ OPTIONAL = {
 }
 #: When checkpoints are written; without effect on the weights, and in no manifest.
 SAVE_KEYS = ("save_minutes", "save_steps")
+#: Package that quantises a base model.
+QUANTISER = "bitsandbytes"
+
+
+@dataclass(frozen=True)
+class Zero:
+    """What a DeepSpeed file spreads over the devices, and what it keeps in their hosts' memory.
+
+    Attributes:
+        stage: of ZeRO; 0 spreads nothing.
+        offload_optimizer: gradients, moments and float32 weights are on the host, which updates.
+        offload_weights: the weights are on the host, from where each block is gathered.
+    """
+
+    stage: int = 0
+    offload_optimizer: bool = False
+    offload_weights: bool = False
+
+
+def zero_of(settings: Mapping[str, Any]) -> Zero:
+    """What the DeepSpeed file of a training says of ZeRO; nothing without such a file."""
+    if not settings.get("deepspeed"):
+        return Zero()
+    content = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))
+    part = content.get("zero_optimization", {})
+    optimizer, weights = (
+        part.get(key, {}).get("device", "none") != "none"
+        for key in ("offload_optimizer", "offload_param")
+    )
+    return Zero(part.get("stage", 0), optimizer, weights)
+
+
+def check_quantization(settings: Mapping[str, Any]) -> None:
+    """Check that a base in 4 bits goes with the other settings.
+
+    Raises:
+        ValueError: full weights, which would have to be trained in 4 bits; or stage 3 of ZeRO, for
+            which transformers loads a quantised model whole (`PreTrainedModel.get_init_context`).
+    """
+    if not settings.get("quantization"):
+        return
+    if settings["adapter"] != "lora":
+        raise ValueError(
+            "quantization: weights in 4 bits cannot be trained; set adapter to lora, or "
+            "quantization to null"
+        )
+    if zero_of(settings).stage == 3:
+        raise ValueError(
+            "quantization: does not go with stage 3 of ZeRO, under which each device would still "
+            "load the whole base; set deepspeed to config/deepspeed/zero2.json or leave it out"
+        )
+
+
+def check_quantiser(settings: Mapping[str, Any]) -> None:
+    """Check that the package is there that quantises.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if settings.get("quantization") and find_spec(QUANTISER) is None:
+        raise ValueError(
+            f"quantization: takes the package `{QUANTISER}`, which is not installed; `make setup` "
+            "installs it"
+        )
 
 
 def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,11 +121,13 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training), `processes`, `deepspeed` (configuration file), `save_steps` and
-            `save_minutes` (updates and time between checkpoints, whichever is less; null: none).
+            before training), `quantization` ("nf4": lora's frozen base has 4 bits a weight),
+            `processes`, `deepspeed` (configuration file), `save_steps` and `save_minutes` (updates
+            and time between checkpoints, whichever is less; null: none).
 
     Raises:
-        ValueError: an unknown trainer or key, a missing key, or a value out of range.
+        ValueError: an unknown trainer or key, a missing key, a value out of range, or a
+            quantisation that does not go with the others.
     """
     if trainer not in TRAINERS:
         raise ValueError(f"trainer: {trainer!r} is unknown; use one of {', '.join(TRAINERS)}")
@@ -79,6 +149,9 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
     _require(
         "dtype", full["dtype"], full["dtype"] in ("float32", "bfloat16"), "'float32' or 'bfloat16'"
     )
+    bits = full["quantization"]
+    _require("quantization", bits, bits in (None, "nf4"), "null or 'nf4'")
+    check_quantization(full)
     if trainer == "sft":
         full["beta"] = None
         full["precompute_ref"] = False

@@ -1,9 +1,12 @@
 """What autograd keeps of a real Llama block, against the table by which GPU needs are computed."""
 
+from tempfile import TemporaryDirectory
+
 import pytest
 
 from weak_to_strong.estimates import Shape
 from weak_to_strong.gpu_needs import activation_bytes, block_bytes
+from weak_to_strong.training import quantisation_of
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SEQUENCES, LENGTH = 2, 128
@@ -17,6 +20,7 @@ SETTINGS = {
     "bfloat16, LoRA": {"dtype": "bfloat16", "adapter": "lora"},
     "bfloat16, full": {"dtype": "bfloat16", "adapter": "full"},
     "bfloat16, full, DeepSpeed": {"dtype": "bfloat16", "adapter": "full", "deepspeed": "a file"},
+    "bfloat16, LoRA, 4 bits": {"dtype": "bfloat16", "adapter": "lora", "quantization": "nf4"},
 }
 
 
@@ -44,6 +48,11 @@ def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
     model = LlamaForCausalLM(config).train()
     if half and (lora or deepspeed):
         model = model.to(torch.bfloat16)
+    if settings.get("quantization"):  # weights are quantised as they are loaded
+        with TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            loading = {"dtype": torch.bfloat16, "quantization_config": quantisation_of(settings)}
+            model = LlamaForCausalLM.from_pretrained(folder, **loading).train()
     if lora:
         model = get_peft_model(
             model, LoraConfig(r=2, target_modules=PROJECTIONS, lora_dropout=0.05)

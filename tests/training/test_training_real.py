@@ -66,6 +66,15 @@ SETTINGS = {
 #: Dropout would fall on other rows where these are sorted.
 STEADY = {**LORA, "dropout": 0.0}
 PREFERENCE = {**SETTINGS, "lora": None, "beta": 0.1}
+SHIPPED = Path(__file__).parents[2] / "config/deepspeed"
+#: Most by which losses and weights may differ between one process and two, which add up in another
+#: order.
+TOLERANCE = 1e-5
+#: Two processes take some twenty seconds (more at first use, when DeepSpeed compiles a helper); by
+#: default each shipped file runs once.
+FURTHER = pytest.mark.skipif(
+    os.environ.get("W2S_TEST_DISTRIBUTED") != "1", reason="set W2S_TEST_DISTRIBUTED=1"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -173,6 +182,43 @@ def steady(make_job):
     job = make_job("steady", "sft", lora=STEADY)
     train(job)
     return job
+
+
+@pytest.fixture(scope="module")
+def qlora(make_job):
+    """A finished supervised run of an adapter over a base in 4 bits."""
+    job = make_job("qlora", "sft", quantization="nf4", save_steps=2)
+    train(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def qlora_dpo(make_job, qlora):
+    """A finished DPO run from that adapter, over the same."""
+    job = make_job("qlora-dpo", "dpo", qlora, quantization="nf4")
+    train(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def even_job(world, make_job):
+    """Makes runs whose every update has the same four rows on one process and on two.
+
+    Eight rows, no dropout. Completions differ in length, so that losses averaged over processes,
+    and not over tokens, would show.
+    """
+    rows = pl.read_parquet(world / "sft.parquet").head(8)
+    short = pl.int_range(pl.len()) % 3 == 0
+    rows = rows.with_columns(
+        completion=pl.when(short).then(pl.lit(" is one")).otherwise("completion")
+    )
+    write_table(rows, SFT_ROWS, world / "eight.parquet")
+
+    def make(name: str, **change) -> Job:
+        made = make_job(name, "sft", **{"epochs": 6, "lora": STEADY, **change})
+        return replace(made, rows=str(world / "eight.parquet"))
+
+    return make
 
 
 class Stop(Exception):
@@ -426,31 +472,149 @@ def test_settings_reach_the_arguments(tmp_path):
     assert arguments.get_warmup_steps(30) == 3
 
 
-@pytest.mark.skipif(
-    os.environ.get("W2S_TEST_DISTRIBUTED") != "1",
-    reason="set W2S_TEST_DISTRIBUTED=1 (two processes; DeepSpeed builds a helper at first use)",
-)
-@pytest.mark.parametrize("stage", [2, 3])
-def test_two_processes_with_deepspeed(make_job, sft, tmp_path, stage):
-    config = {
-        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True},
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "zero_allow_untested_optimizer": True,
-    }
-    path = tmp_path / "zero.json"
-    path.write_text(json.dumps(config))
-    job = make_job(f"zero{stage}", "sft", processes=2, deepspeed=str(path))
-    run(job)
-    assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
-    one, two = read_json(sft.history), read_json(job.history)
-    assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=0.3)
-    assert two[-1]["loss"] < 0.8 * two[0]["loss"]
-    preference = make_job(f"zero{stage}-dpo", "dpo", job, processes=2, deepspeed=str(path))
-    run(preference)
-    assert read_json(preference.history)[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
+class TestQuantisedBase:
+    """QLoRA: bitsandbytes on a CPU."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_four_bits_for_the_projections_and_float32_for_the_adapter(self, world, dtype):
+        import torch
+        from bitsandbytes.nn import Linear4bit
+
+        settings = complete_settings("sft", {**SETTINGS, "quantization": "nf4", "dtype": dtype})
+        model = load_model(settings, read_json(world / "base.json"), None)
+        quantised = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, Linear4bit) and not hasattr(module, "base_layer")
+        }
+        assert len(quantised) == 2 * 7  # seven projections in each of two blocks
+        for module in quantised.values():
+            assert module.weight.dtype == torch.uint8
+            assert module.weight.numel() * 2 == module.in_features * module.out_features
+            assert (module.weight.quant_type, module.weight.quant_state.nested) == ("nf4", True)
+            assert module.compute_dtype == getattr(torch, dtype)
+        assert model.get_output_embeddings().weight.dtype == getattr(torch, dtype)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        assert len(trained) == 2 * 2 * len(LORA["target_modules"])
+        assert {weight.dtype for weight in trained} == {torch.float32}
+
+    def test_learns(self, qlora, sft):
+        history = read_json(qlora.history)
+        assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+        assert history[0]["loss"] != read_json(sft.history)[0]["loss"]
+
+    def test_manifest(self, qlora, sft):
+        manifest, plain = (read_json(job.manifest) for job in (qlora, sft))
+        assert manifest["kind"] == "lora"
+        assert manifest["training"]["quantization"] == "nf4"
+        assert plain["training"]["quantization"] is None
+        assert set(manifest["training"]["versions"]) - set(plain["training"]["versions"]) == {
+            "bitsandbytes"
+        }
+
+    def test_base_is_untouched(self, qlora_dpo, world):
+        assert hash_files(world / "base") == read_json(world / "base.json")["files"]
+
+    def test_is_an_ordinary_adapter_of_the_base_as_it_is(self, qlora, qlora_dpo, sft, world):
+        from peft import PeftModel
+        from safetensors.torch import load_file
+        from transformers import AutoModelForCausalLM
+
+        shapes = []
+        for job in (sft, qlora, qlora_dpo):
+            tensors = load_file(Path(job.model) / "adapter_model.safetensors")
+            shapes.append({name: (each.shape, each.dtype) for name, each in tensors.items()})
+        assert shapes[0] == shapes[1] == shapes[2]
+        configs = [read_json(Path(job.model) / "adapter_config.json") for job in (sft, qlora)]
+        assert configs[0] == configs[1]
+        base = AutoModelForCausalLM.from_pretrained(world / "base")
+        assert list(PeftModel.from_pretrained(base, qlora_dpo.model).peft_config) == ["default"]
+
+    def test_dpo_continues_it(self, qlora, qlora_dpo):
+        history = read_json(qlora_dpo.history)
+        assert history[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+        assert history[-1]["rewards/margins"] > 0.1
+        assert hash_files(Path(qlora_dpo.model)) != hash_files(Path(qlora.model))
+
+    def test_orpo_continues_it_and_dpo_on_the_base_as_it_is(self, make_job, qlora):
+        for name, trainer, bits in (("orpo", "orpo", "nf4"), ("plain-dpo", "dpo", None)):
+            job = make_job(f"qlora-{name}", trainer, qlora, quantization=bits)
+            train(job)
+            history = read_json(job.history)
+            assert history[-1]["loss"] < history[0]["loss"]
+
+    def test_checkpointed_activations_give_the_same(self, make_job, qlora):
+        job = make_job("qlora-gc", "sft", quantization="nf4", gradient_checkpointing=True)
+        train(job)
+        for one, other in zip(read_json(job.history), read_json(qlora.history), strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
+
+    def test_resumed_run_gives_the_same_weights(self, make_job, qlora):
+        job = make_job("qlora-resumed", "sft", quantization="nf4", save_steps=2)
+        with pytest.raises(Stop):
+            train(job, [stop_after(5)])
+        (folder,) = Path(job.work).iterdir()
+        assert {path.name for path in folder.glob("checkpoint-*")} == {
+            "checkpoint-2",
+            "checkpoint-4",
+        }
+        train(job)
+        assert read_json(job.manifest)["files"] == read_json(qlora.manifest)["files"]
+        assert read_json(job.history) == read_json(qlora.history)
+
+
+class TestDeepSpeed:
+    """The shipped files on two processes, against one process without DeepSpeed."""
+
+    FULL = {"adapter": "full", "lora": None}  # noqa: RUF012
+    NF4 = {"quantization": "nf4"}  # noqa: RUF012
+
+    def weights(self, job: Job) -> dict:
+        from safetensors.torch import load_file
+
+        (file,) = Path(job.model).glob("*.safetensors")
+        return load_file(file)
+
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("zero2", NF4),
+            ("zero3", {}),
+            ("zero3_offload", FULL),
+            pytest.param("zero2", {}, marks=FURTHER),
+            pytest.param("zero2", FULL, marks=FURTHER),
+            pytest.param("zero3", FULL, marks=FURTHER),
+            pytest.param("zero3_offload", {}, marks=FURTHER),
+        ],
+    )
+    def test_two_processes_give_what_one_gives(self, even_job, name, change):
+        kind = "-".join([name, *map(str, change.values())])
+        alone = even_job(f"one-{kind}", **change)
+        train(alone)
+        spread = even_job(kind, processes=2, deepspeed=str(SHIPPED / f"{name}.json"), **change)
+        run(spread)
+        assert set(read_json(spread.manifest)["files"]) == set(read_json(alone.manifest)["files"])
+        one, two = read_json(alone.history), read_json(spread.history)
+        assert one[-1]["loss"] < 0.8 * one[0]["loss"]
+        assert [entry["loss"] for entry in two] == pytest.approx(
+            [entry["loss"] for entry in one], abs=TOLERANCE
+        )
+        expected, found = self.weights(alone), self.weights(spread)
+        assert expected.keys() == found.keys()
+        for key, tensor in expected.items():
+            assert tensor.shape == found[key].shape
+            assert (tensor - found[key]).abs().max() < TOLERANCE
+
+    @FURTHER
+    @pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload"])
+    def test_dpo_starts_at_its_reference(self, make_job, sft, name):
+        file = str(SHIPPED / f"{name}.json")
+        job = make_job(f"{name}-dpo", "dpo", sft, processes=2, deepspeed=file)
+        run(job)
+        history = read_json(job.history)
+        assert history[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
+        assert history[-1]["rewards/margins"] > 0.1
+        assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
 
 
 def test_import_is_light():

@@ -19,12 +19,14 @@ from weak_to_strong.estimates import (
     decode_seconds,
     devices_of,
     gathered_bytes,
+    host_update_seconds,
     load_seconds,
     prefill_seconds,
     read_assumptions,
     training_flops,
     training_flops_per_token,
     training_seconds,
+    weight_bytes,
 )
 from weak_to_strong.graph import Chain, Graph, Node
 
@@ -37,6 +39,8 @@ DEVICE = Device(
     flops=10_000.0,
     memory_bandwidth=2_000.0,
     link_bandwidth=1_000.0,
+    host_link_bandwidth=100.0,
+    host_memory_bandwidth=700.0,
     memory=1_000.0,
     weights_share=0.5,
     prefill_utilisation=0.5,
@@ -120,11 +124,53 @@ def test_weights_are_gathered_for_each_micro_batch_and_pass():
 def test_training_takes_the_slower_of_arithmetic_and_gathering():
     seconds = 70 * 12_000 / 5_000
     assert training_seconds(SHAPE, 5, 70, "sft", LORA, DEVICE) == seconds
-    sharded = {**LORA, "deepspeed": "zero3.json"}
+    sharded = {**LORA, "deepspeed": "config/deepspeed/zero3.json"}
     assert training_seconds(SHAPE, 5, 70, "sft", sharded, DEVICE) == seconds
     assert training_seconds(SHAPE, 50, 70, "sft", sharded, DEVICE) == 25 * 4 * 2000 / 500
     one = replace(DEVICE, memory=1e6)
     assert training_seconds(SHAPE, 50, 70, "sft", sharded, one) == seconds
+    whole = {**LORA, "deepspeed": "config/deepspeed/zero2.json"}
+    assert training_seconds(SHAPE, 50, 70, "sft", whole, DEVICE) == seconds
+
+
+def test_offloaded_weights_come_from_the_host_to_one_device_too():
+    offloaded = {**LORA, "deepspeed": "config/deepspeed/zero3_offload.json"}
+    for device in (DEVICE, replace(DEVICE, memory=1e6)):
+        assert training_seconds(SHAPE, 50, 70, "sft", offloaded, device) == 25 * 4 * 2000 / 50
+
+
+def test_a_host_updates_full_weights_that_are_offloaded():
+    # 50 rows by 8 are 7 updates; 2 epochs; 28 bytes a weight at 700 bytes/s.
+    batch = {**LORA, "global_batch_size": 8}
+    offloaded = {**batch, "deepspeed": "config/deepspeed/zero3_offload.json"}
+    full = {**offloaded, "adapter": "full"}
+    assert host_update_seconds(SHAPE, 50, full, DEVICE) == 14 * 28 * 1000 / 700
+    assert host_update_seconds(SHAPE, 50, offloaded, DEVICE) == 0
+    assert host_update_seconds(SHAPE, 50, {**batch, "adapter": "full"}, DEVICE) == 0
+
+
+def test_four_bits_and_the_constants_of_a_block_are_for_the_projections():
+    small = replace(SHAPE, parameters=100_000, vocabulary=50)
+    nf4 = {**LORA, "dtype": "bfloat16", "quantization": "nf4"}
+    # Per weight 4 bits, 8 for 64 weights, and 32 for 256 blocks of 64. In 16 bits: embedding and
+    # output layer of 50 x 8, and the largest projection, 8 x 16, while it is used.
+    projections = 100_000 - 2 * 50 * 8
+    bits = 4 + 8 / 64 + 32 / 64 / 256
+    assert bits == pytest.approx(4.127, abs=1e-4)
+    expected = projections * bits / 8 + 2 * (2 * 50 * 8 + 8 * 16)
+    assert weight_bytes(small, nf4) == pytest.approx(expected)
+    assert weight_bytes(small, {**nf4, "quantization": None}) == 200_000
+    assert weight_bytes(small, {**nf4, "dtype": "float32"}) > expected
+
+
+def test_a_quantised_training_starts_on_fewer_devices(gsm8k, assumptions):
+    whole = estimator(gsm8k, assumptions).estimate()
+    for trainer in ("sft", "dpo", "orpo"):
+        gsm8k["training"][trainer] |= {"quantization": "nf4"}
+        del gsm8k["training"][trainer]["deepspeed"]
+    quantised = Estimator(Graph(complete(gsm8k)), assumptions).estimate()
+    assert quantised.loading_gpu_hours < whole.loading_gpu_hours
+    assert quantised.generation_gpu_hours == whole.generation_gpu_hours
 
 
 def test_a_model_is_spread_over_a_power_of_two_of_devices():
@@ -392,6 +438,11 @@ def test_jobs_add_up_to_the_experiment(plan):
     )
     memory = plan.read_site(str(plan.SITE_FILE)).gpu_memory / 1e9
     assert all(0 < float(row["gb_per_gpu"]) <= memory for row in rows)
+
+
+def test_the_table_of_memory_is_in_step(plan):
+    rows = [{key: str(value) for key, value in row.items()} for row in plan.memory_rows()]
+    assert plan.read_csv(plan.MEMORY_FILE) == rows, "docs/results/plan is out of date: `make plan`"
 
 
 def test_the_page_shows_the_tables_as_they_are(plan):

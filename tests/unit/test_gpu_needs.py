@@ -14,6 +14,7 @@ from weak_to_strong.gpu_needs import (
     config_shape,
     count_parameters,
     generation_needs,
+    host_bytes,
     model_shape,
     nodes_of,
     rough_shape,
@@ -21,9 +22,9 @@ from weak_to_strong.gpu_needs import (
     tensor_parallel_size,
     training_gpus,
     training_needs,
-    zero_stage,
 )
 from weak_to_strong.site_file import parse_site
+from weak_to_strong.training_settings import Zero
 
 TINY = Shape(400_000, layers=4, hidden=100, key_value=100, intermediate=250, vocabulary=500)
 LLAMA_7B = Shape(7_000_000_000, 32, 4096, 4096, 11008, vocabulary=32_000)
@@ -50,6 +51,8 @@ DEVICE = Device(
     flops=1e15,
     memory_bandwidth=2e12,
     link_bandwidth=2e11,
+    host_link_bandwidth=2e10,
+    host_memory_bandwidth=1e11,
     memory=1e9,  # the site's counts
     weights_share=0.6,
     prefill_utilisation=0.1,
@@ -69,7 +72,11 @@ SETTINGS = {
     "max_length": 1000,  # of which the longest row has half, and the mean one a quarter
     "lora": {"r": 8, "alpha": 16},
 }
-ZERO3 = {"deepspeed": str(Path(__file__).parents[2] / "config/deepspeed/zero3.json")}
+ZERO2, ZERO3, OFFLOAD = (
+    {"deepspeed": str(Path(__file__).parents[2] / f"config/deepspeed/{name}.json")}
+    for name in ("zero2", "zero3", "zero3_offload")
+)
+NF4 = {"quantization": "nf4"}
 CHECKPOINTING = {"gradient_checkpointing": True}
 
 
@@ -188,16 +195,48 @@ class TestTraining:
     )
     def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
         given = settings(ZERO3, adapter=adapter)
-        found = bytes_of_each(LLAMA_7B, "sft", given, 4, stage) / 1e9
+        found = bytes_of_each(LLAMA_7B, "sft", given, 4, Zero(stage)) / 1e9
         assert found == pytest.approx(gigabytes, abs=0.1)
 
     def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
         file = tmp_path / "zero2.json"
         file.write_text('{"zero_optimization": {"stage": 2}}')
-        assert zero_stage({"deepspeed": str(file)}) == 2
-        assert zero_stage({}) == 0
         with pytest.raises(ValueError, match="take stage 3 of ZeRO"):
             training_gpus(LLAMA_70B, "sft", settings(deepspeed=str(file)), SITE)
+
+    def test_offloaded_full_weights_take_one_gpu_and_the_memory_of_its_host(self):
+        # Host: 2 + 4 + 4 + 8 + 2 bytes a weight, and the file and the gathered model to save.
+        offload = {**OFFLOAD, "adapter": "full"}
+        found = needs(LLAMA_7B, offload)
+        assert (found.gpus, found.nodes) == (1, 1)
+        assert found.mem_mb == 5000 + 28_000 + 20 * 7000 + 600
+        # Of each GPU only two blocks of 32 are left.
+        held = bytes_of_each(LLAMA_7B, "sft", settings(offload), 1, Zero(3, True, True))
+        assert held == 2 * 14e9 / 32
+
+    def test_what_the_hosts_cannot_hold_takes_more_of_them(self):
+        # 1400 GB; a node has 800.
+        offload = {**OFFLOAD, **CHECKPOINTING, "adapter": "full"}
+        assert host_bytes(LLAMA_70B, "sft", settings(offload), Zero(3, True, True)) == 1.4e12
+        found = needs(LLAMA_70B, offload)
+        assert (found.gpus, found.nodes) == (16, 2)
+        with pytest.raises(ValueError, match=r"8 GPUs of 80 GB with 1400 GB offloaded to their"):
+            training_gpus(LLAMA_70B, "sft", settings(offload), replace(SITE, max_nodes=1))
+
+    def test_an_offloaded_optimiser_alone_leaves_the_weights(self):
+        full = settings(ZERO2, adapter="full")
+        held = bytes_of_each(LLAMA_7B, "sft", full, 4, Zero(2, offload_optimizer=True))
+        assert held == 14e9
+        assert host_bytes(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)) == 18 * 7e9
+
+    def test_70b_in_four_bits_takes_one_gpu(self):
+        # 0.516 bytes for all but 0.5 billion of the weights, and 2 for those and one projection:
+        # 37 GB; in 16 bits they would be 140.
+        found = needs(LLAMA_70B, NF4, CHECKPOINTING)
+        assert (found.gpus, found.nodes) == (1, 1)
+        assert found.mem_mb == pytest.approx(5000 + 37_400 + 600, abs=200)
+        with pytest.raises(ValueError, match=r"zero3\.json, or set quantization to nf4"):
+            needs(LLAMA_70B, CHECKPOINTING)
 
     def test_smaller_gpus_take_more_of_them(self):
         small = replace(SITE, gpu_memory=24e9)  # 19.6 GB can be filled

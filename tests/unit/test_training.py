@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -18,7 +19,14 @@ from weak_to_strong.training_rows import (
     orpo_columns,
     sft_columns,
 )
-from weak_to_strong.training_settings import accumulation_steps, complete_settings, run_key
+from weak_to_strong.training_settings import (
+    Zero,
+    accumulation_steps,
+    check_quantiser,
+    complete_settings,
+    run_key,
+    zero_of,
+)
 
 SETTINGS = {
     "learning_rate": 1e-3,
@@ -33,6 +41,7 @@ SETTINGS = {
     "seed": 1,
 }
 BOS, EOS = 1, 2
+SHIPPED = Path(__file__).parents[2] / "config/deepspeed"
 
 
 class CharacterTokenizer:
@@ -100,6 +109,40 @@ class TestSettings:
         with pytest.raises(ValueError, match=named):
             complete_settings("sft", {**SETTINGS, **change})
 
+    @pytest.mark.parametrize(
+        ("change", "fix"),
+        [
+            ({"quantization": "int8"}, "null or 'nf4'"),
+            ({"adapter": "full"}, "set adapter to lora"),
+            ({"deepspeed": str(SHIPPED / "zero3.json")}, "zero2.json or leave it out"),
+            ({"deepspeed": str(SHIPPED / "zero3_offload.json")}, "zero2.json or leave it out"),
+        ],
+    )
+    def test_a_quantised_base_goes_with_an_adapter_and_without_zero3(self, change, fix):
+        nf4 = {**SETTINGS, "quantization": "nf4"}
+        whole = {**nf4, "deepspeed": str(SHIPPED / "zero2.json")}
+        assert complete_settings("sft", whole)["quantization"] == "nf4"
+        with pytest.raises(ValueError, match=f"quantization: .*{fix}"):
+            complete_settings("sft", {**nf4, **change})
+
+    def test_a_missing_quantiser_is_named(self, monkeypatch):
+        monkeypatch.setattr("weak_to_strong.training_settings.find_spec", lambda name: None)
+        check_quantiser(SETTINGS)
+        with pytest.raises(ValueError, match=r"^quantization: takes the package `bitsandbytes`"):
+            check_quantiser({**SETTINGS, "quantization": "nf4"})
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("zero2", Zero(2)),
+            ("zero3", Zero(3)),
+            ("zero3_offload", Zero(3, offload_optimizer=True, offload_weights=True)),
+        ],
+    )
+    def test_what_the_shipped_deepspeed_files_spread(self, name, expected):
+        assert zero_of({"deepspeed": str(SHIPPED / f"{name}.json")}) == expected
+        assert zero_of({"deepspeed": None}) == zero_of({}) == Zero()
+
     def test_preference_trainers_need_beta(self):
         with pytest.raises(ValueError, match="beta"):
             complete_settings("dpo", SETTINGS)
@@ -143,6 +186,7 @@ class TestRunKey:
             {"init": {"files": {"x": "y"}}},
             {"seed": 2},
             {"per_device_batch_size": 8},
+            {"quantization": "nf4"},
         ],
     )
     def test_changes_with_what_bears_on_the_weights(self, key, change):
