@@ -64,7 +64,7 @@ def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
 def loaded_libraries() -> list[str]:
     """Those of `LIBRARIES` that this process has imported."""
     modules = {name: name.removesuffix("-cpu").replace("-", "_") for name in LIBRARIES}
-    return [name for name, module in modules.items() if module in sys.modules]
+    return [name for name, module in modules.items() if sys.modules.get(module)]
 
 
 def find_seeds(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weak_to_strong.training import check_init, check_losses, clean_history, training_facts
+from weak_to_strong.records import loaded_libraries
+from weak_to_strong.training import (
+    check_init,
+    check_losses,
+    clean_history,
+    hide_quantiser,
+    training_facts,
+)
 from weak_to_strong.training_files import find_checkpoint, publish_folder, seal_checkpoint
 from weak_to_strong.training_rows import (
     common_length,
@@ -130,6 +139,15 @@ class TestSettings:
         check_quantiser(SETTINGS)
         with pytest.raises(ValueError, match=r"^quantization: takes the package `bitsandbytes`"):
             check_quantiser({**SETTINGS, "quantization": "nf4"})
+
+    def test_the_quantiser_is_hidden_from_what_needs_none(self, monkeypatch):
+        modules = {name: each for name, each in sys.modules.items() if name != "bitsandbytes"}
+        monkeypatch.setattr(sys, "modules", modules)
+        hide_quantiser({"quantization": "nf4"})
+        assert "bitsandbytes" not in modules
+        hide_quantiser({"quantization": None})
+        assert find_spec("bitsandbytes") is None
+        assert "bitsandbytes" not in loaded_libraries()
 
     @pytest.mark.parametrize(
         ("name", "expected"),
