@@ -62,7 +62,7 @@ smollm2: setup ## The study with SmolLM2-135M as the strong model (hours on a CP
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
 # For so few samples a second engine process costs more than it brings.
-paper-mini: setup ## The paper's whole matrix with tiny models, about an hour on two cores
+paper-mini: setup ## The paper's whole matrix with tiny models, some 40 minutes on two cores
 	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
 	  --set-threads generate=1 --set-resources generate:engine_processes=1)
 
