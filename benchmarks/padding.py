@@ -12,9 +12,7 @@ largest difference of losses. Writes benchmarks/padding.csv.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +23,7 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from training import MODEL, SETTINGS, TIMER, make_rows  # noqa: E402
+from training import MODEL, SETTINGS, TIMER, job_of, make_rows, run  # noqa: E402
 
 from weak_to_strong.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.micro_batches import padding_share, sort_updates  # noqa: E402
@@ -80,22 +78,6 @@ def padding(lengths: list[int]) -> dict[str, float]:
     return {name: statistics.mean(values) for name, values in shares.items()}
 
 
-def train(job: dict, order: str) -> tuple[float, list[float]]:
-    """CPU seconds of the training loop, and the losses."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN.format(timer=TIMER), json.dumps(job), order],
-        cwd=ROOT,
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    seconds, losses = json.loads(done.stdout.splitlines()[-1])
-    return seconds, losses
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=320)
@@ -110,25 +92,18 @@ def main() -> None:
         files = make_rows(folder, options.rows)
         for trainer in ("sft", "dpo"):
             shares = padding(lengths_of(files[trainer], trainer))
-            batches = {"per_device_batch_size": MICRO_BATCH, "global_batch_size": UPDATE}
+            settings = SETTINGS | {
+                "per_device_batch_size": MICRO_BATCH,
+                "global_batch_size": UPDATE,
+                **({"beta": 0.1} if trainer == "dpo" else {}),
+            }
+            program = TRAIN.format(timer=TIMER)
             for turn in range(options.turns):
                 seconds, losses = {}, {}
                 for order in ORDERS[:2]:
                     place = f"{trainer}-{turn}-{order.replace(' ', '-')}"
-                    job = {
-                        "trainer": trainer,
-                        "settings": SETTINGS
-                        | batches
-                        | ({"beta": 0.1} if trainer == "dpo" else {}),
-                        "rows": str(files[trainer]),
-                        "base": str(base),
-                        "init": str(init) if trainer == "dpo" else None,
-                        "work": str(folder / f"{place}-work"),
-                        "model": str(folder / place),
-                        "manifest": str(folder / f"{place}.json"),
-                        "history": str(folder / f"{place}-history.json"),
-                    }
-                    seconds[order], losses[order] = train(job, order)
+                    job = job_of(folder, place, trainer, settings, files[trainer], base, init)
+                    seconds[order], losses[order] = run(program, json.dumps(job), order)
                 pairs = zip(losses[ORDERS[0]], losses[ORDERS[1]], strict=True)
                 results.append(
                     {

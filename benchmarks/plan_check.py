@@ -20,8 +20,6 @@ benchmarks/plan_check.csv.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,7 +29,7 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from training import MODEL, TIMER, make_rows  # noqa: E402
+from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
 
 from weak_to_strong.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.estimates import (  # noqa: E402
@@ -55,6 +53,8 @@ KINDS = {
     "SFT, full": ("sft", {"adapter": "full"}),
     "DPO, full": ("dpo", {"adapter": "full", "beta": 0.1}),
 }
+#: Freed tensors go back to the system at once.
+FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 TRAIN = """
 import json, sys, threading, time
 from pathlib import Path
@@ -115,26 +115,6 @@ def make_model(size: str, folder: Path) -> Shape:
     return Shape(parameters, layers, hidden, key_value, intermediate, config.vocab_size)
 
 
-def train(job: dict, mode: str) -> list[float]:
-    """FLOPs (0 unless `mode` is "count"), bytes of memory, CPU seconds of the training loop."""
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT / "scripts"),
-        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed tensors go back at once
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN.format(timer=TIMER), json.dumps(job), mode],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=64)
@@ -164,18 +144,11 @@ def main() -> None:
                 measured = {}
                 for mode in ("count", "time"):
                     place = f"{size}-{kind}-{mode}".replace(" ", "").replace(",", "-")
-                    job = {
-                        "trainer": trainer,
-                        "settings": settings,
-                        "rows": str(files[trainer]),
-                        "base": str(base),
-                        "init": str(init) if trainer == "dpo" else None,
-                        "work": str(folder / f"{place}-work"),
-                        "model": str(folder / place),
-                        "manifest": str(folder / f"{place}.json"),
-                        "history": str(folder / f"{place}-history.json"),
-                    }
-                    measured[mode] = train(job, mode)
+                    job = job_of(folder, place, trainer, settings, files[trainer], base, init)
+                    # FLOPs (0 unless counted), bytes of memory, CPU seconds of the training loop.
+                    measured[mode] = run(
+                        TRAIN.format(timer=TIMER), json.dumps(job), mode, **FREEING
+                    )
                 tokens = read_json(job["manifest"])["facts"]["tokens"]
                 flops = training_flops(shape.parameters, tokens, trainer, settings)
                 seconds = measured["time"][2]

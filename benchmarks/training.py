@@ -20,6 +20,7 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -146,23 +147,43 @@ def make_rows(folder: Path, count: int) -> dict[str, Path]:
     return files
 
 
-def train(code: str, job: dict) -> tuple[float, float, float, list[float]]:
-    """Seconds and CPU seconds of the loop, seconds of the whole process, and the losses."""
-    program = code.format(timer=TIMER, model=str(MODEL))
-    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": "scripts"}
-    began = time.perf_counter()
+def job_of(
+    folder: Path, place: str, trainer: str, settings: dict, rows: Path, base: Path, init: Path
+) -> dict:
+    """The fields of a `training.Job` whose files are in `folder` and begin with `place`."""
+    return {
+        "trainer": trainer,
+        "settings": settings,
+        "rows": str(rows),
+        "base": str(base),
+        "init": str(init) if trainer == "dpo" else None,
+        "work": str(folder / f"{place}-work"),
+        "model": str(folder / place),
+        "manifest": str(folder / f"{place}.json"),
+        "history": str(folder / f"{place}-history.json"),
+    }
+
+
+def run(program: str, *arguments: str, **environment: str) -> Any:
+    """The JSON value that a Python program with one thread prints last."""
+    common = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(job)],
+        [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
-        env=os.environ | environment,
+        env=os.environ | common | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         check=True,
     )
-    whole = time.perf_counter() - began
-    loop, cpu, losses = json.loads(done.stdout.splitlines()[-1])
-    return loop, cpu, whole, losses
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def train(code: str, job: dict) -> tuple[float, float, float, list[float]]:
+    """Seconds and CPU seconds of the loop, seconds of the whole process, and the losses."""
+    began = time.perf_counter()
+    loop, cpu, losses = run(code.format(timer=TIMER, model=str(MODEL)), json.dumps(job))
+    return loop, cpu, time.perf_counter() - began, losses
 
 
 def main() -> None:
@@ -180,23 +201,17 @@ def main() -> None:
         files = make_rows(folder, options.rows)
         for turn in range(options.turns):
             for trainer in ("sft", "dpo"):
-                job = {
-                    "trainer": trainer,
-                    "settings": SETTINGS | ({"beta": 0.1} if trainer == "dpo" else {}),
-                    "rows": str(files[trainer]),
-                    "base": str(base),
-                    "init": str(init) if trainer == "dpo" else None,
-                    **{key: str(folder / f"{turn}-{key}") for key in ("work", "model")},
-                    **{key: str(folder / f"{key}.json") for key in ("manifest", "history")},
-                }
+                settings = SETTINGS | ({"beta": 0.1} if trainer == "dpo" else {})
                 measured = {}
                 for code in (PLAIN, OURS) if turn % 2 else (OURS, PLAIN):
                     name = "ours" if code is OURS else "plain"
-                    place = f"{job['model']}-{trainer}-{name}"
-                    measured[name] = train(code, {**job, "model": place})
+                    place = f"{turn}-{trainer}-{name}"
+                    job = job_of(folder, place, trainer, settings, files[trainer], base, init)
+                    measured[name] = train(code, job)
+                    if name == "ours":
+                        tokens = read_json(job["manifest"])["facts"]["tokens"]
                 plain, our = measured["plain"], measured["ours"]
                 gap = max(abs(a - b) for a, b in zip(plain[3], our[3], strict=True))
-                tokens = read_json(job["manifest"])["facts"]["tokens"]
                 results.append(
                     {
                         "turn": turn,
