@@ -30,12 +30,13 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
             yield f"generation, {way} / vLLM's benchmark", rows["ratio"].to_list()
     training = table("training")
     for (trainer,), rows in training.group_by("trainer", maintain_order=True):
-        for part in ("loop", "loop_cpu", "process"):
+        for part in ("loop", "process"):
             values = rows[f"{part}_ratio"].to_list()
-            name = part.replace("_cpu", ", CPU time")
-            yield f"{trainer.upper()}, {name} / plain TRL script", values
+            yield f"{trainer.upper()}, {part} / plain TRL script", values
     start = table("training_start")["ratio"].to_list()
     yield "training's start / with garbage collection", start
+    if not (FOLDER / "padding.csv").exists():  # still to be run
+        return
     for (trainer,), rows in table("padding").group_by("trainer", maintain_order=True):
         values = rows["speed_ratio"].to_list()
         yield f"{trainer.upper()}, rows of an update sorted / not sorted", values
