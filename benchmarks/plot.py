@@ -35,8 +35,6 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
             yield f"{trainer.upper()}, {part} / plain TRL script", values
     start = table("training_start")["ratio"].to_list()
     yield "training's start / with garbage collection", start
-    if not (FOLDER / "padding.csv").exists():  # still to be run
-        return
     for (trainer,), rows in table("padding").group_by("trainer", maintain_order=True):
         values = rows["speed_ratio"].to_list()
         yield f"{trainer.upper()}, rows of an update sorted / not sorted", values
