@@ -3,7 +3,8 @@
     python benchmarks/plot.py
 
 ratios.svg has a dot for each measured ratio (how many times as fast as the peer) and a bar for
-their median; growth.svg the time of a dry run over the number of jobs.
+their median; growth.svg the time of a dry run over the number of jobs, and the memory of a round's
+driver over its questions.
 """
 
 from collections.abc import Iterator
@@ -61,15 +62,20 @@ def draw_ratios(path: Path) -> None:
 
 
 def draw_growth(path: Path) -> None:
-    """Seconds of a dry run over the number of jobs."""
+    """Seconds of a dry run over the number of jobs, megabytes of a driver over its questions."""
     from matplotlib import pyplot as plt
 
     table = pl.read_csv(FOLDER / "dry_run_growth.csv")
-    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-    axes.plot(table["jobs"], table["seconds"], marker="o", label="time")
-    axes.plot(table["jobs"], table["cpu_seconds"], marker="s", label="CPU time")
-    axes.set(xlabel="jobs", ylabel="seconds", xlim=(0, None), ylim=(0, None))
-    axes.legend()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    left.plot(table["jobs"], table["seconds"], marker="o", label="time")
+    left.plot(table["jobs"], table["cpu_seconds"], marker="s", label="CPU time")
+    left.set(xlabel="jobs", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+    left.legend()
+    table = pl.read_csv(FOLDER / "driver_memory.csv")
+    right.plot(table["questions"], table["bytes_of_text"] / 1e6, marker="o", label="all texts")
+    right.plot(table["questions"], table["peak_bytes"] / 1e6, marker="s", label="the driver's peak")
+    right.set(xlabel="questions", ylabel="MB", xscale="log", ylim=(0, None))
+    right.legend()
     figure.savefig(path, metadata={"Date": None})
 
 

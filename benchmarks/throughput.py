@@ -1,13 +1,13 @@
 """Throughput of the pool's engines against vLLM's own offline benchmark.
 
-    python benchmarks/throughput.py [--prompts 600] [--tokens 64] [--turns 3]
+    python benchmarks/throughput.py [--prompts 1200] [--tokens 64] [--turns 6]
 
 Both run the embedded strong model with the same engine arguments on the same tokens, sampled at
 temperature 1 to a fixed length. The peer is `run_vllm`, which is behind `vllm bench throughput`;
 like its time, ours starts when the engine stands. Ours is measured without seeds, as the peer
 samples, and with a seed for each sample, as the workflow does; with one thread, as it gives each
-engine on a CPU. The three take turns; ratios are taken turn by turn. Other work on the same cores
-slows them unequally. Writes benchmarks/throughput.csv.
+engine on a CPU. The three take turns, each turn another first; ratios are taken turn by turn.
+Other work on the same cores slows them unequally. Writes benchmarks/throughput.csv.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def ours(
         part = prompts[first : first + size]
         seeds = [[sample_seed(0, str(first + n), 0) if seeded else None] for n in range(len(part))]
         message = {"adapter": None, "sampling": sampling, "prompts": part, "seeds": seeds}
-        shards.append(Shard(len(shards), message, len(part)))
+        shards.append(Shard(len(shards), message.copy, len(part)))
     counts = []
 
     def finish(_number: int, rows: list[list]) -> None:
@@ -114,9 +114,9 @@ def ours(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--prompts", type=int, default=600)
+    parser.add_argument("--prompts", type=int, default=1200)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6)
     options = parser.parse_args()
     settings = EngineSettings.parse({"max_model_len": 1024})
     environment = worker_environments(settings, threads=1)[0]
@@ -134,13 +134,12 @@ def main() -> None:
     }
     rows = []
     for turn in range(options.turns):
-        speeds = {}
-        for way, measure in ways.items():
-            seconds, tokens = measure()
+        order = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
+        found = {way: ways[way]() for way in order}
+        for way, (seconds, tokens) in found.items():
             assert tokens == options.prompts * options.tokens, "not all tokens were generated"
-            speeds[way] = tokens / seconds
-            ratio = speeds[way] / speeds["vLLM's benchmark"]
-            rows.append((turn, way, options.prompts, tokens, seconds, speeds[way], ratio))
+            ratio = found["vLLM's benchmark"][0] / seconds
+            rows.append((turn, way, options.prompts, tokens, seconds, tokens / seconds, ratio))
             print(rows[-1], flush=True)
     names = ["turn", "way", "prompts", "response_tokens", "seconds", "tokens_per_second", "ratio"]
     frame = pl.DataFrame(rows, schema=names, orient="row")

@@ -21,7 +21,7 @@ from typing import Any
 from weak_to_strong.allocation import find_allocation
 from weak_to_strong.generation import generate_round
 from weak_to_strong.logs import run_script
-from weak_to_strong.tables import GENERATIONS, write_json, write_table
+from weak_to_strong.tables import GENERATIONS, write_batches, write_json
 
 
 def main(snakemake: Any) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def main(snakemake: Any) -> dict[str, Any]:
         allocation.cpus if allocation else threads,
         allocation,
     )
-    write_table(generations, GENERATIONS, snakemake.output.generations)
+    write_batches(generations, GENERATIONS, snakemake.output.generations)
     write_json(stats, snakemake.output.stats)
     return cost
 

@@ -41,12 +41,12 @@ class Shard:
 
     Attributes:
         number: unique number of the shard in the round.
-        message: the worker's message without `shard` (see `engine_worker`).
+        message: makes the worker's message without `shard` (see `engine_worker`), when it is sent.
         samples: number of samples in it.
     """
 
     number: int
-    message: dict[str, Any]
+    message: Callable[[], dict[str, Any]]
     samples: int
 
 
@@ -310,7 +310,7 @@ class EnginePool:
         under_way: dict[int, int] = {}
         while shard or under_way:
             if shard:
-                worker.send({**shard.message, "shard": shard.number})
+                worker.send({**shard.message(), "shard": shard.number})
                 under_way[shard.number] = shard.samples
             if sum(under_way.values()) < window and (shard := self._next(engine)):
                 continue

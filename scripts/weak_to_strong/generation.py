@@ -16,13 +16,16 @@ texts are bit-identical under all of these; on a GPU kernels may depend on the b
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +38,23 @@ from weak_to_strong.engine_worker import DEVICES, Tokeniser
 from weak_to_strong.request_store import SHARD, RequestStore
 from weak_to_strong.tables import (
     DEMONSTRATIONS,
-    GENERATIONS,
     PROBLEMS,
     QUESTIONS,
     has_column,
     hash_value,
     read_json,
     read_table,
+    scan_table,
 )
+from weak_to_strong.token_file import TokenFile
 from weak_to_strong.training_files import check_files, read_manifest
 
 logger = logging.getLogger("weak_to_strong")
 
 #: LoRA ranks that vLLM makes room for; an adapter takes the next larger one.
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+#: What is in memory at once while prompts are made and turned into tokens.
+QUESTIONS_AT_ONCE, PROMPTS_AT_ONCE = 10_000, 500
 
 
 @dataclass(frozen=True)
@@ -268,43 +274,77 @@ def find_model(request: Request) -> Model:
     )
 
 
-def read_questions(path: str) -> pl.DataFrame:
-    """The columns of QUESTIONS of a PROBLEMS or QUESTIONS table.
+def read_ids(path: str) -> pl.Series:
+    """Ids of a PROBLEMS or QUESTIONS table.
 
     Raises:
         ValueError: another table, or an id that occurs twice.
     """
-    gold = has_column(path, "answer")
-    frame = read_table(path, PROBLEMS if gold else QUESTIONS).select(QUESTIONS.names())
-    if twice := frame["id"].filter(frame["id"].is_duplicated()).head(1).to_list():
+    ids = _scan_questions(path).select("id").collect().to_series()
+    if twice := ids.filter(ids.is_duplicated()).head(1).to_list():
         raise ValueError(f"{path}: the id {twice[0]!r} occurs twice")
-    return frame
+    return ids
 
 
-def build_prompts(request: Request) -> tuple[list[str], list[str]]:
-    """Ids and prompts of a request, in the order of its problems."""
-    from weak_to_strong.prompts import few_shot_prompt, problem_prompts
+def _scan_questions(path: str) -> pl.LazyFrame:
+    """The columns of QUESTIONS of a PROBLEMS or QUESTIONS table."""
+    gold = has_column(path, "answer")
+    return scan_table(path, PROBLEMS if gold else QUESTIONS).select(QUESTIONS.names())
 
-    prompts = problem_prompts(read_questions(request.problems), request.prompt)
+
+def prompt_batches(request: Request) -> Iterator[list[str]]:
+    """The prompts of a request in the order of its problems, PROMPTS_AT_ONCE at a time.
+
+    Raises:
+        ValueError: a damaged table, or a problem that has no prompt in it.
+    """
+    from weak_to_strong.prompts import few_shot_prompt, prompt_column
+
+    shots = None
     if request.demonstrations is not None:
         shots = read_table(request.demonstrations, DEMONSTRATIONS).to_dicts()
-        prompts = {name: few_shot_prompt(prompt, shots) for name, prompt in prompts.items()}
-    return list(prompts), list(prompts.values())
+    questions = _scan_questions(request.problems)
+    for first in range(0, questions.select(pl.len()).collect().item(), QUESTIONS_AT_ONCE):
+        held = questions.slice(first, QUESTIONS_AT_ONCE).collect()
+        for some in held.iter_slices(PROMPTS_AT_ONCE):
+            prompts = prompt_column(some, request.prompt).to_list()
+            if shots is not None:
+                prompts = [few_shot_prompt(prompt, shots) for prompt in prompts]
+            yield prompts
+
+
+def hash_prompts(ids: Iterable[str], prompts: Iterable[str]) -> str:
+    """`hash_value([ids, prompts])` of lists, without either in memory."""
+    digest = hashlib.sha256(b"[")
+    for before, texts in (("[", ids), (",[", prompts)):
+        for text in texts:
+            digest.update((before + json.dumps(text, ensure_ascii=False)).encode())
+            before = ","
+        digest.update(b"]" if before == "," else f"{before}]".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def request_facts(
     request: Request,
     model: Model,
     settings: EngineSettings,
-    ids: Sequence[str],
-    prompts: Sequence[str],
+    prompts: str,
     library: str,
 ) -> dict[str, Any]:
-    """Everything that the texts of a request depend on. Its hash names the request in the store."""
+    """Everything that the texts of a request depend on. Its hash names the request in the store.
+
+    Args:
+        request: what is asked for.
+        model: its files.
+        settings: of the engine.
+        prompts: `hash_prompts` of its ids and prompts.
+        library: name and version of the engine.
+    """
     return {
         "weights": model.weights_hash,
         "adapter": model.adapter_hash,
-        "prompts": hash_value([list(ids), list(prompts)]),
+        "prompts": prompts,
         "decoding": {
             "n": request.n,
             "temperature": float(request.temperature),
@@ -428,58 +468,83 @@ def worker_environments(
 
 @dataclass
 class _Job:
-    """A request with its prompts and what the store has of it."""
+    """A request, the ids of its problems, and the positions of those that the store lacks."""
 
     request: Request
     model: Model
-    ids: list[str]
-    prompts: list[str]
+    ids: pl.Series
     store: RequestStore
-    missing: list[int]
+    missing: pl.Series
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a shard will hold: of a job's missing prompts those from `first` to before `end`."""
+
+    job: _Job
+    tokens: TokenFile
+    first: int
+    end: int
+
+    @property
+    def positions(self) -> pl.Series:
+        return self.job.missing[self.first : self.end]
+
+    @property
+    def ids(self) -> list[str]:
+        return self.job.ids.gather(self.positions).to_list()
 
 
 def _prepare(request: Request, settings: EngineSettings, root: Path, library: str) -> _Job:
     model = find_model(request)
-    ids, prompts = build_prompts(request)
-    store = RequestStore(root, request_facts(request, model, settings, ids, prompts, library))
-    done = set(store.finished(ids, request.n)["id"])
-    missing = [position for position, name in enumerate(ids) if name not in done]
-    return _Job(request, model, ids, prompts, store, missing)
+    ids = read_ids(request.problems)
+    prompts = hash_prompts(ids, chain.from_iterable(prompt_batches(request)))
+    store = RequestStore(root, request_facts(request, model, settings, prompts, library))
+    done = store.index(request.n)["id"]
+    missing = ids.is_in(done.implode()).not_().arg_true()
+    return _Job(request, model, ids, store, missing)
 
 
-def _encode(
-    job: _Job,
-    settings: EngineSettings,
-    tokenise: Tokeniser,
-) -> dict[int, list[int]]:
-    """Token ids of a job's missing prompts by position; checks that each leaves room."""
+def _encode(job: _Job, settings: EngineSettings, tokenise: Tokeniser, root: Path) -> TokenFile:
+    """A job's missing prompts as tokens, in their order; checks that each leaves room."""
     limit = context_length(Path(job.model.weights))
     if limit and settings.max_model_len > limit:
         raise ValueError(
             f"`engine.max_model_len` {settings.max_model_len} exceeds the {limit} tokens that "
             f"{job.model.weights} is made for; lower it"
         )
-    encoded = tokenise(job.model.weights, [job.prompts[position] for position in job.missing])
-    tokens = dict(zip(job.missing, encoded, strict=True))
-    for position, prompt in tokens.items():
-        if len(prompt) + job.request.max_tokens > settings.max_model_len:
-            few_shot = ", or show fewer demonstrations" if job.request.demonstrations else ""
-            raise ValueError(
-                f"request {job.request.name!r}, id {job.ids[position]!r}: {len(prompt)} prompt "
-                f"tokens and max_tokens {job.request.max_tokens} exceed "
-                f"`engine.max_model_len` {settings.max_model_len}; raise it{few_shot}"
-            )
+    tokens = TokenFile(root)
+    missing = iter(job.missing)
+    wanted = next(missing, None)
+    position = 0
+    for prompts in prompt_batches(job.request):
+        chosen = []
+        for prompt in prompts:
+            if position == wanted:
+                chosen.append(prompt)
+                wanted = next(missing, None)
+            position += 1
+        if chosen:
+            _add(job, settings, tokenise(job.model.weights, chosen), tokens)
     return tokens
 
 
-def _positions(missing: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [missing[first : first + size] for first in range(0, len(missing), size)]
+def _add(
+    job: _Job, settings: EngineSettings, encoded: Sequence[list[int]], tokens: TokenFile
+) -> None:
+    for number, prompt in enumerate(encoded, len(tokens)):
+        if len(prompt) + job.request.max_tokens > settings.max_model_len:
+            few_shot = ", or show fewer demonstrations" if job.request.demonstrations else ""
+            raise ValueError(
+                f"request {job.request.name!r}, id {job.ids[job.missing[number]]!r}: "
+                f"{len(prompt)} prompt tokens and max_tokens {job.request.max_tokens} exceed "
+                f"`engine.max_model_len` {settings.max_model_len}; raise it{few_shot}"
+            )
+    tokens.append(encoded)
 
 
-def _message(
-    job: _Job, positions: Sequence[int], tokens: Mapping[int, list[int]], adapter: list | None
-) -> dict[str, Any]:
-    request = job.request
+def _message(part: _Part, adapter: list | None) -> dict[str, Any]:
+    request = part.job.request
     return {
         "adapter": adapter,
         "sampling": {
@@ -488,39 +553,45 @@ def _message(
             "max_tokens": request.max_tokens,
             "stop": list(request.stop),
         },
-        "prompts": [tokens[position] for position in positions],
+        "prompts": part.tokens.read(part.first, part.end),
         "seeds": [
             [
-                None if request.greedy else sample_seed(request.seed, job.ids[position], sample)
+                None if request.greedy else sample_seed(request.seed, name, sample)
                 for sample in range(request.n)
             ]
-            for position in positions
+            for name in part.ids
         ],
     }
 
 
-def _rows(
-    job: _Job, positions: Sequence[int], tokens: Mapping[int, list[int]], answers: list[list[Any]]
-) -> pl.DataFrame:
+def _rows(part: _Part, answers: list[list[Any]]) -> pl.DataFrame:
     """A worker's answers, sample after sample of prompt after prompt, as SHARD rows."""
-    slots = [(position, sample) for position in positions for sample in range(job.request.n)]
+    slots = [
+        (name, sample, part.tokens.length(number))
+        for number, name in enumerate(part.ids, part.first)
+        for sample in range(part.job.request.n)
+    ]
     rows = [
-        (job.ids[position], sample, text, reason, len(tokens[position]), length)
-        for (position, sample), (text, reason, length) in zip(slots, answers, strict=True)
+        (name, sample, text, reason, prompt, length)
+        for (name, sample, prompt), (text, reason, length) in zip(slots, answers, strict=True)
     ]
     return pl.DataFrame(rows, schema=SHARD, orient="row")
 
 
 def _engine_work(
-    jobs: Sequence[_Job],
-    tokens: Mapping[str, Mapping[int, list[int]]],
-    settings: EngineSettings,
-) -> tuple[list[EngineWork], list[tuple[_Job, Sequence[int]]]]:
-    """Group the missing work by base weights; shard number -> (job, positions) beside it."""
+    jobs: Sequence[_Job], tokens: Mapping[str, TokenFile], settings: EngineSettings
+) -> tuple[list[EngineWork], list[_Part]]:
+    """Group the missing work by base weights; the part of each shard number beside it.
+
+    Args:
+        jobs: what to generate.
+        tokens: of each job's missing prompts, by the key of its store.
+        settings: of the round.
+    """
     groups: dict[str, list[_Job]] = {}
     for job in jobs:
         groups.setdefault(job.model.weights_hash, []).append(job)
-    work, owners = [], []
+    work, parts = [], []
     for group in groups.values():
         models = {job.model.adapter_hash: job.model for job in group if job.model.adapter_hash}
         numbers = {key: number for number, key in enumerate(sorted(models), 1)}
@@ -529,14 +600,17 @@ def _engine_work(
         for job in sorted(group, key=lambda job: job.model.adapter_hash or ""):
             key = job.model.adapter_hash
             adapter = [key, numbers[key], job.model.adapter] if key else None
-            for positions in _positions(job.missing, settings.shard_size):
-                message = _message(job, positions, tokens[job.store.key], adapter)
-                shards.append(Shard(len(owners), message, len(positions) * job.request.n))
-                owners.append((job, positions))
+            count = len(job.missing)
+            for first in range(0, count, settings.shard_size):
+                end = min(first + settings.shard_size, count)
+                part = _Part(job, tokens[job.store.key], first, end)
+                samples = (end - first) * job.request.n
+                shards.append(Shard(len(parts), partial(_message, part, adapter), samples))
+                parts.append(part)
         ranks = [model.rank for model in models.values()]
         arguments = engine_arguments(settings, group[0].model.weights, ranks)
         work.append(EngineWork(arguments, shards))
-    return work, owners
+    return work, parts
 
 
 def generate_round(
@@ -547,10 +621,11 @@ def generate_round(
     allocation: Allocation | None = None,
     *,
     command: Sequence[str] = WORKER,
-) -> tuple[pl.DataFrame, dict[str, Any], dict[str, Any]]:
+) -> tuple[Iterator[pl.DataFrame], dict[str, Any], dict[str, Any]]:
     """Serve the requests of a round, generating what the store lacks.
 
-    vLLM is neither imported nor started when the store lacks nothing.
+    vLLM is neither imported nor started when the store lacks nothing. Prompts and texts in memory
+    are those of the shards under way; of each problem it holds the id and some numbers.
 
     Args:
         requests: mappings with the keys of `Request`.
@@ -562,10 +637,10 @@ def generate_round(
         command: how to start a worker process.
 
     Returns:
-        The GENERATIONS rows by request, problem and sample; deterministic statistics of them; and
-        what this run did itself: requests, requests_generated, engine_loads, samples,
-        prompt_tokens, response_tokens, engine_start_seconds (summed over engines) and
-        engine_seconds, the time of the whole round, starts included.
+        The GENERATIONS rows by request, problem and sample, some at a time; deterministic
+        statistics of them; and what this run did itself: requests, requests_generated,
+        engine_loads, samples, prompt_tokens, response_tokens, engine_start_seconds (summed over
+        engines) and engine_seconds, the time of the whole round, starts included.
 
     Raises:
         ValueError: a bad request, setting, manifest or table, or a prompt too long for the engine.
@@ -580,11 +655,11 @@ def generate_round(
     library = library_version()
     jobs = [_prepare(request, settings, Path(store), library) for request in parsed]
     # Two requests may ask for the same texts under different names.
-    missing = list({job.store.key: job for job in jobs if job.missing}.values())
+    missing = list({job.store.key: job for job in jobs if len(job.missing)}.values())
     logger.info(
         "%d requests: %d complete in the store, %d to generate",
         len(jobs),
-        len(jobs) - sum(bool(job.missing) for job in jobs),
+        sum(job.missing.is_empty() for job in jobs),
         len(missing),
     )
     cost = {
@@ -595,13 +670,12 @@ def generate_round(
     }
     if missing:
         cost |= _generate(missing, settings, Path(store), threads, allocation, command)
-    frames = [_result(job) for job in jobs]
+    indexes = [_result(job) for job in jobs]
     stats = {
-        job.request.name: _statistics(job, rows) for job, rows in zip(jobs, frames, strict=True)
+        job.request.name: _statistics(job, index) for job, index in zip(jobs, indexes, strict=True)
     }
     cost["engine_seconds"] = round(time.monotonic() - began, 3)
-    frame = pl.concat(frames) if frames else GENERATIONS.to_frame()
-    return frame, stats, cost
+    return _all_rows(jobs, indexes), stats, cost
 
 
 def _generate(
@@ -626,13 +700,12 @@ def _generate(
     with pool:
         for manifest in dict.fromkeys(path for job in jobs for path in job.model.manifests):
             check_files(manifest)
-        tokens = {job.store.key: _encode(job, settings, pool.tokenise) for job in jobs}
-        work, owners = _engine_work(jobs, tokens, settings)
+        tokens = {job.store.key: _encode(job, settings, pool.tokenise, root) for job in jobs}
+        work, parts = _engine_work(jobs, tokens, settings)
 
         def finish(number: int, answers: list[list[Any]]) -> None:
-            job, positions = owners[number]
-            rows = _rows(job, positions, tokens[job.store.key], answers)
-            job.store.append(positions[0], rows)
+            rows = _rows(parts[number], answers)
+            parts[number].job.store.append(parts[number].positions[0], rows)
             counts["samples"] += len(rows)
             counts["prompt_tokens"] += rows["prompt_tokens"].sum()
             counts["response_tokens"] += rows["response_tokens"].sum()
@@ -643,20 +716,28 @@ def _generate(
 
 
 def _result(job: _Job) -> pl.DataFrame:
-    """GENERATIONS rows of a job that is complete in the store."""
-    rows = job.store.finished(job.ids, job.request.n)
-    if len(rows) != len(job.ids) * job.request.n:
+    """INDEX rows of a job that is complete in the store."""
+    index = job.store.index(job.request.n)
+    if len(index) != len(job.ids):
         raise RuntimeError(f"{job.store.folder}: shards vanished during the run; run again")
-    return rows.select(pl.lit(job.request.name).alias("request"), *SHARD.names())
+    return index
 
 
-def _statistics(job: _Job, rows: pl.DataFrame) -> dict[str, Any]:
+def _all_rows(jobs: Sequence[_Job], indexes: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """GENERATIONS rows of complete jobs."""
+    for job, index in zip(jobs, indexes, strict=True):
+        name = pl.lit(job.request.name).alias("request")
+        for rows in job.store.rows(index, job.ids):
+            yield rows.select(name, *SHARD.names())
+
+
+def _statistics(job: _Job, index: pl.DataFrame) -> dict[str, Any]:
     """Deterministic counts of a request. `truncated`: responses cut off by `max_tokens`."""
     return {
         "key": job.store.key,
         "prompts": len(job.ids),
-        "samples": len(rows),
-        "prompt_tokens": rows.filter(pl.col("sample") == 0)["prompt_tokens"].sum(),
-        "response_tokens": rows["response_tokens"].sum(),
-        "truncated": (rows["finish_reason"] == "length").sum(),
+        "samples": len(job.ids) * job.request.n,
+        "prompt_tokens": index["prompt_tokens"].sum(),
+        "response_tokens": index["response_tokens"].sum(),
+        "truncated": index["truncated"].sum(),
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 #: One problem of a task. `level` and `subject` are null where a task has none, and so are the last
 #: four, which are OlympicArena's: what kind of answer is asked for, its unit, JSON on the several
@@ -180,6 +181,16 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, path: str
                 part, compression="zstd", statistics=False, metadata={SIGNATURE: UNSIGNED}
             )
         _sign(part)
+
+
+def write_batches(batches: Iterable[pl.DataFrame], schema: pl.Schema, path: str | Path) -> None:
+    """`write_table` of rows that come some at a time, the rows of a group in memory at once."""
+
+    def source(columns: list[str] | None, *_: object) -> Iterator[pl.DataFrame]:
+        for batch in batches:
+            yield batch.select(columns or schema.names())
+
+    write_table(register_io_source(source, schema=schema), schema, path)
 
 
 def _find_signature(path: Path) -> tuple[int, str] | None:

@@ -101,6 +101,11 @@ class Rounds(NamedTuple):
         return self.first.filter(pl.col("request") == request)["response"].to_list()
 
 
+def serve(requests: list[dict], engine: dict, store: Path) -> tuple[pl.DataFrame, dict, dict]:
+    batches, *facts = generate_round(requests, engine, store)
+    return pl.concat(batches), *facts
+
+
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Rounds:
     root = tmp_path_factory.mktemp("generation")
@@ -140,16 +145,16 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Rounds:
         request("full", "full"),
     ]
     store = root / "store"
-    first, stats, cost = generate_round(requests, ENGINE, store)
+    first, stats, cost = serve(requests, ENGINE, store)
 
     changes = {"shard_size": 5, "max_num_seqs": 7}
-    otherwise, _, _ = generate_round(requests[::-1], ENGINE | changes, root / "other")
+    otherwise, _, _ = serve(requests[::-1], ENGINE | changes, root / "other")
 
     # Only the base remains to be served: this engine has no adapters at all.
     for name in ("base", "sampled"):
         (store / stats[name]["key"] / "shard-000008.parquet").unlink()
     added = request("new seed", None, **sampled, seed=1)
-    resumed, _, resumed_cost = generate_round([*requests, added], ENGINE, store)
+    resumed, _, resumed_cost = serve([*requests, added], ENGINE, store)
     return Rounds(models, questions, first, cost, otherwise, resumed, resumed_cost)
 
 

@@ -11,6 +11,7 @@ from random import Random
 import polars as pl
 import pytest
 
+from weak_to_strong import generation
 from weak_to_strong.engine_pool import EnginePool, EngineWork, Shard
 from weak_to_strong.engine_worker import serve
 from weak_to_strong.generation import (
@@ -114,7 +115,8 @@ class Project:
     def round(self, requests: list[dict], **settings: object) -> tuple[pl.DataFrame, dict, dict]:
         engine = {"max_model_len": 64, "device": "cpu", "shard_size": 2} | settings
         command = [sys.executable, str(self.worker)]
-        return generate_round(requests, engine, self.store, command=command, threads=2)
+        batches, *facts = generate_round(requests, engine, self.store, command=command, threads=2)
+        return pl.concat(batches), *facts
 
 
 @pytest.fixture
@@ -162,6 +164,34 @@ def test_texts_do_not_depend_on_the_sharing_of_work(project: Project, settings: 
     assert frame.equals(expected)
     assert again == stats
     assert cost["engine_loads"] >= 2
+
+
+def test_messages_are_made_when_they_are_sent(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of forty shards, some are with the worker, and only their prompts are in memory."""
+    ids = [f"p{index}" for index in range(80)]
+    under_way = most = 0
+    make_message, make_rows = generation._message, generation._rows
+
+    def message(*arguments: object) -> dict:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        return make_message(*arguments)
+
+    def rows(*arguments: object) -> pl.DataFrame:
+        nonlocal under_way
+        under_way -= 1
+        return make_rows(*arguments)
+
+    monkeypatch.setattr(generation, "_message", message)
+    monkeypatch.setattr(generation, "_rows", rows)
+    monkeypatch.setattr(generation, "PROMPTS_AT_ONCE", 3)
+    request = project.request("a", problems=project.write_problems("many", ids))
+    frame, _, _ = project.round([request], max_num_seqs=4)
+    assert frame["id"].to_list() == ids
+    assert 2 <= most <= 5
 
 
 def test_complete_round_starts_no_worker(project: Project) -> None:
@@ -412,7 +442,7 @@ for line in sys.stdin:
 def test_a_late_word_on_progress_does_not_disturb_the_next_engine(tmp_path):
     worker = tmp_path / "talkative.py"
     worker.write_text(TALKATIVE_WORKER)
-    work = [EngineWork({}, deque([Shard(number, {}, 1)])) for number in (0, 1)]
+    work = [EngineWork({}, deque([Shard(number, dict, 1)])) for number in (0, 1)]
     finished = []
     pool = EnginePool(
         1,
