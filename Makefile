@@ -8,7 +8,7 @@ SHELL := bash
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm, test-faults)
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm, test-faults); of clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -58,7 +58,7 @@ demo: setup ## Run the embedded study on a CPU and show its results
 seeds: setup ## The embedded study with three seeds, greedy answers only
 	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-smollm2: setup ## The study with SmolLM2-135M as the strong model (hours on a CPU)
+smollm2: setup ## The study with SmolLM2-135M as the strong model (half an hour on two cores)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
 # For so few samples a second engine process costs more than it brings.

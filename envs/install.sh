@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings .venv in step with a lock list: envs/install.sh cpu|cuda [ARGUMENT...]. `make setup` calls
 # it; the further arguments tell uv where to find PyTorch. The environment variable PYTHON names
-# the interpreter for a new .venv (default: the first of python3.11 and python3 that is new enough).
+# the interpreter for a new .venv (default: the first of python3.11 and python3 that will do).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ fail() {
 }
 
 # A name on PATH may be a stub that does not run, so each candidate is tried.
-recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+recent() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
 
 [ -f "$lock" ] || fail "DEVICE must be cpu or cuda, not '$device'"
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "the lock lists are for Linux on x86_64, this is $(uname -sm)"
@@ -25,11 +25,11 @@ if [ ! -x "$python" ]; then
     recent "$candidate" && break
     candidate=
   done
-  [ -n "$candidate" ] || fail "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11"
+  [ -n "$candidate" ] || fail "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3.11"
   # A .venv without an interpreter is the rest of an interrupted setup.
   "$candidate" -m venv --clear .venv || fail "no .venv; on Debian and Ubuntu: apt-get install python3-venv"
 fi
-recent "$python" || fail "$($python --version) in .venv is too old; remove .venv and run again"
+recent "$python" || fail "$($python --version) in .venv is none of 3.11 to 3.13; remove .venv and run again"
 
 # The lock list also pins the installer, by its hashes too.
 uv=$(grep -o '^uv==[^ ]*' "$lock")

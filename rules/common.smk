@@ -22,7 +22,7 @@ from weak_to_strong.configuration import (
     load_configuration,
     require_pins,
 )
-from weak_to_strong.generation import check_gpu
+from weak_to_strong.generation import check_gpu, usable_gpus
 from weak_to_strong.graph import Chain, Graph, Node
 from weak_to_strong.published_results import names_of
 from weak_to_strong.records import note_command
@@ -31,6 +31,7 @@ from weak_to_strong.runs import Runs, check_times, check_writable, mark_parent
 from weak_to_strong.sources import remote_name, source_entries
 from weak_to_strong.splits import narrow_settings
 from weak_to_strong.tables import hash_file, hash_value
+from weak_to_strong.training_settings import most_processes
 
 #: Scripts end with this process, on whichever machine it is.
 mark_parent(os.environ)
@@ -112,8 +113,19 @@ def gpu_job(names, needs, local):
     return local | {name: resource(name) for name in names}
 
 
+# Jobs on this machine's GPUs take turns: each has all of them.
+GPUS = (usable_gpus() or 0) if CLUSTER is None and workflow.local_exec else 0
+if GPUS and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", GPUS)
+
+
 def training_job(**local):
     """Resources of `train`."""
+    if GPUS:
+        local["gpu"] = GPUS
+        local["processes"] = lambda wildcards: most_processes(
+            graph.training_settings(node_of(wildcards)), GPUS
+        )
     return gpu_job(
         TRAINING_RESOURCES,
         lambda wildcards, attempt: CLUSTER.training(node_of(wildcards), attempt),
@@ -123,6 +135,8 @@ def training_job(**local):
 
 def generation_job(**local):
     """Resources of `generate`."""
+    if GPUS:
+        local["gpu"] = GPUS
     return gpu_job(
         GENERATION_RESOURCES,
         lambda wildcards, attempt: CLUSTER.generation(wildcards.round, attempt),
@@ -216,7 +230,7 @@ def remote_source(wildcards):
 
 
 def base_entry(wildcards):
-    """A base model's entry, with the permission to run its own code where that was given."""
+    """A base model's entry, and whether it may name code of its own."""
     trust = {"trust_remote_code": True} if SETTINGS["trust_remote_code"] else {}
     entry = {**SETTINGS["models"][wildcards.base], **trust}
     return {key: value for key, value in entry.items() if key not in DESCRIPTIVE_KEYS}

@@ -70,7 +70,13 @@ rule generate:
         "../envs/inference.yaml"
     threads: 2
     resources:
-        **generation_job(shard_size=64, engine_processes=0, tensor_parallel_size=1),
+        **generation_job(
+            shard_size=64,
+            engine_processes=0,
+            tensor_parallel_size=1,
+            max_num_seqs=256,
+            gpu_memory_percent=90,
+        ),
     params:
         code=code("generate"),
         requests=lambda wildcards: graph.round_requests(wildcards.round),

@@ -12,8 +12,11 @@ Parameters:
 Resources:
     shard_size: prompts that are generated, and stored, together.
     tensor_parallel_size: GPUs that share an engine's weights.
-    engine_processes: engine processes that share the work. 0 is, in a SLURM job, one for each
-        `tensor_parallel_size` GPUs, else one for each thread (on a CPU).
+    engine_processes: engine processes that share the work. 0 is one for each
+        `tensor_parallel_size` of the job's GPUs or, on a CPU, for each thread.
+    gpu: GPUs of the job.
+    max_num_seqs: samples that an engine runs at once.
+    gpu_memory_percent: share of a GPU's memory that an engine takes.
 """
 
 from typing import Any
@@ -34,6 +37,8 @@ def main(snakemake: Any) -> dict[str, Any]:
         {
             **snakemake.params.engine,
             "shard_size": resources.shard_size,
+            "max_num_seqs": resources.max_num_seqs,
+            "gpu_memory_utilization": resources.gpu_memory_percent / 100,
             "tensor_parallel_size": size,
             "processes": resources.engine_processes
             or (allocation.engines(size) if allocation else threads),

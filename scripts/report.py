@@ -31,7 +31,15 @@ from weak_to_strong.logs import run_script
 from weak_to_strong.plots import FIGURES, read_frame
 from weak_to_strong.records import library_versions
 from weak_to_strong.report import ReportInputs, build_report
-from weak_to_strong.tables import GENERATIONS, METRICS, PROBLEMS, SCORES, publish, read_table
+from weak_to_strong.tables import (
+    GENERATIONS,
+    METRICS,
+    PROBLEMS,
+    SCORES,
+    publish,
+    read_table,
+    scan_table,
+)
 
 
 def read_plots(paths: list[str]) -> dict[str, str]:
@@ -52,7 +60,8 @@ def main(snakemake: Any) -> None:
             frame.write_csv(part)
 
     first_samples = [
-        read_table(path, GENERATIONS).filter(pl.col("sample") == 0) for path in given.generations
+        scan_table(path, GENERATIONS).filter(pl.col("sample") == 0).collect(engine="streaming")
+        for path in given.generations
     ]
     inputs = ReportInputs(
         experiment=params.experiment,

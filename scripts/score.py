@@ -35,15 +35,19 @@ def main(snakemake: Any) -> None:
     judge = None
     if params.judge["name"] != "string":
         judge = choose_judge(params.judge, problems, snakemake.threads)
-    scores = score_generations(
-        pl.concat(read_table(file, GENERATIONS) for file in files),
-        problems,
-        params.answer_key,
-        params.stop,
-        quirks=PaperQuirks(**params.quirks),
-        judge=judge,
-        timeout_seconds=params.timeout_seconds,
-        workers=snakemake.threads,
+    # The texts of one round at a time in memory.
+    scores = pl.concat(
+        score_generations(
+            read_table(file, GENERATIONS),
+            problems,
+            params.answer_key,
+            params.stop,
+            quirks=PaperQuirks(**params.quirks),
+            judge=judge,
+            timeout_seconds=params.timeout_seconds,
+            workers=snakemake.threads,
+        )
+        for file in files
     )
     write_table(scores, SCORES, snakemake.output.scores)
     summary = scorer_agreement(scores)

@@ -16,7 +16,8 @@ Resources:
     checkpoint_steps: updates between checkpoints.
     checkpoint_minutes: time between checkpoints, if that is less.
     processes: training processes, one a device; the global batch stays as configured. 0 is one for
-        each GPU of a SLURM job, else one.
+        each GPU of the job, else one.
+    gpu: GPUs of the job.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""What SLURM has given to the job in which a script runs, and job steps on its nodes.
+"""The GPUs of the job in which a script runs, of SLURM or of this machine, and steps on its nodes.
 
-The numbers of training processes and of engines follow from it, and from nothing else. A run
-without SLURM has no allocation, and keeps to the threads of its rule.
+The numbers of training processes and of engines follow from them. A job without GPUs has no
+allocation, and keeps to the threads of its rule.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 #: What tells srun which job it is in. The rest would give a step the shape of the step around it.
@@ -44,9 +45,10 @@ class Allocation:
 def find_allocation(
     resources: Any, threads: int, environment: Mapping[str, str] | None = None
 ) -> Allocation | None:
-    """The allocation of this job; None outside of SLURM and in a job without GPUs.
+    """The allocation of this job; None in a job without GPUs.
 
-    The GPUs of a node are those in sight (CUDA_VISIBLE_DEVICES, which SLURM sets).
+    The GPUs of a node are those in sight (CUDA_VISIBLE_DEVICES, which SLURM sets), else those that
+    the job asked for. Only SLURM's jobs have several nodes.
 
     Args:
         resources: of the Snakemake job; `gpu` (on all nodes), `nodes` and `cpus_per_task` count.
@@ -57,15 +59,31 @@ def find_allocation(
         RuntimeError: SLURM does not name as many nodes as were asked for.
     """
     environment = os.environ if environment is None else environment
-    if "SLURM_JOB_ID" not in environment or not resources.get("gpu"):
+    if not resources.get("gpu"):
         return None
-    count = resources.get("nodes") or 1
+    count = (resources.get("nodes") or 1) if "SLURM_JOB_ID" in environment else 1
     visible = environment.get("CUDA_VISIBLE_DEVICES", "")
     gpus = len(visible.split(",")) if visible else max(1, resources.get("gpu") // count)
     nodes = node_names(environment) if count > 1 else ()
     if nodes and len(nodes) != count:
         raise RuntimeError(f"{count} nodes were asked for, SLURM gave {', '.join(nodes)}")
     return Allocation(gpus, resources.get("cpus_per_task") or threads, nodes)
+
+
+def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] | None = None) -> int:
+    """GPUs of this machine that are in sight, without loading CUDA.
+
+    Args:
+        devices: folder of the system's devices.
+        environment: variables; this process's own by default.
+    """
+    environment = os.environ if environment is None else environment
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    there = sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
+    there = there or (devices / "dxg").exists()  # the name of WSL's
+    if not there or visible in ("", "-1"):
+        return 0
+    return len(visible.split(",")) if visible else int(there)
 
 
 def node_names(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -150,8 +150,9 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
         config = _read_object(folder / file, key)
         if config.get("auto_map") and not trust_remote_code:
             raise ValueError(
-                f"{key}: {folder / file} asks to run code of the model's own (auto_map); read that "
-                "code, then set `trust_remote_code: true`"
+                f"{key}: {folder / file} names code of the model's own (auto_map), which is never "
+                "run here; set `trust_remote_code: true` if transformers and vLLM have its "
+                "architecture themselves"
             )
     weights = {name for name in names if name.endswith(".safetensors")}
     if odd := sorted(name for name in weights if not (folder / name).is_file()):

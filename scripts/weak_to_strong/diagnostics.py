@@ -22,7 +22,7 @@ from weak_to_strong.answers import (
     string_judge,
 )
 from weak_to_strong.olympicarena import choose_judge
-from weak_to_strong.stats import wilson_interval
+from weak_to_strong.stats import clustered_wilson_interval, wilson_interval
 from weak_to_strong.tables import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES, read_table
 
 #: One measured value; `n` is its denominator, `ci_low` and `ci_high` a 95 % Wilson interval.
@@ -49,6 +49,13 @@ def _share(name: str, part: int, whole: int) -> dict:
     low, high = wilson_interval(part, whole)
     value = part / whole if whole else math.nan
     return {"name": name, "value": value, "n": whole, "ci_low": low, "ci_high": high}
+
+
+def _pair_share(name: str, right: pl.Series, pairs: pl.DataFrame) -> dict:
+    """A share of pairs; those of one question are a cluster, they have texts in common."""
+    low, high = clustered_wilson_interval(right, pairs["id"])
+    value = right.sum() / pairs.height if pairs.height else math.nan
+    return {"name": name, "value": value, "n": pairs.height, "ci_low": low, "ci_high": high}
 
 
 def _number(name: str, value: float, n: int) -> dict:
@@ -155,9 +162,10 @@ def pair_quality(
     for side in ("chosen", "rejected"):
         texts = pairs[side].str.strip_chars()
         answers = pairs.select("id", predict_column(texts, answer_key, quirks, raw=raw))
-        right = right_rows(answers, gold, judge=judge).height
-        found.append(_share(f"{side}_accuracy", right, pairs.height))
-    found.append(_share("weak_chosen", (pairs["weak_side"] == "chosen").sum(), pairs.height))
+        right = right_rows(answers.with_row_index("pair"), gold, judge=judge)["pair"]
+        numbers = pl.int_range(pairs.height, dtype=pl.UInt32, eager=True)
+        found.append(_pair_share(f"{side}_accuracy", numbers.is_in(right.implode()), pairs))
+    found.append(_pair_share("weak_chosen", pairs["weak_side"] == "chosen", pairs))
     found.append(_number("questions", pairs["id"].n_unique(), pairs.height))
     return found
 

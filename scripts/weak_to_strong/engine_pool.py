@@ -135,16 +135,27 @@ class Worker:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STEP_SECONDS)
-        if self._process.poll() is None:
+        self._end_group()
+
+    def _end_group(self) -> int:
+        """End what is left of the worker's processes; its own exit status.
+
+        A dead worker's engine lives on where it is a process of its own, and keeps its GPU. While
+        the worker is not waited for, nobody else can have its number.
+        """
+        if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        return self._process.wait()
 
     def _death(self) -> ProcessDied:
-        status = self._process.wait()
+        if self._process.returncode is None:
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        status = self._end_group()
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
         reason = (
-            "killed, which mostly means out of memory: lower `max_num_seqs` or `processes`"
+            "killed, which mostly means out of memory: lower the resource `max_num_seqs` or "
+            "`engine_processes` of `generate`"
             if status == -signal.SIGKILL
             else f"exit status {status}: {last}"
         )

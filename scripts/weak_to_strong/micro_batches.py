@@ -7,8 +7,9 @@ a pass would leave less padding still, and change which rows meet in an update.
 
 That holds for SFT, whose loss is a mean over the tokens of an update, and for DPO, whose loss is
 a mean over its pairs; where a pass ends in an update with fewer rows, DPO's last micro-batch
-counts as much as a whole one. ORPO's likelihood term is a mean over the tokens of each micro-batch
-and would change: its rows keep their order. transformers' "batch_rebalance" makes micro-batches of
+counts as much as a whole one. ORPO's with the likelihood of completions is a mean over pairs too;
+that of sequences is one over the tokens of each micro-batch and would change: there rows keep their
+order. transformers' "batch_rebalance" makes micro-batches of
 unequal size, which DPO's mean does not allow for, and leaves out the last rows of a pass.
 """
 

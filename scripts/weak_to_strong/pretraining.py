@@ -23,6 +23,8 @@ from weak_to_strong.embedded_forms import restate
 from weak_to_strong.embedded_task import generate_problems
 from weak_to_strong.olympicarena_prompts import olympicarena_prompt
 from weak_to_strong.prompts import sft_target
+from weak_to_strong.training import make_callbacks
+from weak_to_strong.training_files import find_checkpoint, remove_torn
 
 QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
 ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
@@ -201,7 +203,6 @@ def pretrain(
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
 
     set_seed(seed)
     model = LlamaForCausalLM(
@@ -240,7 +241,11 @@ def pretrain(
         ),
     )
     work.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+    for callback in make_callbacks():  # which seal checkpoints
+        trainer.add_callback(callback)
+    checkpoint = find_checkpoint(work)
+    remove_torn(work)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     facts = {
         "parameters": model.num_parameters(),

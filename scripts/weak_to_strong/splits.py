@@ -61,7 +61,12 @@ def make_splits(
         frames = generate_embedded(settings["templates"], seed, sizes, form)
     else:
         frames = {
-            split: load_task(settings, files[split], optional_answers=split == "train_2")
+            split: load_task(
+                settings,
+                files[split],
+                optional_answers=split == "train_2",
+                optional_solutions=split != "train_1",
+            )
             for split in SPLITS
             if split in files
         }

@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Score interval of a proportion (Wilson 1927).
 
     With p = successes/n and z the normal quantile of (1+level)/2:
@@ -51,6 +51,34 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return float(low), float(high)
+
+
+def clustered_wilson_interval(
+    right: ArrayLike, clusters: ArrayLike, level: float = 0.95
+) -> tuple[float, float]:
+    """Score interval of a proportion whose cases come in clusters, such as pairs of one question.
+
+    Wilson's interval of the effective number of cases (Korn and Graubard 1998): n divided by the
+    ratio of the variance between clusters to that of independent cases. Cases that are all right,
+    or all wrong, tell nothing of that ratio and count once for each cluster. With one case in each
+    cluster it is Wilson's own.
+
+    Args:
+        right: (cases,) of 0 and 1.
+        clusters: (cases,) names of their clusters.
+    """
+    values = np.asarray(right, dtype=np.float64)
+    n = values.size
+    if n == 0:
+        return math.nan, math.nan
+    _, places = np.unique(np.asarray(clusters), return_inverse=True)
+    share = float(values.mean())
+    if share in (0.0, 1.0):
+        effective = float(places.max() + 1)
+    else:
+        between = float((np.bincount(places, weights=values - share) ** 2).sum())
+        effective = n * min(1.0, n * share * (1 - share) / between) if between else float(n)
+    return wilson_interval(share * effective, effective, level)
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -152,9 +180,10 @@ def pgr(
     """Performance gap recovered: (model - floor) / (ceiling - floor) (Burns et al. 2023).
 
     Each name stands for its mean accuracy. All three are nan unless the ceiling lies above the
-    floor: there is then no gap to recover. The percentile interval resamples the three jointly;
-    it is (nan, nan) where the gap vanishes in more than (1 - level)/2 of the draws, since the
-    ratio then has no bounded interval.
+    floor: there is then no gap to recover. The percentile interval resamples the three jointly.
+    A draw without a gap counts as infinite, on the side on which the model lies of the floor; where
+    more than (1 - level)/2 of the draws are such, or an end of the interval falls among them, the
+    ratio has no bounded interval, and it is (nan, nan).
     """
     means = [float(np.mean(_as_matrix(values))) for values in (model, floor, ceiling)]
     draws_of = bootstrap_means(model, floor, ceiling, seed=seed, draws=draws)
@@ -164,10 +193,14 @@ def pgr(
     value = (means[0] - means[1]) / gap
     gaps = draws_of[2] - draws_of[1]
     positive = gaps > 0
-    if np.mean(~positive) > (1 - level) / 2:
-        return Estimate(value, math.nan, math.nan)
-    ratios = (draws_of[0] - draws_of[1])[positive] / gaps[positive]
-    return Estimate(value, *_percentiles(ratios, level))
+    recovered = draws_of[0] - draws_of[1]
+    ratios = np.where(recovered < 0, -np.inf, np.inf)
+    ratios[positive] = recovered[positive] / gaps[positive]
+    # An end between a finite draw and an infinite one is not defined, which numpy says as nan.
+    with np.errstate(invalid="ignore"):
+        ends = _percentiles(ratios, level)
+    bounded = np.mean(~positive) <= (1 - level) / 2 and all(map(math.isfinite, ends))
+    return Estimate(value, *(ends if bounded else (math.nan, math.nan)))
 
 
 def pass_at_k(n: int, c: ArrayLike, k: int) -> NDArray[np.float64]:

@@ -137,6 +137,7 @@ def load_table(
     columns: Mapping[str, str] | None = None,
     *,
     optional_answers: bool = False,
+    optional_solutions: bool = False,
 ) -> pl.DataFrame:
     """Any table of problems.
 
@@ -144,17 +145,16 @@ def load_table(
         columns: column of the file for each of `question`, `answer` and, where there is one, `id`,
             `solution`, `level`, `subject`, `source`; those not named are looked up by these names.
             `answer_type`, `unit`, `parts` and `context` are read if they are named.
-        optional_answers: the file may lack the `answer` column.
+        optional_answers: the file may lack the answers' column, even one that is named.
+        optional_solutions: the same of the solutions' column.
     """
     columns = dict(columns or {})
     if unknown := sorted(set(columns) - set(PROBLEMS)):
         raise ValueError(f"columns: unknown names {unknown}; known: {list(PROBLEMS)}")
     rows = read_rows(path)
-    required = [columns.get("question", "question")]
-    if not optional_answers or "answer" in columns:
-        required.append(columns.get("answer", "answer"))
-    required += [name for name in columns.values() if name not in required]
-    require_columns(rows, path, required)
+    optional = {"answer": optional_answers, "solution": optional_solutions}
+    due = {"question": "question", "answer": "answer", **columns}
+    require_columns(rows, path, [due[name] for name in due if not optional.get(name)])
     names = {name: columns.get(name, name) for name in PROBLEMS}
     for name in ("answer_type", "unit", "parts", "context"):  # may well hold something else
         if name not in columns:
@@ -186,7 +186,11 @@ def generate_embedded(
 
 
 def load_task(
-    settings: Mapping[str, Any], paths: Sequence[str | Path], *, optional_answers: bool = False
+    settings: Mapping[str, Any],
+    paths: Sequence[str | Path],
+    *,
+    optional_answers: bool = False,
+    optional_solutions: bool = False,
 ) -> pl.DataFrame:
     """Read the files of one split, one after the other, as a task's config says.
 
@@ -195,6 +199,8 @@ def load_task(
         paths: raw files in order.
         optional_answers: allow a split without any answer (train_2 needs none to be trained on);
             answers that only some rows lack are refused all the same.
+        optional_solutions: allow a file without the solutions' column that `columns` names (only
+            what teaches gold needs them).
 
     Raises:
         ValueError: an unreadable or empty file, missing columns, rows without a question or
@@ -203,6 +209,7 @@ def load_task(
     loader, keywords = settings["loader"], {}
     if loader == "table":
         keywords["columns"] = settings.get("columns")
+        keywords["optional_solutions"] = optional_solutions
     elif loader == "olympicarena":
         keywords["subjects"] = settings.get("subjects")
     loaders: dict[str, Callable[..., pl.DataFrame]] = {

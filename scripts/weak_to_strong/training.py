@@ -31,6 +31,7 @@ from weak_to_strong.allocation import (
     step_command,
     step_environment,
 )
+from weak_to_strong.code_digest import code_digest
 from weak_to_strong.imports import collection_paused
 from weak_to_strong.logs import ProcessDied, configure_logging, explain_storage, logger
 from weak_to_strong.micro_batches import sort_updates_of
@@ -45,6 +46,7 @@ from weak_to_strong.tables import (
     write_json,
 )
 from weak_to_strong.training_files import (
+    alone_in,
     check_files,
     find_checkpoint,
     hash_files,
@@ -70,6 +72,8 @@ from weak_to_strong.training_settings import (
     run_key,
 )
 
+#: Whose code bears on the weights.
+SCRIPT = Path(__file__).parents[1] / "train.py"
 PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 #: Entries of the trainer's log that depend on the machine, or (TRL's token count) on resumption.
 UNSTEADY = ("runtime", "per_second", "total_flos", "num_tokens")
@@ -117,16 +121,23 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
     """
     settings = complete_settings(job.trainer, job.settings)
     check_quantiser(settings)
-    if settings["processes"] == 1 and not settings["deepspeed"]:
-        # With more devices in sight transformers would turn to torch's DataParallel.
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
-        hide_quantiser(settings)
-        train(job)
-        return
+    # Jobs that would end with the same weights have one work folder, in other experiments too.
+    with alone_in(work_folder(job, settings)):
+        if settings["processes"] == 1 and not settings["deepspeed"]:
+            # With more devices in sight transformers would turn to torch's DataParallel.
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+            hide_quantiser(settings)
+            train(job)
+        else:
+            launch(job, settings["processes"], allocation)
+
+
+def launch(job: Job, processes: int, allocation: Allocation | None) -> None:
+    """Train in processes of a launcher, see `run`."""
     spec = Path(job.work) / f"{hash_value(asdict(job))[:16]}.json"
     write_json(asdict(job), spec)
-    command = launch_command(settings["processes"], allocation, str(spec))
+    command = launch_command(processes, allocation, str(spec))
     package_root = str(Path(__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **step_environment(os.environ)}
@@ -208,22 +219,19 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     columns = ("completion",) if job.trainer == "sft" else ("chosen", "rejected")
     rows = encode_rows(frame, tokenizer, settings["max_length"], columns)
 
-    packages = (*PACKAGES, QUANTISER) if settings["quantization"] else PACKAGES
-    versions = {package: version(package) for package in packages}
-    key = run_key(job.trainer, settings, job.rows, base, init, versions)
-    work = Path(job.work) / key
+    work = work_folder(job, settings)
     work.mkdir(parents=True, exist_ok=True)
     prepare_torch(settings)
     arguments = training_arguments(job.trainer, settings, work)
     model = load_model(settings, base, init)
-    trainer = build_trainer(job.trainer, arguments, model, tokenizer, rows)
+    trainer = build_trainer(job.trainer, arguments, model, tokenizer, rows, settings["likelihood"])
     trainer.remove_callback(PrinterCallback)
     for callback in (*make_callbacks(settings["save_minutes"]), *callbacks):
         trainer.add_callback(callback)
     checkpoint = find_checkpoint(work)
     if first:
         remove_torn(work)
-        logger.info("%s: %d rows, work folder %s", job.trainer, len(rows), key)
+        logger.info("%s: %d rows, work folder %s", job.trainer, len(rows), work.name)
         if checkpoint:
             logger.info("resuming from %s", checkpoint.name)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -250,12 +258,35 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
             **{name: value for name, value in settings.items() if name not in SAVE_KEYS},
             "rows_sha256": hash_file(job.rows),
             "init_files": init["files"] if init else None,
-            "versions": versions,
+            "versions": package_versions(settings),
         },
         "facts": training_facts(rows, settings["epochs"], steps, history),
     }
     write_json(manifest, job.manifest)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def package_versions(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the packages that bear on the weights."""
+    others = {QUANTISER: settings["quantization"], "deepspeed": settings["deepspeed"]}
+    used = [*PACKAGES, *(name for name, wanted in others.items() if wanted)]
+    return {name: version(name) for name in used}
+
+
+def work_folder(job: Job, settings: Mapping[str, Any]) -> Path:
+    """Where a job keeps its checkpoints, see `run_key`; there need be nothing yet.
+
+    Args:
+        job: what to train.
+        settings: its settings, complete.
+
+    Raises:
+        ValueError: a damaged manifest.
+    """
+    base = read_manifest(job.base, "name")
+    init = read_manifest(job.init, "base", "kind") if job.init else None
+    versions = {**package_versions(settings), "code": code_digest(SCRIPT)}
+    return Path(job.work) / run_key(job.trainer, settings, job.rows, base, init, versions)
 
 
 def training_facts(
@@ -504,13 +535,22 @@ def quantisation_of(settings: Mapping[str, Any]) -> Any:
 
 
 def build_trainer(
-    trainer: str, arguments: Any, model: Any, tokenizer: Any, rows: Sequence[Encoded]
+    trainer: str,
+    arguments: Any,
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Encoded],
+    likelihood: str | None = None,
 ) -> Any:
     """A TRL trainer that reads the ids of `rows` as they are, with no tokenising of its own.
 
-    For SFT and DPO the rows of an update of several micro-batches are sorted (`micro_batches`).
-    DPO's reference is the initial model: for an adapter TRL keeps a frozen copy of it as a second
-    adapter, for full weights it loads them a second time.
+    ORPO's likelihood term is, with "completion", the mean over pairs of the chosen answer's mean
+    log-probability (Hong et al., arXiv 2403.07691, section 4); with "sequence", as in TRL, the mean
+    over all tokens of a micro-batch's prompts and chosen answers.
+
+    Where the loss allows it, the rows of an update of several micro-batches are sorted
+    (`micro_batches`). DPO's reference is the initial model: for an adapter TRL keeps a frozen copy
+    of it as a second adapter, for full weights it loads them a second time.
     """
     from datasets import Dataset, disable_progress_bars
 
@@ -537,7 +577,10 @@ def build_trainer(
             def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
                 return dataset
 
-        built = TokenisedDPOTrainer(**common, train_dataset=Dataset.from_dict(dpo_columns(rows)))
+        dataset = Dataset.from_dict(dpo_columns(rows))
+        if arguments.precompute_ref_log_probs and arguments.world_size > 1:
+            dataset = share_dataset(dataset, arguments)
+        built = TokenisedDPOTrainer(**common, train_dataset=dataset)
         for name, parameter in built.model.named_parameters():
             if ".ref." in name:
                 parameter.requires_grad_(False)
@@ -548,7 +591,31 @@ def build_trainer(
         def tokenize_row(self, feature: dict, model: Any = None) -> dict:
             return feature
 
-    return TokenisedORPOTrainer(**common, train_dataset=Dataset.from_dict(orpo_columns(rows)))
+    class CompletionORPOTrainer(TokenisedORPOTrainer):
+        def concatenated_forward(self, model: Any, batch: dict) -> tuple:
+            found = super().concatenated_forward(model, batch)
+            return (*found[:4], -found[0].mean(), *found[5:])
+
+    kind = TokenisedORPOTrainer
+    if likelihood == "completion":
+        kind = sort_rows(CompletionORPOTrainer)
+    return kind(**common, train_dataset=Dataset.from_dict(orpo_columns(rows)))
+
+
+def share_dataset(dataset: Any, arguments: Any) -> Any:
+    """The same rows in a file of the run's work folder, for all of its processes.
+
+    TRL's processes share the reference's log-probabilities through a file beside that of the rows;
+    for rows in memory each would look for it in a temporary folder of its own.
+    """
+    from datasets import Dataset
+
+    folder = Path(arguments.output_dir) / "rows"
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            shutil.rmtree(folder, ignore_errors=True)  # a cut run's may be torn
+            dataset.save_to_disk(folder)
+    return Dataset.load_from_disk(folder)
 
 
 def make_callbacks(save_minutes: int | None = None) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -137,6 +138,38 @@ def remove_torn(work: Path) -> None:
     for path in work.glob("checkpoint-*"):
         if not is_complete(path):
             shutil.rmtree(path)
+
+
+@contextmanager
+def alone_in(work: Path) -> Iterator[None]:
+    """Hold a work folder, which need not be there; wait as long as another process does.
+
+    The lock is a file beside it, gone when the holder ends. A file system without `flock` has none.
+    """
+    path = work.with_name(f"{work.name}.flock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("another job is training the same model; this one goes on after it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                logger.warning("%s: cannot be locked on this file system", path)
+                yield
+                return
+            try:
+                current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue  # the holder before removed it: a third process may have a new one
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 @contextmanager

@@ -31,6 +31,7 @@ OPTIONAL = {
     "beta": None,
     "deepspeed": None,
     "gradient_checkpointing": False,
+    "likelihood": "sequence",
     "lora": None,
     "max_grad_norm": 1.0,
     "precompute_ref": False,
@@ -121,9 +122,10 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training), `quantization` ("nf4": lora's frozen base has 4 bits a weight),
-            `processes`, `deepspeed` (configuration file), `save_steps` and `save_minutes` (updates
-            and time between checkpoints, whichever is less; null: none).
+            before training), `likelihood` (orpo: "sequence" or "completion", see
+            `training.build_trainer`), `quantization` ("nf4": lora's frozen base has 4 bits a
+            weight), `processes`, `deepspeed` (configuration file), `save_steps` and `save_minutes`
+            (updates and time between checkpoints, whichever is less; null: none).
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, a value out of range, or a
@@ -158,6 +160,10 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
     else:
         beta = full["beta"]
         _require("beta", beta, beta is not None and beta > 0, f"greater than 0 for {trainer}")
+    kinds = ("sequence", "completion")
+    _require("likelihood", full["likelihood"], full["likelihood"] in kinds, " or ".join(kinds))
+    if trainer != "orpo":
+        full["likelihood"] = None
     if full["adapter"] == "full":
         full["lora"] = None
     elif full["lora"] is not None:
@@ -190,6 +196,12 @@ def accumulation_steps(settings: Mapping[str, Any]) -> int:
     return steps
 
 
+def most_processes(settings: Mapping[str, Any], gpus: int) -> int:
+    """The largest number of processes, up to one for each GPU, that the global batch allows."""
+    batch, rows = settings["global_batch_size"], settings["per_device_batch_size"]
+    return max((n for n in range(1, gpus + 1) if batch % (n * rows) == 0), default=1)
+
+
 def run_key(
     trainer: str,
     settings: Mapping[str, Any],
@@ -200,7 +212,8 @@ def run_key(
 ) -> str:
     """Name of the work folder of a run: a hash over all that bears on its weights.
 
-    SAVE_KEYS do not, so a run may be resumed with others; a DeepSpeed file counts by content.
+    SAVE_KEYS do not, so a run may be resumed with others; a DeepSpeed file counts by content. What
+    else bears on them - packages, the code - is in `versions`.
     """
     relevant = {key: value for key, value in settings.items() if key not in SAVE_KEYS}
     if relevant["deepspeed"]:

@@ -96,7 +96,7 @@ def test_an_engine_killed_for_want_of_memory(finished):
     assert run.wait() != 0
     lines = [line for line in run.text().splitlines() if "the engine's process ended" in line]
     assert len(lines) == 1
-    assert "killed, which mostly means out of memory: lower `max_num_seqs`" in lines[0]
+    assert "killed, which mostly means out of memory: lower the resource `max_num_seqs`" in lines[0]
     assert "Traceback" not in run.text()
 
 

@@ -348,6 +348,29 @@ class TestPreferenceRun:
         for one, other in zip(read_json(job.history), read_json(dpo.history), strict=True):
             assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
 
+    def test_reference_computed_by_two_processes_gives_the_same(self, make_job, sft):
+        jobs = [
+            make_job(f"dpo-{name}", "dpo", sft, processes=2, precompute_ref=before)
+            for name, before in (("spread", False), ("spread-pre", True))
+        ]
+        for job in jobs:
+            run(job)
+        one, other = (read_json(job.history) for job in jobs)
+        assert [entry["loss"] for entry in other] == pytest.approx(
+            [entry["loss"] for entry in one], abs=1e-4
+        )
+        assert list(Path(jobs[1].work).iterdir()) == []
+
+    @pytest.mark.parametrize("likelihood", ["sequence", "completion"])
+    def test_orpo_has_the_likelihood_that_is_asked_for(self, make_job, sft, likelihood):
+        job = make_job(f"orpo-{likelihood}", "orpo", sft, likelihood=likelihood)
+        train(job)
+        of_answers = [
+            entry["nll_loss"] == pytest.approx(-entry["logps/chosen"], abs=1e-4)
+            for entry in read_json(job.history)
+        ]
+        assert all(of_answers) if likelihood == "completion" else not any(of_answers)
+
     def test_orpo_learns(self, make_job, sft):
         job = make_job("orpo", "orpo", sft)
         train(job)

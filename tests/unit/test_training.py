@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +23,12 @@ from weak_to_strong.training import (
     hide_quantiser,
     training_facts,
 )
-from weak_to_strong.training_files import find_checkpoint, publish_folder, seal_checkpoint
+from weak_to_strong.training_files import (
+    alone_in,
+    find_checkpoint,
+    publish_folder,
+    seal_checkpoint,
+)
 from weak_to_strong.training_rows import (
     common_length,
     dpo_columns,
@@ -324,6 +332,39 @@ class TestCheckpoints:
 
     def test_none(self, tmp_path):
         assert find_checkpoint(tmp_path) is None
+
+
+class TestWorkFolder:
+    def test_a_second_job_with_the_same_one_waits(self, tmp_path):
+        work, entered = tmp_path / "training" / "abc", []
+
+        def job(name: str) -> None:
+            with alone_in(work):
+                entered.append(name)
+                time.sleep(0.3)
+                entered.append(name)
+
+        jobs = [threading.Thread(target=job, args=(name,)) for name in "abc"]
+        for each in jobs:
+            each.start()
+        for each in jobs:
+            each.join()
+        assert sorted(entered[::2]) == ["a", "b", "c"]
+        assert entered[::2] == entered[1::2]
+        assert list(work.parent.iterdir()) == []
+
+    def test_another_is_free(self, tmp_path):
+        with alone_in(tmp_path / "a"), alone_in(tmp_path / "b"):
+            assert {path.name for path in tmp_path.iterdir()} == {"a.flock", "b.flock"}
+
+    def test_a_file_system_without_locks_has_none(self, tmp_path, monkeypatch, caplog):
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr("weak_to_strong.training_files.fcntl.flock", refuse)
+        with alone_in(tmp_path / "a"):
+            pass
+        assert "cannot be locked on this file system" in caplog.text
 
 
 class TestPublishFolder:
