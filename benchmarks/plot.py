@@ -1,10 +1,10 @@
-"""Draw the tables of the benchmarks that draw none themselves: ratios.svg and growth.svg.
+"""Draw the tables of the benchmarks that draw none themselves.
 
     python benchmarks/plot.py
 
 ratios.svg has a dot for each measured ratio (how many times as fast as the peer) and a bar for
 their median; growth.svg the time of a dry run over the number of jobs, and the memory of a round's
-driver over its questions.
+driver over its questions; estimates.svg what small trainings took over what the formulas say.
 """
 
 from collections.abc import Iterator
@@ -78,6 +78,24 @@ def draw_growth(path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def draw_estimates(path: Path) -> None:
+    """Dots of measured over estimated, one line for each training."""
+    from matplotlib import pyplot as plt
+
+    table = pl.read_csv(FOLDER / "plan_check.csv")
+    names = table.select(pl.format("{} model, {}", "model", "training")).to_series().to_list()
+    places = range(len(names))
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(names) + 1), layout="constrained")
+    for part, marker in (("flops", "o"), ("saved", "s"), ("memory", "^"), ("cpu_seconds", "x")):
+        axes.plot(table[f"{part}_ratio"], places, marker, ms=5, label=part.replace("_", " "))
+    axes.axvline(1, color="black", lw=1)
+    axes.set(xlabel="measured over estimated", xlim=(0, None), yticks=places)
+    axes.set_yticklabels(names, fontsize="small")
+    axes.invert_yaxis()
+    axes.legend(loc="lower left", fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     import matplotlib as mpl
 
@@ -85,6 +103,7 @@ def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "benchmarks"
     draw_ratios(FOLDER / "ratios.svg")
     draw_growth(FOLDER / "growth.svg")
+    draw_estimates(FOLDER / "estimates.svg")
 
 
 if __name__ == "__main__":
