@@ -544,9 +544,10 @@ def build_trainer(
 ) -> Any:
     """A TRL trainer that reads the ids of `rows` as they are, with no tokenising of its own.
 
-    ORPO (Hong et al., arXiv 2403.07691) adds a likelihood term to its odds ratio: with "completion",
-    as in LLaMA-Factory, the mean over pairs of the chosen answer's mean log-probability; with
-    "sequence", as in TRL, the mean over all tokens of a micro-batch's prompts and chosen answers.
+    ORPO (Hong et al., arXiv 2403.07691) adds a likelihood term to its odds ratio: with
+    "completion", as in LLaMA-Factory, the mean over pairs of the chosen answer's mean
+    log-probability; with "sequence", as in TRL, the mean over all tokens of a micro-batch's prompts
+    and chosen answers.
 
     Where the loss allows it, the rows of an update of several micro-batches are sorted
     (`micro_batches`). DPO's reference is the initial model: for an adapter TRL keeps a frozen copy
