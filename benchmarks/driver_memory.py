@@ -38,6 +38,7 @@ WORKER = f"""
 from weak_to_strong.engine_worker import run
 
 class Answers:
+    cached = 0
     def __init__(self, arguments):
         self.waiting = []
     def add(self, name, prompt, seed, sampling, adapter):

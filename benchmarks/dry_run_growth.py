@@ -1,6 +1,6 @@
-"""Time of a dry run over the number of jobs: the paper's experiments with one to three seeds.
+"""Time of a dry run over the number of jobs: the paper's experiments with one to four seeds.
 
-    python benchmarks/dry_run_growth.py [--seeds 1 2 3] [--repeats 1]
+    python benchmarks/dry_run_growth.py [--seeds 1 2 3 4] [--repeats 1]
 
 A dry run reads and checks the configuration, builds the graph and plans every job; nothing is run
 and nothing is written but benchmarks/dry_run_growth.csv. The repeats go round, so that other load
@@ -43,7 +43,7 @@ def dry_run(seeds: int) -> tuple[int, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     runs = [(seeds, *dry_run(seeds)) for _ in range(options.repeats) for seeds in options.seeds]

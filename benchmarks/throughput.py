@@ -70,7 +70,7 @@ class SharedEngine(engine_worker.VllmEngine):
         with Path(sys.argv[2]).open("a") as file:
             file.write(json.dumps(run_peer()) + "\\n")
         self.llm.reset_prefix_cache()
-        self._engine = self.llm.llm_engine
+        self.cached, self._engine = 0, self.llm.llm_engine
 
     def close(self):
         pass

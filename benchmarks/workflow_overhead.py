@@ -4,9 +4,10 @@
     python benchmarks/workflow_overhead.py jobs [--jobs 8]
 
 `plans` writes benchmarks/workflow_plans.csv: for each of the paper's experiments the number of
-jobs, how many of them go to SLURM, and the time of a dry run; for the largest also of a second run,
-which has nothing to do. For that one its results are made up as files of two bytes and marked as
-up to date.
+jobs, how many of them go to SLURM, the time of a Python process that only reads the configuration,
+completes it and checks it against the schema, and the time of a dry run; for the largest also of a
+second run, which has nothing to do. For that one its results are made up as files of two bytes and
+marked as up to date.
 
 `jobs` writes benchmarks/slurm_jobs.csv. It needs a SLURM cluster with accounting, such as that of
 `python tests/slurm/cluster.py start`, and a current folder that all nodes see. It measures jobs
@@ -17,6 +18,7 @@ has to read. The executor's first look at a job's state comes after 2 s.
 
 import argparse
 import csv
+import os
 import re
 import resource
 import shutil
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -36,6 +39,13 @@ from weak_to_strong.slurm_costs import read_allocations  # noqa: E402
 
 SOURCES = ("Snakefile", "rules", "scripts", "config", "profiles", "envs", "resources")
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
+#: Reads and checks the configuration that it is given, and no more.
+READ = """
+import sys, yaml
+from weak_to_strong.configuration import load_configuration
+with open(sys.argv[1], encoding="utf-8") as file:
+    load_configuration(yaml.safe_load(file))
+"""
 #: The experiment whose second run is measured.
 LARGEST = "all"
 TRIVIAL = """
@@ -53,9 +63,17 @@ RUNS = {"alone": ["100"], "chain of 3": ["202"]}
 
 def timed(*arguments: str, folder: Path) -> tuple[float, float, str]:
     """Run Snakemake; its wall seconds, CPU seconds (children included) and output."""
+    return timed_python("-m", "snakemake", *arguments, folder=folder)
+
+
+def timed_python(*arguments: str, folder: Path) -> tuple[float, float, str]:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=folder, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder / "scripts")},
+        capture_output=True,
+        text=True,
     )
     wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -64,9 +82,11 @@ def timed(*arguments: str, folder: Path) -> tuple[float, float, str]:
     return wall, cpu, done.stdout + done.stderr
 
 
-def median_time(repetitions: int, *arguments: str, folder: Path) -> tuple[float, float, str]:
-    """Medians of `timed`, and the last output."""
-    runs = [timed(*arguments, folder=folder) for _ in range(repetitions)]
+def median_time(
+    repetitions: int, *arguments: str, folder: Path, run: Callable = timed
+) -> tuple[float, float, str]:
+    """Medians of `run`, and the last output."""
+    runs = [run(*arguments, folder=folder) for _ in range(repetitions)]
     return (
         round(statistics.median(wall for wall, _, _ in runs), 2),
         round(statistics.median(cpu for _, cpu, _ in runs), 2),
@@ -131,6 +151,8 @@ def measure_plans(repetitions: int) -> list[dict]:
             config = folder / f"config/paper/{experiment}.yaml"
             content = yaml.safe_load(config.read_text(encoding="utf-8"))
             config.write_text(yaml.safe_dump(pinned(content), sort_keys=False), encoding="utf-8")
+            read = ("-c", READ, str(config))
+            reading, _, _ = median_time(repetitions, *read, folder=folder, run=timed_python)
             given = ("--configfile", str(config))
             wall, cpu, output = median_time(repetitions, "--dry-run", *given, folder=folder)
             counts = job_counts(output)
@@ -138,6 +160,7 @@ def measure_plans(repetitions: int) -> list[dict]:
                 "experiment": experiment,
                 "jobs": sum(counts.values()),
                 "slurm_jobs": sum(n for rule, n in counts.items() if rule not in local),
+                "configuration_seconds": reading,
                 "dry_run_seconds": wall,
                 "dry_run_cpu_seconds": cpu,
                 "no_op_seconds": None,

@@ -29,10 +29,10 @@ from weak_to_strong.training import Job, run
 
 
 def main(snakemake: Any) -> dict[str, Any]:
-    """Run the rule; the tokens of the whole training, for its record."""
+    """Run the rule; the tokens that it trained on itself, for its record."""
     resources = snakemake.resources
     allocation = find_allocation(resources, snakemake.threads)
-    run(
+    done = run(
         Job(
             trainer=snakemake.params.trainer,
             settings={
@@ -51,7 +51,9 @@ def main(snakemake: Any) -> dict[str, Any]:
         ),
         allocation,
     )
-    return {"trained_tokens": read_json(snakemake.output.manifest)["facts"]["tokens"]}
+    facts = read_json(snakemake.output.manifest)["facts"]
+    # Of a resumed training the updates after its checkpoint, each with its share.
+    return {"trained_tokens": round(facts["tokens"] * (1 - done / facts["steps"]))}
 
 
 if "snakemake" in globals():

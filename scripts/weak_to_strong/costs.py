@@ -13,7 +13,7 @@ from weak_to_strong.tables import AGAIN
 
 #: ledger.csv, one row a job, named by its log. Seconds, megabytes (2**20 bytes), tokens; null where
 #: not measured, or where there are no tokens. All is of the job's last run alone, and of what that
-#: did itself; only `trained_tokens` are those of the whole training, also of one that was resumed.
+#: did itself.
 LEDGER = pl.Schema(
     {
         "job": pl.String,
@@ -28,9 +28,14 @@ LEDGER = pl.Schema(
         "peak_memory_mb": pl.Float64,
         "peak_gpu_memory_mb": pl.Float64,
         "prompt_tokens": pl.Int64,
+        # Of the prompts' tokens, those that engines had in their prefix cache.
+        "cached_prompt_tokens": pl.Int64,
         "response_tokens": pl.Int64,
         "trained_tokens": pl.Int64,
-        # Of a generation round, from reading the requests to the last text.
+        # Engines that a generation round started, one for each weights and process; the sum of
+        # their starts, which may overlap; and from reading the requests to the last text.
+        "engine_loads": pl.Int64,
+        "engine_start_seconds": pl.Float64,
         "engine_seconds": pl.Float64,
         # Response tokens over engine seconds, or trained tokens over wall time.
         "tokens_per_second": pl.Float64,
@@ -48,6 +53,8 @@ COSTS = pl.Schema(
         },
     }
 )
+#: How the names of columns end that are summed.
+SUMMED = ("_seconds", "_tokens", "_loads")
 #: What a record has of these.
 RECORDED = tuple(name for name in LEDGER if name not in ("job", "rule", "tokens_per_second"))
 _RATE = (
@@ -110,7 +117,7 @@ def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
     Returns:
         COSTS. `tokens_per_second` is of the sums.
     """
-    summed = [name for name in RECORDED if name.endswith(("_seconds", "_tokens"))]
+    summed = [name for name in RECORDED if name.endswith(SUMMED)]
     largest = [name for name in RECORDED if name.startswith("peak_")]
     table = ledger.group_by("rule").agg(
         pl.len().alias("jobs"), *map(_sum, summed), pl.col(largest).max()
@@ -124,7 +131,7 @@ def total_costs(costs: pl.DataFrame) -> dict[str, Any]:
     """The last line of the table: sums over rules, the largest memory; no rate."""
     summed = costs.select(
         pl.col("jobs").sum(),
-        *(_sum(name) for name in COSTS if name.endswith(("_seconds", "_tokens"))),
+        *(_sum(name) for name in COSTS if name.endswith(SUMMED)),
         pl.col("peak_memory_mb", "peak_gpu_memory_mb").max(),
     )
     return {"rule": "all rules", **summed.row(0, named=True), "tokens_per_second": None}

@@ -197,7 +197,8 @@ class EnginePool:
         self._max_num_seqs = max_num_seqs
         self._command = command
         self._workers: list[Worker] = []
-        self._progress = [(0, 0)] * processes
+        #: Of each worker: samples, their tokens, and prompts' tokens that were in the prefix cache.
+        self._progress = [(0, 0, 0)] * processes
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self.engine_loads = 0
@@ -252,8 +253,13 @@ class EnginePool:
         if self._failure:
             raise self._failure
 
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of prompts that needed no computation, as their beginning had been seen before."""
+        return sum(cached for _, _, cached in self._progress)
+
     def _log(self, total: int, seconds: float) -> None:
-        samples, tokens = (sum(column) for column in zip(*self._progress, strict=True))
+        samples, tokens, _ = (sum(column) for column in zip(*self._progress, strict=True))
         logger.info(
             "generated %d of %d samples, %d tokens, %.0f tokens/s with the engine's start",
             samples,
@@ -307,33 +313,33 @@ class EnginePool:
             return
         worker = self._workers[index]
         worker.send({"engine": engine.arguments})
-        answer = worker.receive()
-        while "ready" not in answer:  # a last word on the progress of the engine before
-            answer = worker.receive()
-        seconds = answer["ready"]
+        seconds = worker.receive()["ready"]
         with self._lock:
             self.engine_loads += 1
             self.start_seconds += seconds
-        # Enough to keep the engine full, not so much that other processes find nothing.
+        # Enough to keep the engine full, not so much that other processes find nothing. Samples
+        # count, not shards: one long answer holds up its shard, and must not hold up the engine.
         share = math.ceil(engine.samples / self._processes)
         window = min(2 * self._max_num_seqs, share)
-        base = self._progress[index] if self._fresh else (0, 0)
-        under_way: dict[int, int] = {}
+        before = self._progress[index]
+        sent = ended = 0
+        under_way: set[int] = set()
         while shard or under_way:
             if shard:
                 worker.send({**shard.message(), "shard": shard.number})
-                under_way[shard.number] = shard.samples
-            if sum(under_way.values()) < window and (shard := self._next(engine)):
-                continue
-            answer = worker.receive()
-            if "progress" in answer:
-                samples, tokens = answer["progress"]
-                self._progress[index] = (base[0] + samples, base[1] + tokens)
+                under_way.add(shard.number)
+                sent += shard.samples
             else:
-                del under_way[answer["shard"]]
-                with self._lock:
-                    finish(answer["shard"], answer["rows"])
-            shard = self._next(engine) if sum(under_way.values()) < window else None
+                answer = worker.receive()
+                if "progress" in answer:
+                    ended = answer["progress"][0]
+                    sums = zip(before, answer["progress"], strict=True)
+                    self._progress[index] = tuple(map(sum, sums))
+                else:
+                    under_way.remove(answer["shard"])
+                    with self._lock:
+                        finish(answer["shard"], answer["rows"])
+            shard = self._next(engine) if sent - ended < window else None
 
     def _next(self, engine: EngineWork) -> Shard | None:
         with self._lock:

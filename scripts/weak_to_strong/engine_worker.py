@@ -10,7 +10,8 @@ It reads one JSON message a line on standard input and answers on standard outpu
   "seeds": [[seed of each sample] of each prompt]}`: generate; several shards may be under way;
   answer `{"shard": id, "rows": [[text, finish reason, tokens]]}`, sample after sample of prompt
   after prompt;
-- while it generates, `{"progress": [samples, tokens]}` since the start, every second;
+- after each step in which samples ended, `{"progress": [samples, tokens, cached]}` since the
+  engine's start: responses' tokens, and those of prompts that were in the prefix cache;
 - on an error `{"error": one line}`, the traceback on standard error.
 
 The end of standard input ends it at once, so a worker never outlives its parent. The variable
@@ -31,11 +32,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 from weak_to_strong.imports import collection_paused
 
-PROGRESS_SECONDS = 1.0
 DEVICES = "W2S_ENGINE_DEVICES"
 
 Message = dict[str, Any]
@@ -44,7 +45,13 @@ Tokeniser = Callable[[str, Sequence[str]], list[list[int]]]
 
 
 class Engine(Protocol):
-    """What `serve` asks of an engine."""
+    """What `serve` asks of an engine.
+
+    Attributes:
+        cached: tokens of prompts that the prefix cache spared, since its start.
+    """
+
+    cached: int
 
     def add(
         self,
@@ -78,6 +85,7 @@ class VllmEngine:
         # Imports leave a million objects that are never garbage, and vLLM collects four times.
         gc.collect()
         gc.freeze()
+        self.cached = 0
         self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
 
     def add(
@@ -108,6 +116,7 @@ class VllmEngine:
         for output in self._engine.step():
             if output.finished:
                 sample = output.outputs[0]
+                self.cached += output.num_cached_tokens or 0
                 yield output.request_id, sample.text, sample.finish_reason, len(sample.token_ids)
 
     def close(self) -> None:
@@ -142,7 +151,6 @@ def serve(
     engine: Engine | None = None
     pending: dict[int, _Shard] = {}
     samples = tokens = 0
-    reported = time.monotonic()
     while True:
         message = receive(not pending)
         if message and "stop" in message:
@@ -158,24 +166,26 @@ def serve(
                 engine.close()
             began = time.monotonic()
             engine = start(message["engine"])
+            samples = tokens = 0
             send({"ready": round(time.monotonic() - began, 3)})
         elif message:
             _submit(engine, message, pending)
             continue  # queue all that is there before the next step
         if not pending:
             continue
+        touched: dict[int, _Shard] = {}
         for name, text, reason, length in engine.step():
             shard_id, index = map(int, name.split("-"))
-            shard = pending[shard_id]
-            shard.rows[index] = [text, reason, length]
+            touched[shard_id] = pending[shard_id]
+            touched[shard_id].rows[index] = [text, reason, length]
             samples, tokens = samples + 1, tokens + length
+        if touched:
+            send({"progress": [samples, tokens, engine.cached]})
+        for shard_id, shard in touched.items():
             if len(shard.rows) == shard.samples:
                 rows = [shard.rows[index] for index in range(shard.samples)]
                 send({"shard": shard_id, "rows": rows})
                 del pending[shard_id]
-        if time.monotonic() - reported >= PROGRESS_SECONDS:
-            send({"progress": [samples, tokens]})
-            reported = time.monotonic()
     if engine:
         engine.close()
 
@@ -198,9 +208,7 @@ def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
     Raises:
         ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    tokenizer = _load_tokenizer(weights)
     encoded = tokenizer(list(prompts))["input_ids"]
     begin = tokenizer.bos_token_id
     for prompt, tokens in zip(prompts, encoded, strict=True):
@@ -210,6 +218,13 @@ def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
                 "begin; take it out of the question or correct the tokenizer of the model"
             )
     return encoded
+
+
+@cache
+def _load_tokenizer(weights: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(weights, local_files_only=True)
 
 
 def import_vllm() -> None:

@@ -56,6 +56,8 @@ logger = logging.getLogger("weak_to_strong")
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: What is in memory at once while prompts are made and turned into tokens.
 QUESTIONS_AT_ONCE, PROMPTS_AT_ONCE = 10_000, 500
+#: What a round counts of tokens.
+TOKENS = ("prompt_tokens", "cached_prompt_tokens", "response_tokens")
 
 
 @dataclass(frozen=True)
@@ -654,8 +656,9 @@ def generate_round(
     Returns:
         The GENERATIONS rows by request, problem and sample, some at a time; deterministic
         statistics of them; and what this run did itself: requests, requests_generated,
-        engine_loads, samples, prompt_tokens, response_tokens, engine_start_seconds (summed over
-        engines) and engine_seconds, the time of the whole round, starts included.
+        engine_loads, samples, prompt_tokens, cached_prompt_tokens (of these, spared by the prefix
+        cache), response_tokens, engine_start_seconds (summed over engines) and engine_seconds, the
+        time of the whole round, starts included.
 
     Raises:
         ValueError: a bad request, setting, manifest or table, or a prompt too long for the engine.
@@ -680,7 +683,7 @@ def generate_round(
     cost = {
         "requests": len(jobs),
         "requests_generated": len(missing),
-        **dict.fromkeys(("engine_loads", "samples", "prompt_tokens", "response_tokens"), 0),
+        **dict.fromkeys(("engine_loads", "samples", *TOKENS), 0),
         "engine_start_seconds": 0.0,
     }
     if missing:
@@ -706,7 +709,8 @@ def _generate(
     pool = EnginePool(
         settings.processes,
         worker_environments(settings, threads, max(1, len(allocation.nodes if allocation else ()))),
-        root / "logs",
+        # Rounds that run side by side share the store.
+        root / "logs" / hash_value(sorted(job.store.key for job in jobs))[:16],
         fresh=settings.device != "cpu",
         max_num_seqs=settings.max_num_seqs,
         command=command,
@@ -727,7 +731,12 @@ def _generate(
 
         pool.run(work, finish)
         seconds = round(pool.start_seconds, 3)
-    return {**counts, "engine_loads": pool.engine_loads, "engine_start_seconds": seconds}
+    return {
+        **counts,
+        "cached_prompt_tokens": pool.cached_tokens,
+        "engine_loads": pool.engine_loads,
+        "engine_start_seconds": seconds,
+    }
 
 
 def _result(job: _Job) -> pl.DataFrame:

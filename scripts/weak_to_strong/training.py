@@ -55,6 +55,7 @@ from weak_to_strong.training_files import (
     read_manifest,
     remove_torn,
     seal_checkpoint,
+    step_of,
 )
 from weak_to_strong.training_rows import (
     Encoded,
@@ -107,13 +108,16 @@ class Job:
     history: str
 
 
-def run(job: Job, allocation: Allocation | None = None) -> None:
+def run(job: Job, allocation: Allocation | None = None) -> int:
     """Train in this process, or under a launcher where several processes or DeepSpeed are set.
 
     Args:
         job: what to train.
         allocation: of the SLURM job; where it has several nodes, the processes are spread evenly
             over them.
+
+    Returns:
+        The update that it went on from, 0 where there was no checkpoint.
 
     Raises:
         ValueError: bad settings or input, or no package to quantise with.
@@ -122,7 +126,9 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
     settings = complete_settings(job.trainer, job.settings)
     check_quantiser(settings)
     # Jobs that would end with the same weights have one work folder, in other experiments too.
-    with alone_in(work_folder(job, settings)):
+    work = work_folder(job, settings)
+    with alone_in(work):
+        checkpoint = find_checkpoint(work)
         if settings["processes"] == 1 and not settings["deepspeed"]:
             # With more devices in sight transformers would turn to torch's DataParallel.
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
@@ -131,6 +137,7 @@ def run(job: Job, allocation: Allocation | None = None) -> None:
             train(job)
         else:
             launch(job, settings["processes"], allocation)
+    return step_of(checkpoint) if checkpoint else 0
 
 
 def launch(job: Job, processes: int, allocation: Allocation | None) -> None:
@@ -237,7 +244,8 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     history = clean_history(trainer.state.log_history)
-    check_losses(history)
+    if not history:
+        raise ValueError("training: made no update; raise epochs")
     state = gather_state(trainer)
     if not first:
         return
@@ -476,15 +484,19 @@ def load_model(
     any adapter and TRL for any checkpointing.)
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.integrations import is_deepspeed_zero3_enabled
 
     lora = settings["adapter"] == "lora"
     half = settings["dtype"] == "bfloat16" and (lora or settings["deepspeed"])
     source = init if init and init["kind"] == "full" else base
+    config = AutoConfig.from_pretrained(source["path"], local_files_only=True)
+    # transformers' default, SDPA, leaves the cap out; vLLM, which serves the model, has it.
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
     model = AutoModelForCausalLM.from_pretrained(
         source["path"],
         dtype=torch.bfloat16 if half else torch.float32,
+        attn_implementation="eager" if capped else None,
         quantization_config=quantisation_of(settings),
         local_files_only=True,
         use_safetensors=True,
@@ -501,19 +513,35 @@ def load_model(
         )
     else:
         shape = settings["lora"]
-        config = LoraConfig(
+        check_targets(shape["target_modules"], [name for name, _ in model.named_modules()])
+        lora_config = LoraConfig(
             task_type="CAUSAL_LM",
             r=shape["r"],
             lora_alpha=shape["alpha"],
             lora_dropout=shape["dropout"],
             target_modules=shape["target_modules"],
         )
-        policy = get_peft_model(model, config, autocast_adapter_dtype=cast)
+        policy = get_peft_model(model, lora_config, autocast_adapter_dtype=cast)
     if settings["quantization"]:
         # TRL makes the adapter of a model that says so bfloat16: small updates would be lost, and a
         # resumed run would end with other weights.
         model.is_loaded_in_4bit = False
     return policy
+
+
+def check_targets(targets: Sequence[str], modules: Sequence[str]) -> None:
+    """Check that each target of an adapter is in the model: peft is content with one that is.
+
+    Raises:
+        ValueError: names a target that is not, and the model's projections.
+    """
+    ends = {name.rpartition(".")[2] for name in modules}
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in modules):
+            there = ", ".join(sorted(end for end in ends if "proj" in end or end.startswith("fc")))
+            raise ValueError(
+                f"lora.target_modules: the model has no {target!r}; its projections are {there}"
+            )
 
 
 def quantisation_of(settings: Mapping[str, Any]) -> Any:
@@ -620,7 +648,8 @@ def share_dataset(dataset: Any, arguments: Any) -> Any:
 
 
 def make_callbacks(save_minutes: int | None = None) -> list[Any]:
-    """Callbacks that save by time, seal checkpoints and log some twenty lines of progress."""
+    """Callbacks that save by time, seal checkpoints, log some twenty lines of progress and refuse
+    a loss that is not finite."""
     import torch
     from transformers import TrainerCallback
 
@@ -666,7 +695,14 @@ def make_callbacks(save_minutes: int | None = None) -> list[Any]:
                     "step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"]
                 )
 
-    return [SaveByTime(), SealCheckpoints(), LogProgress()]
+    class RefuseLosses(TrainerCallback):
+        """At once: a checkpoint of lost numbers would be resumed from."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs:
+                check_loss(logs["loss"], state.global_step)
+
+    return [SaveByTime(), SealCheckpoints(), LogProgress(), RefuseLosses()]
 
 
 def clean_history(log: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -678,15 +714,10 @@ def clean_history(log: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def check_losses(history: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a run that made no update or lost its numbers."""
-    if not history:
-        raise ValueError("training: made no update; raise epochs")
-    for entry in history:
-        if not math.isfinite(entry["loss"]):
-            raise ValueError(
-                f"learning_rate: the loss is {entry['loss']} at step {entry['step']}; lower it"
-            )
+def check_loss(loss: float, step: int) -> None:
+    """Refuse a run that lost its numbers."""
+    if not math.isfinite(loss):
+        raise ValueError(f"learning_rate: the loss is {loss} at step {step}; lower it")
 
 
 def gather_state(trainer: Any) -> dict[str, Any] | None:

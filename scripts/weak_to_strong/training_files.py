@@ -123,13 +123,17 @@ def is_complete(checkpoint: Path) -> bool:
         return False
 
 
+def step_of(checkpoint: Path) -> int:
+    """The updates that a `checkpoint-<step>` has seen."""
+    return int(checkpoint.name.split("-")[-1])
+
+
 def find_checkpoint(work: Path) -> Path | None:
     """The latest complete `checkpoint-<step>` in `work`; torn ones are passed over."""
     found = [path for path in work.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.split("-")[-1]), reverse=True):
+    for path in sorted(found, key=step_of, reverse=True):
         if is_complete(path):
             return path
-        logger.warning("%s is incomplete or damaged: not resumed from", path.name)
     return None
 
 
@@ -137,6 +141,7 @@ def remove_torn(work: Path) -> None:
     """Delete the checkpoints of `work` that are not complete."""
     for path in work.glob("checkpoint-*"):
         if not is_complete(path):
+            logger.warning("%s is incomplete or damaged: not resumed from", path.name)
             shutil.rmtree(path)
 
 

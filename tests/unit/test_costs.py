@@ -8,7 +8,14 @@ import pytest
 from weak_to_strong.costs import COSTS, LEDGER, read_ledger, sum_costs, total_costs
 from weak_to_strong.tables import read_json, write_json
 
-GENERATED = {"prompt_tokens": 1000, "response_tokens": 400, "engine_seconds": 80.0}
+GENERATED = {
+    "prompt_tokens": 1000,
+    "cached_prompt_tokens": 640,
+    "response_tokens": 400,
+    "engine_loads": 3,
+    "engine_start_seconds": 21.5,
+    "engine_seconds": 80.0,
+}
 
 
 def leave(logs, job, rule, wall, cpu, memory, **cost):
@@ -36,13 +43,30 @@ def test_each_job_has_a_row(logs):
     ledger = read_ledger(logs)
     assert ledger.schema == LEDGER
     gpu = (38.5, 0.75, 700.0, 7000.0)
-    generated = (100.0, 90.0, None, None, 2000.0, None, 1000, 400, None, 80.0, 5.0)
+
+    def trained(tokens):
+        return (*[None] * 3, tokens, *[None] * 3)
+
+    tokens = (1000, 640, 400, None)
+    generated = (100.0, 90.0, None, None, 2000.0, None, *tokens, 3, 21.5, 80.0, 5.0)
     assert ledger.rows() == [
         ("generate/round/icl-1", "generate", *generated),
         ("generate/round/weak-1", "generate", *generated),
-        ("plots", "plots", 0.25, 0.2, None, None, 80.0, *[None] * 6),
-        ("train/a/x-1", "train", 10.0, 9.5, None, None, 500.5, *[None] * 3, 3000, None, 300.0),
-        ("train/b", "train", 30.0, 28.0, *gpu, None, None, 1000, None, 1000 / 30),
+        ("plots", "plots", 0.25, 0.2, None, None, 80.0, *[None] * 9),
+        (
+            "train/a/x-1",
+            "train",
+            10.0,
+            9.5,
+            None,
+            None,
+            500.5,
+            *[None] * 4,
+            3000,
+            *[None] * 3,
+            300.0,
+        ),
+        ("train/b", "train", 30.0, 28.0, *gpu, *[None] * 3, 1000, *[None] * 3, 1000 / 30),
     ]
 
 
@@ -56,9 +80,9 @@ def test_costs_are_summed_by_rule(logs):
     costs = sum_costs(read_ledger(logs))
     assert costs.schema == COSTS
     assert costs.rows() == [
-        ("generate", 2, 200.0, 180.0, None, 2000.0, None, 2000, 800, None, 5.0),
-        ("train", 2, 40.0, 37.5, 38.5, 700.0, 7000.0, None, None, 4000, 100.0),
-        ("plots", 1, 0.25, 0.2, None, 80.0, None, None, None, None, None),
+        ("generate", 2, 200.0, 180.0, None, 2000.0, None, 2000, 1280, 800, None, 6, 43.0, 5.0),
+        ("train", 2, 40.0, 37.5, 38.5, 700.0, 7000.0, *[None] * 3, 4000, None, None, 100.0),
+        ("plots", 1, 0.25, 0.2, None, 80.0, *[None] * 8),
     ]
 
 
@@ -67,6 +91,7 @@ def test_the_total_sums_times_and_takes_the_largest_memory(logs):
     assert (total["jobs"], total["wall_seconds"]) == (5, 240.25)
     assert total["cpu_seconds"] == pytest.approx(217.7)
     assert (total["gpu_seconds"], total["peak_gpu_memory_mb"]) == (38.5, 7000.0)
+    assert (total["engine_loads"], total["cached_prompt_tokens"]) == (6, 1280)
     assert (total["peak_memory_mb"], total["trained_tokens"]) == (2000.0, 4000)
     assert total["tokens_per_second"] is None
 

@@ -44,6 +44,7 @@ import os, random, sys
 from weak_to_strong.engine_worker import run
 
 class Fake:
+    cached = 0
     def __init__(self, arguments):
         self.model, self.waiting = arguments["model"], []
         print("noise that must not reach the answers")
@@ -198,7 +199,7 @@ def test_messages_are_made_when_they_are_sent(
     request = project.request("a", problems=project.write_problems("many", ids))
     frame, _, _ = project.round([request], max_num_seqs=4)
     assert frame["id"].to_list() == ids
-    assert 2 <= most <= 5
+    assert 2 <= most <= 10
 
 
 def test_complete_round_starts_no_worker(project: Project) -> None:
@@ -424,6 +425,8 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
     log = []
 
     class Fake:
+        cached = 0
+
         def __init__(self, arguments: dict) -> None:
             self.name, self.waiting = arguments["model"], []
 
@@ -455,35 +458,51 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
     assert log == ["closed A", "closed B"]
 
 
-TALKATIVE_WORKER = """
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    if "engine" in message:
-        print(json.dumps({"progress": [1, 1]}), flush=True)
-        print(json.dumps({"ready": 0.5}), flush=True)
-    elif "shard" in message:
-        print(json.dumps({"shard": message["shard"], "rows": []}), flush=True)
+# Its first sample ends when all others have.
+WORKER_WITH_A_STRAGGLER = """
+import time
+from weak_to_strong.engine_worker import run
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        self.total, self.ended, self.idle, self.waiting = arguments["total"], 0, 0, []
+    def add(self, name, *_):
+        self.waiting.append(name)
+    def step(self):
+        name = next((name for name in self.waiting if name != "0-0"), "0-0")
+        if name == "0-0" and self.ended < self.total - 1:
+            self.idle += 1
+            if self.idle > 500:
+                raise ValueError(f"nothing to do after {self.ended} samples")
+            time.sleep(0.01)
+            return
+        self.waiting.remove(name)
+        self.ended += 1
+        self.cached += 3
+        yield name, "", "stop", 1
+    def close(self):
+        pass
+
+run(Fake, lambda weights, prompts: [])
 """
 
 
-def test_a_late_word_on_progress_does_not_disturb_the_next_engine(tmp_path):
-    worker = tmp_path / "talkative.py"
-    worker.write_text(TALKATIVE_WORKER)
-    work = [EngineWork({}, deque([Shard(number, dict, 1)])) for number in (0, 1)]
+@pytest.mark.parametrize("samples", [1, 10])
+def test_a_long_answer_does_not_hold_up_the_engine(tmp_path: Path, samples: int) -> None:
+    shards = []
+    for number in range(8):
+        message = {"adapter": None, "sampling": {}, "prompts": [[1]], "seeds": [[None] * samples]}
+        shards.append(Shard(number, message.copy, samples))
+    work = [EngineWork({"total": 8 * samples}, deque(shards))]
+    worker = (sys.executable, "-c", WORKER_WITH_A_STRAGGLER)
+    pool = EnginePool(1, [{}], tmp_path, fresh=False, max_num_seqs=2, command=worker)
     finished = []
-    pool = EnginePool(
-        1,
-        [{}],
-        tmp_path / "logs",
-        fresh=False,
-        max_num_seqs=4,
-        command=(sys.executable, str(worker)),
-    )
     with pool:
-        pool.run(work, lambda number, _: finished.append(number))
-    assert sorted(finished) == [0, 1]
-    assert pool.engine_loads == 2
+        pool.run(work, lambda number, rows: finished.append((number, len(rows))))
+    assert sorted(finished) == [(number, samples) for number in range(8)]
+    assert finished[-1][0] == 0
+    assert pool.cached_tokens == 3 * 8 * samples
 
 
 # Its engine is a process of its own, as vLLM's is on a GPU.
@@ -493,6 +512,7 @@ from pathlib import Path
 from weak_to_strong.engine_worker import run
 
 class Fake:
+    cached = 0
     def __init__(self, arguments):
         child = subprocess.Popen(["sleep", "600"])
         Path(arguments["pid_file"]).write_text(str(child.pid))

@@ -49,7 +49,7 @@ def inputs(**changes):
         metrics=examples.metrics(),
         diagnostics=examples.diagnostics(),
         costs=pl.DataFrame(
-            [("train", 3, 75.0, 60.0, None, 1234.5, None, None, None, 5000, 66.6)],
+            [("train", 3, 75.0, 60.0, None, 1234.5, None, *[None] * 3, 5000, None, None, 66.6)],
             schema=COSTS,
             orient="row",
         ),
@@ -316,7 +316,7 @@ def test_it_reads_what_the_metrics_module_writes():
 def test_costs_show_gpus_where_these_were_measured():
     without = costs_table(inputs().costs)
     assert without["rows"] == [
-        ["train", "3", "1 min 15 s", "1 min 00 s", "1,234", None, None, "5,000", "67"]
+        ["train", "3", "1 min 15 s", "1 min 00 s", "1,234", *[None] * 4, "5,000", "67"]
     ]
     assert not any("GPU" in heading for heading in without["columns"])
     measured = inputs().costs.with_columns(gpu_seconds=150.0, peak_gpu_memory_mb=70_000.0)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from weak_to_strong.records import loaded_libraries
 from weak_to_strong.training import (
     check_init,
-    check_losses,
+    check_loss,
+    check_targets,
     clean_history,
     hide_quantiser,
     training_facts,
@@ -438,11 +439,13 @@ class TestHistory:
     @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
     def test_a_lost_loss_is_refused(self, loss):
         with pytest.raises(ValueError, match=r"learning_rate: .* step 2"):
-            check_losses([{"loss": 1.0, "step": 1}, {"loss": loss, "step": 2}])
+            check_loss(loss, 2)
 
-    def test_no_update_is_refused(self):
-        with pytest.raises(ValueError, match="no update"):
-            check_losses([])
+    def test_a_target_that_is_not_in_the_model_is_refused(self):
+        modules = ["", "model", "model.layers.0.attn.o_proj", "model.layers.0.attn.qkv_proj"]
+        check_targets(["o_proj", "attn.qkv_proj"], modules)
+        with pytest.raises(ValueError, match="no 'q_proj'; its projections are o_proj, qkv_proj"):
+            check_targets(["o_proj", "q_proj"], modules)
 
     def test_facts_count_every_pass(self):
         rows = encode(("Q", " b"), ("Q", " bc"))
