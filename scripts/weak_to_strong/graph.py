@@ -184,8 +184,15 @@ class Graph:
         """The strong model after Stage I (paper section 3.1), by default the last hybrid_ft."""
         return self.node(chain, self.setting(chain, "m_plus"), self.setting(chain, "iterations"))
 
+    def predecessor(self, node: Node) -> Node | None:
+        """The model that a node is to improve on: M_plus, or its method one iteration earlier."""
+        if node.iteration > 1:
+            return self.node(node.chain, node.method, node.iteration - 1)
+        return self.init_of(node)
+
     def facts(self, node: Node, decoding: str) -> dict:
-        """What metrics and report say of a node."""
+        """What metrics and report say of a node; of its predecessor the greedy request's name."""
+        before = self.predecessor(node)
         return {
             "task": node.chain.task,
             "weak": node.chain.weak,
@@ -195,6 +202,7 @@ class Graph:
             "iteration": node.iteration,
             "seed": node.chain.seed,
             "decoding": decoding,
+            "predecessor": f"{before.key}#greedy" if before else None,
         }
 
     # --- paths -----------------------------------------------------------------------------

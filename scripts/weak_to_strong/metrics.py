@@ -24,6 +24,8 @@ from weak_to_strong.tables import METRICS
 
 SCORERS = ("paper", "math")
 FLOOR, CEILING, BASELINE = "weak", "ceiling", "full_weak"
+#: What differences are taken to, beside BASELINE: see `graph.Graph.predecessor`.
+PREDECESSOR = "predecessor"
 #: In the column `seed`, for a row over all seeds.
 ALL_SEEDS = -1
 #: In the column `scorer`, for a row about the two scorers together.
@@ -109,6 +111,11 @@ class _Results:
         voted = majority_right(self.table(request), k, scorer).select("id", "right")
         return self._per_question(voted, request).astype(np.float64)
 
+    def predecessor(self, request: str) -> str | None:
+        """The greedy request of the model that this one is to improve on."""
+        name = self.nodes[request].get(PREDECESSOR)
+        return name if (name,) in self.tables else None
+
     def partner(self, request: str, method: str, keys: Sequence[str]) -> str | None:
         """The greedy request of `method` that agrees with `request` in `keys` and the seed."""
         facts = self.nodes[request]
@@ -189,6 +196,7 @@ class _Rows:
                 results.partner(request, BASELINE, ("task", "weak", "strong"))
                 for request in requests
             ],
+            PREDECESSOR: [results.predecessor(request) for request in requests],
         }
         # A node is compared only where its partner was run with the same seeds.
         paired = {
@@ -197,14 +205,17 @@ class _Rows:
             if all(others)
         }
         method = node[_NODE.index("method")]
-        if BASELINE in paired and method != BASELINE:
-            base = paired[BASELINE]
+        for reference in (BASELINE, PREDECESSOR):
+            if reference not in paired or method == reference:
+                continue
+            base = paired[reference]
             difference = paired_bootstrap_difference(right, base, **self.bootstrap)
-            yield self.row(node, seed, scorer, f"difference_vs_{BASELINE}", difference, right.size)
+            yield self.row(node, seed, scorer, f"difference_vs_{reference}", difference, right.size)
             if len(right) == 1:
                 p = mcnemar_exact(int((right > base).sum()), int((right < base).sum()))
                 estimate = Estimate(p, math.nan, math.nan)
-                yield self.row(node, seed, scorer, f"mcnemar_p_vs_{BASELINE}", estimate, right.size)
+                metric = f"mcnemar_p_vs_{reference}"
+                yield self.row(node, seed, scorer, metric, estimate, right.size)
         if FLOOR in paired and CEILING in paired and method not in (FLOOR, CEILING):
             gap = pgr(right, paired[FLOOR], paired[CEILING], **self.bootstrap)
             yield self.row(node, seed, scorer, "pgr", gap, right.size)
@@ -255,15 +266,20 @@ def metrics_table(
         pgr: performance gap recovered between the weak model and the strong ceiling of the same
             task and seed (`stats.pgr`).
         difference_vs_full_weak, mcnemar_p_vs_full_weak: against full weak fine-tuning of the same
-            chain and seed, paired by question (bootstrap; exact test).
+            chain and seed, paired by question (bootstrap; exact test, not corrected for the number
+            of comparisons).
+        difference_vs_predecessor, mcnemar_p_vs_predecessor: the same against the model that this
+            one is to improve on: the one it starts from in Stage II, its own method one iteration
+            earlier in Stage I.
         scorer_agreement, undecided, timeout: share of answers with equal verdicts; counts.
     Where a node was run with several seeds, rows with seed -1 give the mean over them, with a
     bootstrap over seeds and questions; `n` is then seeds x questions.
 
     Args:
         scores: SCORES of any number of tasks.
-        nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding}, where
-            decoding is "greedy" or "samples".
+        nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding,
+            predecessor}, where decoding is "greedy" or "samples", and predecessor the name of
+            another node's greedy request, or None.
         ks: k of pass@k and maj@k; those above the number of samples are left out.
         split: name of the evaluated split.
 

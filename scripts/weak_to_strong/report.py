@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -38,9 +38,12 @@ from weak_to_strong.presentation import (
     pick,
     real_seeds,
 )
+from weak_to_strong.stats import holm
 from weak_to_strong.tables import GENERATIONS, SCORES
 
 MINUS, DASH = "\u2212", "\u2013"
+#: p-values below it are called reliable.
+ALPHA = 0.05
 #: Bounds of the page: questions shown, and characters of a question or response.
 MAX_QUESTIONS = 60
 MAX_CHARACTERS = 3000
@@ -157,8 +160,62 @@ def _count(value: float | None) -> str | None:
 # --- findings --------------------------------------------------------------------------------
 
 
-def _excludes_zero(value: Value) -> bool:
-    return value.low is not None and value.high is not None and (value.low > 0 or value.high < 0)
+class Comparison(NamedTuple):
+    """How a model differs from another one on the same questions.
+
+    Attributes:
+        difference: of their accuracies.
+        p: McNemar's exact p, corrected for the number of the chain's comparisons with the same
+            reference (`stats.holm`); None over several seeds.
+    """
+
+    difference: Value
+    p: float | None
+
+    @property
+    def is_reliable(self) -> bool:
+        """By the test; over several seeds, for which there is none, by the interval."""
+        if self.p is not None:
+            return self.p < ALPHA
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+    def __str__(self) -> str:
+        """Difference in points, with interval and p."""
+        low, high = self.difference.low, self.difference.high
+        told = []
+        if low is not None and high is not None:
+            span = f"{percent(low, signed=True)} to {percent(high, signed=True)}"
+            told.append(f"95% interval {span}")
+        if self.p is not None:
+            told.append(f"p {p_text(self.p)}")
+        points = f"{percent(self.difference.value, signed=True)} points"
+        return f"{points} ({', '.join(told)})" if told else f"{points} (no interval)"
+
+
+def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName, Comparison]:
+    """Each model of a chain against `reference` ("full_weak" or "predecessor"), paper scorer.
+
+    Args:
+        rows: METRICS rows of the chain.
+        split: the evaluated split.
+        reference: as in the names of METRICS.
+    """
+    found = {
+        node: (
+            pick(rows, node, f"difference_vs_{reference}", scorer="paper", split=split),
+            pick(rows, node, f"mcnemar_p_vs_{reference}", scorer="paper", split=split),
+        )
+        for node in nodes(rows)
+    }
+    # With a summary over seeds, `pick` finds no p: it stands for several seeds.
+    tested = {node: p.value for node, (_, p) in found.items() if p}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return {
+        node: Comparison(difference, adjusted.get(node))
+        for node, (difference, _) in found.items()
+        if difference
+    }
 
 
 def best_node(rows: pl.DataFrame, split: str, scorer: str) -> tuple[NodeName, Value] | None:
@@ -180,20 +237,11 @@ def _compare(rows: pl.DataFrame, split: str, best: NodeName, value: Value) -> st
     intro = f"Most accurate without gold answers of train_2: {name}, {share}%"
     if best.method == "full_weak":
         return f"{intro}. No other method was more accurate than full weak fine-tuning."
-    against = pick(rows, best, "difference_vs_full_weak", scorer="paper", split=split)
+    against = comparisons(rows, split, "full_weak").get(best)
     if against is None:
         return f"{intro}; its difference to full weak fine-tuning was not measured."
-    points = f"{percent(against.value, signed=True)} points against full weak fine-tuning"
-    if against.low is None or against.high is None:
-        return f"{intro}, {points} (no interval)."
-    span = f"{percent(against.low, signed=True)} to {percent(against.high, signed=True)}"
-    if not _excludes_zero(against):
-        return (
-            f"{intro}, {points}, but the 95% interval ({span}) contains 0: "
-            "no reliable difference was found."
-        )
-    word = "above" if against.value > 0 else "below"
-    return f"{intro}, {points}; the 95% interval ({span}) lies {word} 0."
+    verdict = "" if against.is_reliable else ": no reliable difference was found"
+    return f"{intro}, {against} against full weak fine-tuning{verdict}."
 
 
 def _anchors(rows: pl.DataFrame, split: str) -> str | None:
@@ -218,74 +266,57 @@ def _anchors(rows: pl.DataFrame, split: str) -> str | None:
 def _verdicts(rows: pl.DataFrame, split: str) -> str | None:
     """How many models are reliably better or worse than full weak fine-tuning."""
     better, worse, open_ = [], [], []
-    for node in nodes(rows):
-        if node.method in ("weak", "full_weak", "ceiling"):
-            continue
-        value = pick(rows, node, "difference_vs_full_weak", scorer="paper", split=split)
-        if value is None:
-            continue
-        if not _excludes_zero(value):
+    compared = comparisons(rows, split, "full_weak")
+    for node, against in compared.items():
+        if not against.is_reliable:
             open_.append(node_label(node))
         else:
-            (better if value.value > 0 else worse).append(node_label(node))
+            (better if against.difference.value > 0 else worse).append(node_label(node))
     groups = (
         ("reliably better", better),
         ("Reliably worse" if better else "reliably worse", worse),
         ("No reliable difference" if better or worse else "no reliable difference", open_),
     )
     parts = [f"{word}: {'; '.join(names)}." for word, names in groups if names]
-    return f"Against full weak fine-tuning: {' '.join(parts)}" if parts else None
-
-
-def _growth(rows: pl.DataFrame, split: str) -> str | None:
-    """Change of each Stage I model from the first to the last iteration."""
-    parts = []
-    steps: list[int] = []
-    for method in ("weak_ft", "icl_ft", "hybrid_ft"):
-        steps = sorted(node.iteration for node in nodes(rows) if node.method == method)
-        if len(steps) < 2:
-            continue
-        first, last = (
-            pick(rows, NodeName(method, step), "accuracy", scorer="paper", split=split, k=1)
-            for step in (steps[0], steps[-1])
-        )
-        if first and last:
-            change = percent(last.value - first.value, signed=True)
-            parts.append(f"{method_label(method)} {change}")
     if not parts:
         return None
-    span = f"From iteration {steps[0]} to {steps[-1]}" if len(steps) > 1 else "Over the iterations"
-    return f"{span}, in points: {', '.join(parts)} (differences of two estimates, not tested)."
+    if any(against.p is not None for against in compared.values()):
+        how = f"McNemar's exact test, p below {ALPHA} after Holm's correction for {len(compared)}"
+    else:
+        how = "by intervals over seeds and questions, not corrected for their number"
+    return f"Against full weak fine-tuning ({how}): {' '.join(parts)}"
 
 
-def _stage_two(rows: pl.DataFrame, split: str) -> list[str]:
-    hybrids = [node for node in nodes(rows) if node.method == "hybrid_ft"]
-    if not hybrids:
-        return []
-    start = pick(rows, hybrids[-1], "accuracy", scorer="paper", split=split, k=1)
+def _progress(
+    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
+) -> list[str]:
+    """Each later iteration of Stage I, and Stage II, against the model before it."""
     found = []
-    preference = rows.filter(pl.col("stage") == "stage2")
-    for node in nodes(preference):
+    for node, against in comparisons(rows, split, "predecessor").items():
+        before = predecessors.get(node)
         value = pick(rows, node, "accuracy", scorer="paper", split=split, k=1)
-        if not start or not value:
+        if before is None or value is None:
             continue
-        change = value.value - start.value
+        change = against.difference.value
         word = "improves on" if change > 0 else "falls below" if change < 0 else "equals"
-        overlap = (
-            None not in (value.low, value.high, start.low, start.high)
-            and value.low <= start.high
-            and start.low <= value.high
-        )
-        doubt = " Their intervals overlap." if overlap and change else ""
+        doubt = "" if against.is_reliable or not change else ": no reliable difference"
         found.append(
-            f"Stage II: {node_label(node)} {word} {node_label(hybrids[-1])} "
-            f"({percent(value.value)}% against {percent(start.value)}%).{doubt}"
+            f"{node_label(node)} ({percent(value.value)}%) {word} {node_label(before)}, "
+            f"{against}{doubt}."
         )
     return found
 
 
-def findings(rows: pl.DataFrame, split: str) -> list[str]:
-    """Plain statements on one chain, computed from its METRICS rows; good and bad news alike."""
+def findings(
+    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
+) -> list[str]:
+    """Plain statements on one chain, computed from its METRICS rows; good and bad news alike.
+
+    Args:
+        rows: METRICS rows of the chain.
+        split: the evaluated split.
+        predecessors: of each model the one that it is to improve on, where there is one.
+    """
     best = best_node(rows, split, "paper")
     if best is None:
         return ["No model was evaluated, or several seeds have no summary row."]
@@ -313,8 +344,7 @@ def findings(rows: pl.DataFrame, split: str) -> list[str]:
             _compare(rows, split, node, value),
             recovered,
             _verdicts(rows, split),
-            _growth(rows, split),
-            *_stage_two(rows, split),
+            *_progress(rows, split, predecessors),
             scorers,
             f"The best model was picked on the questions it is reported on, with {count}: "
             "its figure is somewhat optimistic.",
@@ -346,8 +376,28 @@ def _table(
     }
 
 
-def _chain_context(metrics: pl.DataFrame, chain: ChainName, split: str) -> dict[str, Any]:
+def predecessors_of(
+    facts: Mapping[str, Mapping[str, Any]], chain: ChainName
+) -> dict[NodeName, NodeName]:
+    """Of each model of a chain the one that it is to improve on, where both were evaluated.
+
+    Args:
+        facts: of each request, as in `metrics.metrics_table`.
+        chain: the chain.
+    """
+    return {
+        NodeName(own["method"], own["iteration"]): NodeName(before["method"], before["iteration"])
+        for own in facts.values()
+        if (own["task"], own["weak"], own["strong"]) == (chain.task, chain.weak, chain.strong)
+        and (before := facts.get(own.get("predecessor")))
+    }
+
+
+def _chain_context(
+    metrics: pl.DataFrame, chain: ChainName, split: str, facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     rows = of_chain(metrics, chain)
+    predecessors = predecessors_of(facts, chain)
     on_split = rows.filter(pl.col("split") == split)
     best = best_node(rows, split, "paper")
     accuracy = {
@@ -400,7 +450,7 @@ def _chain_context(metrics: pl.DataFrame, chain: ChainName, split: str) -> dict[
     seeds = real_seeds(rows)
     return {
         "name": str(chain),
-        "findings": findings(rows, split),
+        "findings": findings(rows, split, predecessors),
         "rows": table,
         "scale": f"{100 * scale:.0f}",
         "band": band,
@@ -427,6 +477,8 @@ def _by_seed(rows: pl.DataFrame, split: str) -> list[dict[str, Any]]:
         ("accuracy", "Accuracy (%)"),
         ("difference_vs_full_weak", "Difference to full weak fine-tuning (points)"),
         ("mcnemar_p_vs_full_weak", "McNemar p against full weak fine-tuning"),
+        ("difference_vs_predecessor", "Difference to the model before it (points)"),
+        ("mcnemar_p_vs_predecessor", "McNemar p against the model before it"),
     ):
         measured = nodes(on_split.filter(pl.col("metric") == metric))
         body = [
@@ -813,7 +865,9 @@ def build_report(inputs: ReportInputs) -> str:
             "facts": _facts(inputs, split),
             "split": split,
             "many_seeds": len(real_seeds(inputs.metrics)) > 1,
-            "chains": [_chain_context(inputs.metrics, chain, split) for chain in names],
+            "chains": [
+                _chain_context(inputs.metrics, chain, split, inputs.nodes) for chain in names
+            ],
             "figures": [
                 {
                     "uri": _data_uri(svg),

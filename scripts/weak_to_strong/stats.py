@@ -8,6 +8,7 @@ questions in the same order wherever two of them are compared. An interval is a 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -94,6 +95,19 @@ def mcnemar_exact(b: int, c: int) -> float:
     return 1.0 if b + c == 0 else float(min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5)))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, in their order (Holm 1979).
+
+    The i-th smallest of n, from 0, is multiplied by n - i, and is no smaller than the one before.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
 @lru_cache(maxsize=8)
 def _resampling_counts(n: int, draws: int, seed: int) -> NDArray[np.uint16]:
     """How often each of `n` items stands in each bootstrap resample: (draws, n)."""
@@ -121,8 +135,9 @@ def bootstrap_means(
     """Means of each array over the same bootstrap resamples, each (draws,).
 
     Questions are resampled, and independently of them seeds where there are several (two-way
-    bootstrap, Owen 2007), so that an interval covers both kinds of variation. All arrays see the
-    same draws: differences and ratios of them are paired.
+    bootstrap, Owen 2007), so that an interval has both kinds of variation in it; of two or three
+    seeds it knows too little of theirs, and is then too narrow where seeds differ much. All arrays
+    see the same draws: differences and ratios of them are paired.
 
     Raises:
         ValueError: an array is empty, or the shapes differ.

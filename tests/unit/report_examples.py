@@ -23,6 +23,12 @@ MODELS = [
     ("orpo", "stage2", 0, 0.46),
     ("ceiling", "baseline", 0, 0.60),
 ]
+#: Of (method, iteration) what it is to improve on.
+BEFORE = {
+    **{(method, 2): (method, 1) for method in ("weak_ft", "icl_ft", "hybrid_ft")},
+    ("dpo", 0): ("hybrid_ft", 2),
+    ("orpo", 0): ("icl_ft", 2),
+}
 
 
 def metric(accuracy: float, name: str = "accuracy", **other: object) -> dict:
@@ -70,7 +76,15 @@ def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
         if own and base is not None and method != "full_weak":
             rows.append(metric(value - base, "difference_vs_full_weak", **facts))
             if facts.get("seed") != -1:
-                rows.append(metric(0.0004, "mcnemar_p_vs_full_weak", **facts))
+                p = 0.0004 if abs(value - base) > 0.04 else 0.6
+                rows.append(metric(p, "mcnemar_p_vs_full_weak", **facts))
+        before = BEFORE.get((method, iteration))
+        start = next((m[3] for m in models if (m[0], m[2]) == before), None)
+        if start is not None:
+            rows.append(metric(value - start, "difference_vs_predecessor", **facts))
+            if facts.get("seed") != -1:
+                p = 0.001 if abs(value - start) > 0.04 else 0.4
+                rows.append(metric(p, "mcnemar_p_vs_predecessor", **facts))
         if own and floor is not None and top is not None and top > floor:
             rows.append(metric((value - floor) / (top - floor), "pgr", **facts))
         for k in (1, 5, 10):

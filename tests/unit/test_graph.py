@@ -180,6 +180,21 @@ def test_variants_are_evaluated_in_the_rounds_that_are_there_anyway(ablations):
         assert Node.parse(node.key) == node
 
 
+def test_predecessors_are_what_a_model_is_to_improve_on(ablations):
+    facts = ablations.evaluation_nodes()
+    plain, *_ = ablations.chains
+    key = f"{plain.key}/hybrid_ft"
+    before = {
+        (each["method"], each["iteration"]): each["predecessor"]
+        for each in facts.values()
+        if each["decoding"] == "greedy"
+    }
+    assert before["dpo", 0] == before["dpo@strict", 0] == f"{key}-2#greedy"
+    assert before["hybrid_ft", 2] == f"{key}-1#greedy"
+    assert before["hybrid_ft", 1] is before["ceiling", 0] is before["weak_icl", 0] is None
+    assert set(before.values()) - {None} <= facts.keys()
+
+
 def test_a_chain_has_settings_of_its_own(config):
     config["chains"][0] |= {"iterations": 1, "pairs": {"pairs_per_question": 3}}
     config["tasks"]["gsm_embedded"]["training"] = {"sft": {"epochs": 3}}

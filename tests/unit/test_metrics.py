@@ -84,6 +84,18 @@ def test_comparisons_pair_nodes_of_the_same_chain():
     assert set(metrics.filter(metric="pgr")["method"]) == {"full_weak", "hybrid_ft"}
 
 
+def test_a_model_is_compared_with_the_one_it_is_to_improve_on():
+    scores, nodes = study()
+    nodes["hybrid_ft-1"]["predecessor"] = "weak-1"
+    nodes["ceiling-1"]["predecessor"] = "absent"
+    metrics = table(scores, nodes)
+    # Two questions that only it gets right, one that only the other does.
+    assert value(metrics, method="hybrid_ft", metric="difference_vs_predecessor") == 0.25
+    assert value(metrics, method="hybrid_ft", metric="mcnemar_p_vs_predecessor") == 1.0
+    with_one = metrics.filter(pl.col("metric").str.ends_with("_vs_predecessor"))
+    assert set(with_one["method"]) == {"hybrid_ft"}
+
+
 def test_accuracy_by_level():
     metrics = table(*study())
     by_level = [

@@ -21,8 +21,10 @@ from weak_to_strong.costs import COSTS, LEDGER
 from weak_to_strong.diagnostics import DIAGNOSTICS
 from weak_to_strong.metrics import metrics_table
 from weak_to_strong.plots import FIGURES
+from weak_to_strong.presentation import ChainName, NodeName
 from weak_to_strong.report import (
     MAX_CHARACTERS,
+    MINUS,
     ReportInputs,
     build_report,
     contamination_tables,
@@ -33,12 +35,14 @@ from weak_to_strong.report import (
     p_text,
     percent,
     pick_questions,
+    predecessors_of,
     show_controls,
 )
 from weak_to_strong.tables import METRICS, write_json, write_table
 
 HOSTILE = "</pre><script>alert(1)</script>\u202e\x07<img src=http://example.org/x onerror=alert(1)>"
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+BEFORE = {NodeName(*node): NodeName(*before) for node, before in examples.BEFORE.items()}
 
 
 def inputs(**changes):
@@ -173,29 +177,65 @@ class TestFindings:
         metrics = examples.metrics(models)
         if changes:
             metrics = metrics.with_columns(**changes)
-        return "\n".join(findings(metrics, "test"))
+        return "\n".join(findings(metrics, "test", BEFORE))
 
-    def test_a_clear_gain_is_stated_with_its_interval(self):
+    def test_a_clear_gain_is_stated_with_its_interval_and_corrected_p(self):
         text = self.found()
-        assert "DPO, 50.0%, +20.0 points" in text
-        assert "(+16.0 to +24.0) lies above 0" in text
+        # The example's p of 0.0004 is the smallest of nine.
+        gain = "DPO, 50.0%, +20.0 points (95% interval +16.0 to +24.0, p 0.004)"
+        assert f"{gain} against full weak fine-tuning." in text
         assert "DPO recovers 71.4% of the gap" in text
-        assert "Hybrid-FT +5.0" in text
 
     def test_an_interval_that_holds_0_is_no_finding(self):
         text = self.found([("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.32)])
-        assert "contains 0: no reliable difference" in text
+        assert "p 0.60) against full weak fine-tuning: no reliable difference was found." in text
         assert "reliably better" not in text
 
     def test_a_negative_result_is_stated_as_such(self):
         text = self.found([("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.20)])
         assert "No other method was more accurate than full weak fine-tuning" in text
-        assert "reliably worse: Weak-FT, iteration 1" in text
+        assert "for 1): reliably worse: Weak-FT, iteration 1." in text
+
+    def test_the_test_decides_and_not_the_interval(self):
+        p = pl.when(pl.col("metric").str.starts_with("mcnemar")).then(0.02).otherwise("value")
+        models = [("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.40)]
+        assert "reliably better: Weak-FT" in self.found(models, value=p)
+        models.append(("icl_ft", "stage1", 1, 0.41))
+        assert "reliably better: Weak-FT, iteration 1; ICL-FT" in self.found(models, value=p)
+        models.append(("hybrid_ft", "stage1", 1, 0.42))  # 3 x 0.02 is no longer below 0.05
+        text = self.found(models, value=p)
+        assert "Holm's correction for 3): no reliable difference" in text
+        assert "reliably better" not in text
+
+    def test_over_seeds_the_interval_decides(self):
+        metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1, -1)])
+        text = "\n".join(findings(metrics, "test", BEFORE))
+        assert "not corrected for their number): reliably better: Weak in-context" in text
+        assert "Hybrid-FT, iteration 2 (48.0%) improves on Hybrid-FT, iteration 1, +5.0" in text
+
+    def test_what_is_to_improve_is_compared_with_what_it_starts_from(self):
+        text = self.found()
+        # Of the example's five comparisons one is clear: 5 x 0.001.
+        gain = "+5.0 points (95% interval +1.0 to +9.0, p 0.005)"
+        assert f"Hybrid-FT, iteration 2 (48.0%) improves on Hybrid-FT, iteration 1, {gain}." in text
+        span = f"+2.0 points (95% interval {MINUS}2.0 to +6.0, p 1.00)"
+        assert f"DPO (50.0%) improves on Hybrid-FT, iteration 2, {span}: no reliable" in text
+        assert "ORPO (46.0%) improves on ICL-FT, iteration 2, +1.0 points" in text
+
+    def test_predecessors_are_read_from_the_facts(self):
+        chain = {"task": "t", "weak": "w", "strong": "s", "iteration": 0, "predecessor": None}
+        facts = {
+            "hybrid": {**chain, "method": "hybrid_ft", "iteration": 2, "predecessor": "lost"},
+            "dpo": {**chain, "method": "dpo", "predecessor": "hybrid"},
+            "other": {**chain, "method": "dpo", "weak": "v", "predecessor": "hybrid"},
+        }
+        found = predecessors_of(facts, ChainName("t", "w", "s"))
+        assert found == {NodeName("dpo", 0): NodeName("hybrid_ft", 2)}
 
     def test_stage_two_may_fall_below_stage_one(self):
-        text = self.found([("hybrid_ft", "stage1", 1, 0.5), ("dpo", "stage2", 0, 0.3)])
-        assert "DPO falls below Hybrid-FT, iteration 1 (30.0% against 50.0%)" in text
-        assert "overlap" not in text
+        text = self.found([("hybrid_ft", "stage1", 2, 0.5), ("dpo", "stage2", 0, 0.3)])
+        span = f"{MINUS}20.0 points (95% interval {MINUS}24.0 to {MINUS}16.0, p 0.001)"
+        assert f"DPO (30.0%) falls below Hybrid-FT, iteration 2, {span}." in text
 
     def test_a_ceiling_below_the_floor_leaves_no_gap(self):
         text = self.found(
@@ -221,7 +261,7 @@ class TestFindings:
 
     def test_seeds_without_a_summary_are_not_mixed(self):
         metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1)])
-        assert findings(metrics, "test") == [
+        assert findings(metrics, "test", {}) == [
             "No model was evaluated, or several seeds have no summary row."
         ]
 

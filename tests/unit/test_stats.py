@@ -15,6 +15,7 @@ from weak_to_strong.stats import (
     bootstrap_mean_interval,
     bootstrap_means,
     clustered_wilson_interval,
+    holm,
     mcnemar_exact,
     paired_bootstrap_difference,
     pass_at_k,
@@ -51,6 +52,20 @@ class TestMcNemar:
     def test_exact_values(self, b, c, p):
         assert mcnemar_exact(b, c) == pytest.approx(p)
         assert mcnemar_exact(c, b) == mcnemar_exact(b, c)
+
+
+class TestHolm:
+    def test_textbook_values(self):
+        assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert holm([0.02]) == [0.02]
+        assert holm([]) == []
+
+    @given(st.lists(st.floats(0, 1), max_size=8))
+    def test_none_becomes_smaller_and_their_order_stays(self, values):
+        adjusted = holm(values)
+        assert all(p <= after <= 1 for p, after in zip(values, adjusted, strict=True))
+        pairs = sorted(zip(values, adjusted, strict=True))
+        assert [after for _, after in pairs] == sorted(adjusted)
 
 
 class TestBootstrap:
