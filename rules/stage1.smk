@@ -48,7 +48,6 @@ rule sft_set:
         kind=lambda wildcards: graph.method(node_of(wildcards))["data"],
         answer_key=task_setting("answer_key"),
         prompt=task_setting("prompt"),
-        drop_empty=False,
     message:
         "SFT set of {wildcards.method} (iteration {wildcards.iteration}): {wildcards.chain}"
     script:

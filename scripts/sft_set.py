@@ -3,9 +3,8 @@
 params.kind: kind of set, which decides on the tables that are read (`sft_rows` has the list):
 input.problems (PROBLEMS of train_1), input.questions (QUESTIONS of train_2), input.gold (GOLD of
 train_2), input.weak_labels (LABELS), input.kept (KEPT). params.answer_key: key of gold targets;
-params.prompt: style of the prompts;
-params.drop_empty, params.drop_duplicates: optional, off. output.rows: SFT_ROWS; output.export: the
-same as LLaMA-Factory JSON.
+params.prompt: style of the prompts. output.rows: SFT_ROWS; output.export: the same as LLaMA-Factory
+JSON.
 """
 
 from weak_to_strong.logs import logger, run_script
@@ -42,8 +41,6 @@ def main(snakemake) -> None:
         params.kind,
         answer_key=params.answer_key,
         prompt=params.prompt,
-        drop_empty=params.get("drop_empty", False),
-        drop_duplicates=params.get("drop_duplicates", False),
         **tables,
     )
     write_table(rows, SFT_ROWS, snakemake.output.rows)

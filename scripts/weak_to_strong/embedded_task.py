@@ -22,11 +22,6 @@ def _generators() -> dict:
     return reasoning_gym.create_dataset("gsm_symbolic", size=1, seed=0).generators
 
 
-def known_templates() -> list[int]:
-    """Numbers of all templates that the installed library offers."""
-    return sorted(_generators())
-
-
 def generate_problems(
     templates: Collection[int], seed: int, exclude: Collection[str] = (), difficulty: float = 1.0
 ) -> Iterator[dict]:

@@ -17,21 +17,17 @@ SAMPLES = pl.Schema(
 
 
 def majority_vote(
-    samples: pl.DataFrame | pl.LazyFrame,
-    *,
-    count_empty: bool = True,
-    judge: Judge = string_judge,
+    samples: pl.DataFrame | pl.LazyFrame, *, judge: Judge = string_judge
 ) -> pl.DataFrame:
     """The most frequent answer of each question, and its share.
 
-    Of equally frequent answers the one that comes first in sample order wins. Answers that the
-    judge finds the same are one, written as the first of them in sample order: each answer counts
-    for the earliest one that it is the same as.
+    An empty prediction is a vote for "no answer", as in the paper. Of equally frequent answers the
+    one that comes first in sample order wins. Answers that the judge finds the same are one,
+    written as the first of them in sample order: each answer counts for the earliest one that it is
+    the same as.
 
     Args:
         samples: columns id, sample, prediction; rows in any order. Others are not read.
-        count_empty: an empty prediction is a vote for "no answer", as in the paper; off, it is
-            no vote, and a question without any vote gets majority "" and confidence 0.
         judge: compares the answers to a question.
 
     Returns:
@@ -50,8 +46,6 @@ def majority_vote(
     both = pl.col("question").cast(pl.Int64) * 2**32 + pl.col("sample")
     if rows.select(both.n_unique()).item() < rows.height:
         raise ValueError("a sample of a question stands twice in the samples")
-    if not count_empty:
-        rows = rows.filter(pl.col("prediction") != "")
     counts = (
         rows.lazy()
         .group_by("question", "prediction")
@@ -73,9 +67,9 @@ def majority_vote(
         questions.join(winners, on="question", how="left", maintain_order="left")
         .select(
             "id",
-            pl.col("majority").fill_null(""),
-            confidence=(pl.col("share") / pl.col("samples")).fill_null(0.0),
-            samples=pl.col("samples").fill_null(0),
+            "majority",
+            confidence=pl.col("share") / pl.col("samples"),
+            samples="samples",
         )
         .cast(dict(VOTES))
     )

@@ -112,19 +112,6 @@ def remote_name(entry: Mapping[str, Any]) -> str:
     return PurePosixPath(path).name or "data"
 
 
-def local_path(entry: Mapping[str, Any], cache: str | Path) -> Path:
-    """Where a source lies, or will lie once fetched: `path` itself, else a place under `cache`.
-
-    The place contains the pin, so a changed pin is another file.
-    """
-    if "path" in entry:
-        return Path(entry["path"])
-    if "url" in entry:
-        name = PurePosixPath(unquote(urlsplit(entry["url"]).path)).name or "data"
-        return Path(cache) / entry["sha256"][:12] / name
-    return Path(cache) / entry["hub"].replace("/", "--") / entry["revision"][:12] / entry["file"]
-
-
 def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "source") -> None:
     """Download a `url` or `hub` source to `destination`, verified against its sha256, atomically.
 

@@ -31,8 +31,6 @@ def sft_rows(
     gold: pl.DataFrame | None = None,
     weak_labels: pl.DataFrame | None = None,
     kept: pl.DataFrame | None = None,
-    drop_empty: bool = False,
-    drop_duplicates: bool = False,
 ) -> pl.DataFrame:
     """Supervised rows of one kind.
 
@@ -47,12 +45,11 @@ def sft_rows(
         gold: GOLD of train_2.
         weak_labels: LABELS of the weak model.
         kept: KEPT of the agreement filter.
-        drop_empty: leave out weak labels without a final answer (the paper keeps them).
-        drop_duplicates: leave out a row that equals an earlier one (hybrid: both sides wrote the
-            same text; the paper keeps both).
 
     Returns:
-        SFT_ROWS, in the row order of `problems`, `questions` (ceiling), `weak_labels` or `kept`.
+        SFT_ROWS, in the row order of `problems`, `questions` (ceiling), `weak_labels` or `kept`. As
+        in the paper weak labels without a final answer are among them, and hybrid rows that both
+        sides wrote stand twice.
 
     Raises:
         ValueError: unknown kind, a missing table, an answer without a question, or no rows.
@@ -79,8 +76,7 @@ def sft_rows(
             known = dict(answers)
             answers = [(name, known.get(name)) for name in questions["id"]]
     elif kind == "weak_labels":
-        rows = weak_labels.filter(pl.col("prediction") != "") if drop_empty else weak_labels
-        answers = rows.select("id", "response").rows()
+        answers = weak_labels.select("id", "response").rows()
     else:
         answers = list(_kept_answers(kind, kept))
     source = problems if kind == "gold_train_1" else questions
@@ -95,7 +91,7 @@ def sft_rows(
     )
     if rows.is_empty():
         raise ValueError(f"training set {kind!r} has no rows")
-    return rows.unique(maintain_order=True) if drop_duplicates else rows
+    return rows
 
 
 def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:

@@ -103,7 +103,6 @@ def test_stage_1(made):
         kind="kept_hybrid",
         answer_key="####",
         prompt=PROMPT,
-        drop_empty=False,
     )
     rows = read_table(made / "rows", SFT_ROWS)
     assert rows["completion"].to_list() == [" #### 1", " so\n#### 1"]

@@ -20,10 +20,9 @@ def test_the_first_of_equally_frequent_answers_wins():
     assert votes.rows() == [("b", "2", 0.5, 4), ("a", "1", 1.0, 1)]
 
 
-def test_empty_answers_are_votes_unless_told_otherwise():
+def test_empty_answers_are_votes():
     table = samples({"a": ["", "", "1"], "b": ["", ""]})
     assert majority_vote(table).rows() == [("a", "", 2 / 3, 3), ("b", "", 1.0, 2)]
-    assert majority_vote(table, count_empty=False).rows() == [("a", "1", 1.0, 1), ("b", "", 0.0, 0)]
 
 
 @given(st.lists(st.sampled_from(["", "1", "2", "3"]), min_size=1, max_size=12), st.randoms())

@@ -12,7 +12,6 @@ from weak_to_strong.sources import (
     check_source,
     explain_hub_error,
     fetch_source,
-    local_path,
     source_entries,
 )
 
@@ -68,14 +67,6 @@ def server():
 def test_entries_without_a_sound_pin_are_refused(entry, message):
     with pytest.raises(ValueError, match=message):
         check_source(entry, "k")
-
-
-def test_places():
-    assert str(local_path({"path": "data/a.jsonl"}, "cache")) == "data/a.jsonl"
-    url = {"url": "https://example.org/x/a%20b.jsonl?v=1", "sha256": SHA256}
-    assert str(local_path(url, "cache")) == f"cache/{SHA256[:12]}/a b.jsonl"
-    hub = {"hub": "org/set", "revision": COMMIT, "file": "main/test.parquet"}
-    assert str(local_path(hub, "cache")) == "cache/org--set/0123456789ab/main/test.parquet"
 
 
 def test_source_entries_have_a_fixed_order():

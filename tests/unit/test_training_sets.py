@@ -46,11 +46,10 @@ def test_gold_kinds():
     ]
 
 
-def test_weak_labels_are_kept_empty_ones_included_unless_dropped():
+def test_weak_labels_are_kept_empty_ones_included():
     weak = table(LABELS, ("b", "no idea", ""), ("a", "#### 2", "2"))
     tables = {"questions": QUESTION_ROWS, "weak_labels": weak}
     assert completions(sft_rows("weak_labels", **tables)) == [("b", " no idea"), ("a", " #### 2")]
-    assert completions(sft_rows("weak_labels", **tables, drop_empty=True)) == [("a", " #### 2")]
 
 
 def test_kept_kinds():
@@ -59,7 +58,6 @@ def test_kept_kinds():
     assert completions(sft_rows("kept_icl", **tables)) == [("b", " icl b"), ("a", " same")]
     hybrid = [("b", " weak b"), ("b", " icl b"), ("a", " same"), ("a", " same")]
     assert completions(sft_rows("kept_hybrid", **tables)) == hybrid
-    assert completions(sft_rows("kept_hybrid", **tables, drop_duplicates=True)) == hybrid[:3]
 
 
 @pytest.mark.parametrize(
