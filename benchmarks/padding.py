@@ -116,7 +116,7 @@ def main() -> None:
                         "shuffled_cpu_seconds": seconds[ORDERS[0]],
                         "sorted_cpu_seconds": seconds[ORDERS[1]],
                         "speed_ratio": seconds[ORDERS[0]] / seconds[ORDERS[1]],
-                        "largest_difference_of_losses": max(abs(a - b) for a, b in pairs),
+                        "largest_difference_of_losses": f"{max(abs(a - b) for a, b in pairs):.1e}",
                     }
                 )
                 print(results[-1], flush=True)

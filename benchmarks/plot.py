@@ -4,7 +4,9 @@
 
 ratios.svg has a dot for each measured ratio (how many times as fast as the peer) and a bar for
 their median; growth.svg the time of a dry run over the number of jobs, and the memory of a round's
-driver over its questions; estimates.svg what small trainings took over what the formulas say.
+driver over its questions; estimates.svg what small trainings took over what the formulas say;
+workflow.svg what the workflow itself takes - plans, SLURM jobs -, where the demo's time goes, and
+which of its artefacts differ when it is run again.
 """
 
 from collections.abc import Iterator
@@ -28,11 +30,11 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
     throughput = table("throughput")
     for (way,), rows in throughput.group_by("way", maintain_order=True):
         yield f"generation, {way} / vLLM's benchmark", rows["ratio"].to_list()
-    training = table("training")
-    for (trainer,), rows in training.group_by("trainer", maintain_order=True):
+    works = table("training").group_by("trainer", "adapter", "micro_batch", maintain_order=True)
+    for (trainer, adapter, micro_batch), rows in works:
         for part in ("loop", "process"):
-            values = rows[f"{part}_ratio"].to_list()
-            yield f"{trainer.upper()}, {part} / plain TRL script", values
+            name = f"{trainer.upper()}, {adapter}, {micro_batch} of 16, {part} / plain TRL script"
+            yield name, rows[f"{part}_ratio"].to_list()
     start = table("training_start")["ratio"].to_list()
     yield "training's start / with garbage collection", start
     for (trainer,), rows in table("padding").group_by("trainer", maintain_order=True):
@@ -96,6 +98,46 @@ def draw_estimates(path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def draw_workflow(path: Path) -> None:
+    """Plans, SLURM jobs, the demo by rule, and its artefacts in other runs."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
+    plans, jobs, demo, runs = axes.flat
+    table = pl.read_csv(FOLDER / "workflow_plans.csv")
+    names = table.select(pl.format("{}: {} jobs", "experiment", "jobs")).to_series().to_list()
+    parts = {"configuration": -0.25, "dry_run": 0.0, "no_op": 0.25}
+    for part, shift in parts.items():
+        seconds = table[f"{part}_seconds"].fill_null(0)
+        places = [place + shift for place in range(len(names))]
+        plans.barh(places, seconds, height=0.25, label=part.replace("_", " "))
+    plans.set(xlabel="seconds", yticks=range(len(names)), title="Plans of the paper's experiments")
+    table = pl.read_csv(FOLDER / "slurm_jobs.csv")
+    labels = table.select(pl.format("{}, {}", "run", "rules")).to_series().to_list()
+    jobs.barh(labels, table["allocated_seconds_a_job"], label="allocation")
+    jobs.barh(labels, table["cpu_seconds_a_job"], height=0.4, label="CPU time")
+    jobs.set(xlabel="seconds", title="A SLURM job around no work")
+    table = pl.read_csv(FOLDER.parent / "docs/results/demo_costs.csv")
+    long = pl.col("wall_seconds") >= 0.01 * pl.col("wall_seconds").sum()
+    rest = table.filter(~long)["wall_seconds"].sum()
+    bars = [*table.filter(long).select("rule", "wall_seconds").rows(), ("all others", rest)]
+    demo.barh([rule for rule, _ in bars], [seconds for _, seconds in bars], label="all")
+    starts = table["engine_start_seconds"].sum() or 0
+    demo.barh(["generate"], [starts], height=0.4, label="starts of engines, summed over these")
+    demo.set(xlabel="seconds, summed over jobs", title="The demo by rule")
+    table = pl.read_csv(FOLDER / "determinism.csv")
+    sums = table.group_by("variation", maintain_order=True).agg(pl.sum("files", "identical"))
+    runs.barh(sums["variation"], sums["files"], color="#fdae6b", label="artefacts")
+    runs.barh(sums["variation"], sums["identical"], label="the same to the last byte")
+    runs.set(xlabel="files", title="The same study again")
+    for each in axes.flat:
+        each.invert_yaxis()
+        each.legend(fontsize="small")
+        each.tick_params(axis="y", labelsize="small")
+    plans.set_yticklabels(names)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     import matplotlib as mpl
 
@@ -104,6 +146,7 @@ def main() -> None:
     draw_ratios(FOLDER / "ratios.svg")
     draw_growth(FOLDER / "growth.svg")
     draw_estimates(FOLDER / "estimates.svg")
+    draw_workflow(FOLDER / "workflow.svg")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
+import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +35,7 @@ from weak_to_strong.training import (
     train,
     training_arguments,
 )
-from weak_to_strong.training_files import hash_files
+from weak_to_strong.training_files import SEAL, hash_files
 from weak_to_strong.training_rows import encode_rows
 from weak_to_strong.training_settings import complete_settings
 
@@ -219,6 +222,11 @@ def even_job(world, make_job):
         return replace(made, rows=str(world / "eight.parquet"))
 
     return make
+
+
+def find_checkpoints(work: str) -> list[Path]:
+    """Checkpoints that are sealed."""
+    return list(Path(work).glob(f"*/checkpoint-*/{SEAL}"))
 
 
 class Stop(Exception):
@@ -416,6 +424,34 @@ class TestResumption:
         train(job)
         assert read_json(job.manifest) | {"path": ""} == read_json(sft.manifest) | {"path": ""}
         assert read_json(job.history) == read_json(sft.history)
+
+    def test_full_weights(self, make_job):
+        change = {"adapter": "full", "lora": None, "save_steps": 4}
+        whole = make_job("full-whole", "sft", **change)
+        train(whole)
+        job = make_job("full-resumed", "sft", **change)
+        self.interrupt(job, 6)
+        train(job)
+        assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
+        assert read_json(job.history) == read_json(whole.history)
+
+    def test_preference_adapter_without_a_reference(self, make_job, sft):
+        whole = make_job("orpo-whole", "orpo", sft, save_steps=4)
+        train(whole)
+        job = make_job("orpo-resumed", "orpo", sft, save_steps=4)
+        self.interrupt(job, 6)
+        assert run(job) == 4  # the update that it went on from
+        assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
+        assert read_json(job.history) == read_json(whole.history)
+
+    def test_a_lost_loss_ends_the_run_before_its_checkpoint(self, make_job):
+        job = make_job("lost", "sft", save_steps=1, learning_rate=1e30, max_grad_norm=1e30)
+        with pytest.raises(ValueError, match="learning_rate: the loss is nan at step"):
+            train(job)
+        (folder,) = Path(job.work).iterdir()
+        for checkpoint in folder.glob("checkpoint-*"):
+            states = read_json(checkpoint / "trainer_state.json")["log_history"]
+            assert all(math.isfinite(entry["loss"]) for entry in states)
 
     def test_preference_adapter_and_its_reference(self, make_job, sft):
         whole = make_job("dpo-whole", "dpo", sft, save_steps=4)
@@ -628,6 +664,57 @@ class TestDeepSpeed:
             assert tensor.shape == found[key].shape
             assert (tensor - found[key]).abs().max() < TOLERANCE
 
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("zero3", {}),
+            pytest.param("zero2", FULL, marks=FURTHER),
+            pytest.param("zero3_offload", FULL, marks=FURTHER),
+        ],
+    )
+    def test_a_killed_run_ends_with_the_same_weights(self, even_job, name, change):
+        kind = "-".join([name, *map(str, change.values())])
+        settings = {
+            **change,
+            "epochs": 30,
+            "save_steps": 10,
+            "processes": 2,
+            "deepspeed": str(SHIPPED / f"{name}.json"),
+        }
+        whole = even_job(f"whole-{kind}", **settings)
+        run(whole)
+        job = even_job(f"killed-{kind}", **settings)
+        code = "import json, sys; from weak_to_strong.training import Job, run; "
+        code += "run(Job(**json.loads(sys.argv[1])))"
+        script = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(asdict(job))],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        while script.poll() is None and not find_checkpoints(job.work):
+            time.sleep(0.005)
+        script.kill()
+        script.wait()
+        assert not Path(job.manifest).exists(), "it had ended before the kill"
+        resumed = run(job)
+        assert 10 <= resumed < 60
+        assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
+        assert read_json(job.history) == read_json(whole.history)
+
+    @FURTHER
+    def test_orpo_with_checkpointed_activations(self, make_job, sft):
+        """What config/paper asks for in Stage II."""
+        alone = make_job("one-orpo", "orpo", sft, gradient_checkpointing=True)
+        train(alone)
+        file = str(SHIPPED / "zero3.json")
+        spread = make_job(
+            "zero3-orpo", "orpo", sft, processes=2, deepspeed=file, gradient_checkpointing=True
+        )
+        run(spread)
+        one, two = read_json(alone.history), read_json(spread.history)
+        assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=TOLERANCE)
+        assert two[-1]["loss"] < two[0]["loss"]
+        assert set(read_json(spread.manifest)["files"]) == set(read_json(alone.manifest)["files"])
+
     @FURTHER
     @pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload"])
     def test_dpo_starts_at_its_reference(self, make_job, sft, name):
@@ -638,6 +725,40 @@ class TestDeepSpeed:
         assert history[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
         assert history[-1]["rewards/margins"] > 0.1
         assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+
+
+def test_capped_attention_is_trained_with_its_cap(tmp_path):
+    """As vLLM serves it; transformers' default leaves the cap out."""
+    import torch
+    from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        initializer_range=2.0,
+        query_pre_attn_scalar=1,
+        attn_logit_softcapping=1.0,
+    )
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    settings = complete_settings("sft", {**SETTINGS, "adapter": "full", "lora": None})
+    tokens = torch.tensor([[3, 5, 8, 5, 4, 7]])
+    found = {
+        name: model.eval()(tokens).logits
+        for name, model in {
+            "ours": load_model(settings, {"path": str(tmp_path)}, None),
+            **{
+                kind: AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=kind)
+                for kind in ("eager", "sdpa")
+            },
+        }.items()
+    }
+    assert torch.equal(found["ours"], found["eager"])
+    assert not torch.allclose(found["ours"], found["sdpa"], atol=1e-3)
 
 
 def test_import_is_light():
