@@ -1,21 +1,27 @@
-"""The formulas behind docs/plan.md against real trainings of small models.
+"""The formulas behind docs/plan.md against real trainings and engines of small models.
 
-    python benchmarks/plan_check.py
+    python benchmarks/plan_check.py trainings
+    python benchmarks/plan_check.py engines
 
-Models are Llama-shaped with random weights, trained by the functions of the workflow on a CPU with
-one thread, each in a process of its own. For each training:
+`trainings`: models are Llama-shaped with random weights, trained by the functions of the workflow
+on a CPU with one thread, each in a process of its own. For each training:
 
 - FLOPs of all of it, counted by torch (`FlopCounterMode`), against `estimates.training_flops`;
 - bytes of the published model against `estimates.adapter_weights`, or the number of weights;
 - bytes of memory that the process took beyond what it had after its imports, against
-  `gpu_needs.training_memory` without its allowance for CUDA. The estimate takes rows to be
-  half as long as `max_length`, as these are;
+  `gpu_needs.training_memory` without its allowance for CUDA, for rows of LONGEST tokens, which
+  is about what the longest has;
 - CPU seconds of the training loop against those that `estimates.training_seconds` predicts for a
   device with the FLOP/s that the smallest model of the same kind reached.
 
 Ratios are measured over estimated; FLOPs of counted over estimated are above 1 for what estimates
 leave out (attention, logits of the reference), below 1 where weights are only looked up. Writes
 benchmarks/plan_check.csv.
+
+`engines`: one start of a vLLM engine for each model and format. Bytes of the weights that it has
+loaded, before the CPU's kernels pack them, and of the KV cache that it has allocated for a token,
+against `estimates.Shape`, of which `gpu_needs.generation_memory` is made. Exact numbers, no matter
+what else the machine does. Writes benchmarks/plan_check_engines.csv.
 """
 
 import argparse
@@ -37,12 +43,18 @@ from weak_to_strong.estimates import (  # noqa: E402
     adapter_weights,
     training_flops,
 )
-from weak_to_strong.gpu_needs import DEVICE_OVERHEAD, training_memory  # noqa: E402
+from weak_to_strong.generation import EngineSettings, engine_arguments  # noqa: E402
+from weak_to_strong.gpu_needs import (  # noqa: E402
+    DEVICE_OVERHEAD,
+    model_shape,
+    training_memory,
+)
 from weak_to_strong.tables import read_json, write_json  # noqa: E402
 from weak_to_strong.training_settings import PROJECTIONS  # noqa: E402
 
 #: Hidden width, blocks, width of keys and values, width of the MLP.
 SIZES = {"small": (256, 6, 128, 704), "large": (512, 12, 256, 1408)}
+LONGEST = 128
 LORA = {"r": 16, "alpha": 32, "dropout": 0.05, "target_modules": list(PROJECTIONS)}
 KINDS = {
     "SFT, LoRA": ("sft", {"adapter": "lora", "lora": LORA}),
@@ -93,6 +105,28 @@ watcher.join()
 print(json.dumps([flops, peak - before, timer.cpu_seconds]))
 """
 
+#: Prints bytes of all parameters as loaded, bytes of the KV cache, and tokens that it holds.
+ENGINE = """
+import json, os, sys
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+from vllm.model_executor.model_loader import base_loader
+from weak_to_strong.engine_worker import VllmEngine
+
+finish, weights = base_loader.process_weights_after_loading, []
+
+def count(model, *arguments):
+    weights.append(sum(each.numel() * each.element_size() for each in model.parameters()))
+    finish(model, *arguments)
+
+base_loader.process_weights_after_loading = count
+engine = VllmEngine(json.loads(sys.argv[1]))._engine
+runner = engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+cache = engine.vllm_config.cache_config
+kept = sum(each.numel() * each.element_size() for each in runner.kv_caches)
+print(json.dumps([*weights, kept, cache.num_gpu_blocks * cache.block_size]), flush=True)
+os._exit(0)
+"""
+
 
 def make_model(size: str, folder: Path) -> Shape:
     """A model with random weights and the tokenizer of the embedded ones."""
@@ -115,14 +149,41 @@ def make_model(size: str, folder: Path) -> Shape:
     return Shape(parameters, layers, hidden, key_value, intermediate, config.vocab_size)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=64)
-    options = parser.parse_args()
+def check_engines() -> None:
+    """Write plan_check_engines.csv."""
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name) / "large"
+        make_model("large", made)
+        for model, folder, dtype in (("embedded", MODEL, "float32"), ("large", made, "bfloat16")):
+            shape = model_shape({}, folder)
+            settings = EngineSettings.parse(
+                {"max_model_len": 256, "device": "cpu", "dtype": dtype, "kv_cache_gib": 0.25}
+            )
+            arguments = engine_arguments(settings, str(folder), [])
+            weights, cache, tokens = run(ENGINE, json.dumps(arguments))
+            wider = {"float32": 2, "bfloat16": 1}[dtype]
+            results.append(
+                {
+                    "model": model,
+                    "parameters": shape.parameters,
+                    "dtype": dtype,
+                    "weight_bytes_estimated": wider * shape.size,
+                    "weight_bytes": weights,
+                    "cache_bytes_per_token_estimated": wider * shape.cache_per_token,
+                    "cache_bytes_per_token": cache // tokens,
+                }
+            )
+            print(results[-1], flush=True)
+    pl.DataFrame(results).write_csv(ROOT / "benchmarks/plan_check_engines.csv")
+
+
+def check_trainings(count: int) -> None:
+    """Write plan_check.csv, of trainings on `count` rows."""
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = make_rows(folder, options.rows)
+        files = make_rows(folder, count)
         speeds: dict[str, float] = {}
         for size in SIZES:
             shape = make_model(size, folder / size)
@@ -160,7 +221,8 @@ def main() -> None:
                 saved = sum(
                     file.stat().st_size for file in Path(job["model"]).glob("*.safetensors")
                 )
-                memory = training_memory(shape, trainer, settings, 1) - DEVICE_OVERHEAD
+                longest = {**settings, "max_length": LONGEST}
+                memory = training_memory(shape, trainer, longest, 1) - DEVICE_OVERHEAD
                 results.append(
                     {
                         "model": size,
@@ -183,6 +245,17 @@ def main() -> None:
                 )
                 print(results[-1], flush=True)
     pl.DataFrame(results).write_csv(ROOT / "benchmarks/plan_check.csv", float_precision=4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", choices=("trainings", "engines"))
+    parser.add_argument("--rows", type=int, default=64)
+    options = parser.parse_args()
+    if options.part == "engines":
+        check_engines()
+    else:
+        check_trainings(options.rows)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ PLAN_FILE = ROOT / "docs/plan.csv"
 #: Tables of docs/plan.md, and the jobs of each rule.
 FOLDER = ROOT / "docs/results/plan"
 JOBS_FILE = FOLDER / "jobs.csv"
+ROUNDS_FILE = FOLDER / "rounds.csv"
 GPU_JOBS_FILE = FOLDER / "gpu_jobs.csv"
 SITE_FILE = ROOT / "profiles/slurm/site.yaml"
 MEMORY_FILE = FOLDER / "memory.csv"
@@ -59,7 +60,8 @@ COLUMNS = {
     "jobs": ("Jobs", "{}"),
     "generation_rounds": ("Generation rounds", "{}"),
     "requests": ("Requests", "{}"),
-    "engine_loads": ("Engine loads", "{}"),
+    "round_weights": ("Weights, by round", "{}"),
+    "engine_loads": ("Engine loads, at most", "{}"),
     "trainings": ("Trainings", "{}"),
     "generated_tokens": ("Generated tokens", "{}"),
     "trained_tokens": ("Trained tokens", "{}"),
@@ -75,7 +77,17 @@ GPU_JOB_COLUMNS = (
     *("rule", "job", "kind", "models", "gpus", "gb_per_gpu", "gpu_hours", "disk_gb"),
     *("tokens", "loads", "asked_minutes"),
 )
-COUNTED = ("jobs", "generation_rounds", "requests", "engine_loads", "trainings")
+COUNTED = (
+    *("jobs", "generation_rounds", "requests", "round_weights", "engine_loads", "trainings"),
+)
+#: Kinds of generation rounds: what their keys end in, evaluation aside.
+KINDS = {
+    "weak-1": "weak labels",
+    "icl-1": "in-context labels",
+    "iteration-2": "labels of iteration 2",
+    "samples": "samples",
+    "evaluation": "evaluation",
+}
 
 #: Models of the table of memory, by the key `paper`, with their numbers of weights.
 MODELS = {"Llama-3-8B-Instruct": 8_030_261_248, "Llama-2-70b": 68_976_648_192}
@@ -139,10 +151,63 @@ def dry_run(experiment: str) -> dict[str, int]:
     return read_jobs(done.stdout + done.stderr)
 
 
+def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:
+    """An experiment on the GPUs of SITE_FILE, which decide the number of a round's engines."""
+    config = yaml.safe_load(configuration_file(experiment).read_text(encoding="utf-8"))
+    graph, assumptions = Graph(load_configuration(config)), read_assumptions()
+    cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
+
+    def engines(round_key: str) -> int:
+        needs = cluster.generation(round_key)
+        return needs.gpus // needs.tensor_parallel_size
+
+    return graph, Estimator(graph, assumptions, engines), cluster
+
+
+def round_kind(round_key: str) -> str:
+    """One of KINDS."""
+    return "evaluation" if round_key.startswith("evaluation/") else round_key.rpartition("/")[2]
+
+
+def round_rows(experiment: str) -> list[dict[str, Any]]:
+    """Columns `experiment`, `kind`, `rounds`, `requests` and `engine_loads`."""
+    graph, estimator, _ = planned(experiment)
+    jobs = [(round_kind(key), estimator.generation_job(key)) for key in graph.rounds()]
+    found = []
+    for kind in KINDS:
+        own = [job for its_kind, job in jobs if its_kind == kind]
+        found.append(
+            {
+                "experiment": experiment,
+                "kind": kind,
+                "rounds": len(own),
+                "requests": sum(job.requests for job in own),
+                "engine_loads": sum(job.loads for job in own),
+            }
+        )
+    return found
+
+
+def rounds_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of rounds.csv as a Markdown table: rounds, requests and loads, a line a kind."""
+    cells = {(row["kind"], row["experiment"]): row for row in rows}
+    columns = ("rounds", "requests", "engine_loads")
+
+    def line(title: str, kinds: Iterable[str]) -> list[str]:
+        sums = (
+            [sum(int(cells[kind, name][column]) for kind in kinds) for column in columns]
+            for name in EXPERIMENTS
+        )
+        return [title, *(" / ".join(map(str, each)) for each in sums)]
+
+    lines = [line(title, [kind]) for kind, title in KINDS.items()]
+    return markdown(["Rounds / requests / loads", *EXPERIMENTS], [*lines, line("all", KINDS)])
+
+
 def estimate(experiment: str) -> dict[str, Any]:
     """The columns of plan.csv but `jobs`."""
-    config = yaml.safe_load(configuration_file(experiment).read_text(encoding="utf-8"))
-    estimate = Estimator(Graph(load_configuration(config)), read_assumptions()).estimate()
+    _, estimator, _ = planned(experiment)
+    estimate = estimator.estimate()
     values = {**asdict(estimate), "gpu_hours": estimate.gpu_hours}
     rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in values.items()}
     return {"experiment": experiment, **rounded}
@@ -154,10 +219,8 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
     GPUs and the walltime asked for are those of the SLURM profile at its first attempt; memory is
     what fills a GPU, of an engine without the rest that vLLM gives to its cache.
     """
-    config = yaml.safe_load(configuration_file(experiment).read_text(encoding="utf-8"))
-    graph, assumptions = Graph(load_configuration(config)), read_assumptions()
-    estimator = Estimator(graph, assumptions)
-    cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
+    graph, estimator, cluster = planned(experiment)
+    device = read_assumptions().device
 
     def row(job: JobEstimate, kind: str, needs: Needs, memory: float) -> dict[str, Any]:
         return {
@@ -185,11 +248,10 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
         job, needs = estimator.generation_job(key), cluster.generation(key)
         engine, size = graph.engine(key), needs.tensor_parallel_size
         memory = max(
-            generation_memory(estimator.shape(name), engine, job.context, size, assumptions.device)
+            generation_memory(estimator.shape(name), engine, job.context, size, device)
             for name in job.models
         )
-        kind = "evaluation" if key.startswith("evaluation/") else key.rpartition("/")[2]
-        return row(job, kind, needs, memory)
+        return row(job, round_kind(key), needs, memory)
 
     return [
         *map(training, graph.trained_nodes()),
@@ -357,6 +419,7 @@ def tables() -> dict[str, str]:
     return {
         **plan_tables(read_csv(PLAN_FILE)),
         "jobs": jobs_table(read_csv(JOBS_FILE)),
+        "rounds": rounds_table(read_csv(ROUNDS_FILE)),
         "gpu_jobs": gpu_jobs_table(read_csv(GPU_JOBS_FILE)),
         "memory": memory_table(read_csv(MEMORY_FILE)),
         "assumptions": assumptions_table(),
@@ -373,6 +436,8 @@ def main() -> None:
     ]
     write_csv(PLAN_FILE, plan, COLUMNS)
     write_csv(JOBS_FILE, by_rule, ("experiment", "rule", "jobs"))
+    rounds = [row for name in EXPERIMENTS for row in round_rows(name)]
+    write_csv(ROUNDS_FILE, rounds, rounds[0])
     write_csv(GPU_JOBS_FILE, gpu_jobs(), GPU_JOB_COLUMNS)
     memory = memory_rows()
     write_csv(MEMORY_FILE, memory, memory[0])

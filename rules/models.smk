@@ -55,7 +55,7 @@ rule train:
 
 
 rule generate:
-    """Serve all requests of a round with one engine load for each base model."""
+    """Serve all requests of a round; each of its engines loads a base model at most once."""
     input:
         files=lambda wildcards: graph.round_inputs(wildcards.round),
         splits=lambda wildcards: all_splits(

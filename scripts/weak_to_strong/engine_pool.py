@@ -33,6 +33,11 @@ WORKER = (sys.executable, "-m", "weak_to_strong.engine_worker")
 LOG_SECONDS = 5.0
 #: Time that srun has to end its task on another node; killed at once, it would leave it there.
 STEP_SECONDS = 10.0
+#: What to do where an engine's log has CUDA's message; an engine on one GPU is the default.
+OUT_OF_GPU_MEMORY = (
+    ": raise the resource `tensor_parallel_size` of `generate` (--set-resources "
+    "generate:tensor_parallel_size=2) or lower its `max_num_seqs`"
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class Worker:
             raise self._death()
         answer = json.loads(line)
         if "error" in answer:
-            raise RuntimeError(f"generation failed: {answer['error']} (see {self._log})")
+            advice = self._advice(self._read_log())
+            raise RuntimeError(f"generation failed: {answer['error']}{advice} (see {self._log})")
         return answer
 
     def stop(self) -> None:
@@ -151,15 +157,24 @@ class Worker:
         if self._process.returncode is None:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         status = self._end_group()
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+        log = self._read_log()
+        lines = reversed(log.split("\n"))
+        last = next((line.strip() for line in lines if line.strip()), "no message")
         reason = (
             "killed, which mostly means out of memory: lower the resource `max_num_seqs` or "
             "`engine_processes` of `generate`"
             if status == -signal.SIGKILL
-            else f"exit status {status}: {last}"
+            else f"exit status {status}: {last}{self._advice(log)}"
         )
         return ProcessDied(f"the engine's process ended ({reason}; see {self._log})")
+
+    def _read_log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @staticmethod
+    def _advice(log: str) -> str:
+        # On GPUs the engine is a process of its own, and the worker's error only names that.
+        return OUT_OF_GPU_MEMORY if "CUDA out of memory" in log else ""
 
 
 class EnginePool:

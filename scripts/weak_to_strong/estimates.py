@@ -8,7 +8,7 @@ the square of the length, are left out: some per cent at the paper's lengths.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -352,19 +352,15 @@ def decode_seconds(shape: Shape, tokens: float, context: float, device: Device) 
 def adapter_weights(shape: Shape, rank: int, modules: Sequence[str]) -> int:
     """Weights of a LoRA adapter: rank times inputs and outputs of each projection that has one.
 
-    Raises:
-        ValueError: a projection that a Llama-shaped block does not have.
+    A name that a Llama-shaped block does not have - fused projections, say - counts as one of
+    `hidden` to `hidden`, which is rough.
     """
     attention = shape.hidden + shape.hidden
     grouped = shape.hidden + shape.key_value
     mlp = shape.hidden + shape.intermediate
     sizes = {"q_proj": attention, "k_proj": grouped, "v_proj": grouped, "o_proj": attention}
     sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), mlp)
-    if unknown := sorted(set(modules) - sizes.keys()):
-        raise ValueError(
-            f"lora.target_modules: size of {unknown[0]!r} is unknown; known: {', '.join(sizes)}"
-        )
-    return shape.layers * rank * sum(sizes[name] for name in modules)
+    return shape.layers * rank * sum(sizes.get(name, attention) for name in modules)
 
 
 # --- an experiment -----------------------------------------------------------------------------
@@ -379,7 +375,8 @@ class JobEstimate:
         key: of the node or the round.
         models: the base model, or those of a round with several.
         requests: of a round; 0 for a training.
-        loads: times that weights are loaded: by each engine, or by the trainer.
+        weights: distinct weights that are loaded: base models, or full weights of trained ones.
+        loads: times that one of them is loaded, at most: by each engine, or by the trainer.
         tokens: of all answers, or trained on (prompts and answers, each pass counted).
         context: mean tokens that a step of an engine looks back on; 0 for a training.
         gpu_hours: with the loads.
@@ -391,6 +388,7 @@ class JobEstimate:
     key: str
     models: tuple[str, ...]
     requests: int
+    weights: int
     loads: int
     tokens: float
     context: float
@@ -406,7 +404,9 @@ class Estimate:
     Attributes:
         generation_rounds: processes that generate.
         requests: models, prompts and decodings that they serve.
-        engine_loads: times that they load base weights (or full weights of a trained model).
+        round_weights: distinct weights of a round (base weights, or full weights of a trained
+            model), summed over the rounds: loads if each round had one engine.
+        engine_loads: times that engines load them, at most.
         trainings: models trained.
         generated_tokens: of all answers.
         trained_tokens: prompts and answers, each pass counted.
@@ -419,6 +419,7 @@ class Estimate:
 
     generation_rounds: int
     requests: int
+    round_weights: int
     engine_loads: int
     trainings: int
     generated_tokens: int
@@ -440,10 +441,14 @@ class Estimator:
     Args:
         graph: of a completed configuration.
         assumptions: of `read_assumptions`.
+        engines: number of engines that share a round, by its key.
     """
 
-    def __init__(self, graph: Graph, assumptions: Assumptions) -> None:
+    def __init__(
+        self, graph: Graph, assumptions: Assumptions, engines: Callable[[str], int] = lambda _: 1
+    ) -> None:
         self._graph = graph
+        self._engines = engines
         self._assumptions = assumptions
         self._device = assumptions.device
         self._bases = {graph.base_manifest(name): name for name in graph.config["models"]}
@@ -519,8 +524,8 @@ class Estimator:
 
     # --- generation ------------------------------------------------------------------------
 
-    def engines(self, round_key: str) -> dict[str, list[dict]]:
-        """Requests of a round by the weights that an engine loads for them: one load each.
+    def by_weights(self, round_key: str) -> dict[str, list[dict]]:
+        """Requests of a round by the weights that an engine loads for them.
 
         Adapters share the engine of their base; models with weights of their own do not.
         """
@@ -560,7 +565,7 @@ class Estimator:
         return any(chain.strong == model for chain in self._graph.chains)
 
     def _serve_seconds(self, requests: Sequence[Mapping[str, Any]]) -> float:
-        """Device-seconds of the requests that one engine serves, without its start."""
+        """Device-seconds of the requests on the same weights, without the engines' starts."""
         shape, seconds = self.shape(self._bases[requests[0]["base"]]), 0.0
         for request in requests:
             prompts, answers, context = self.request_tokens(request)
@@ -586,6 +591,7 @@ class Estimator:
             key=node.key,
             models=(self._graph.base_of(node),),
             requests=0,
+            weights=1,
             loads=1,
             tokens=settings["epochs"] * tokens,
             context=0.0,
@@ -595,12 +601,17 @@ class Estimator:
         )
 
     def generation_job(self, round_key: str) -> JobEstimate:
-        """A generation round."""
-        engines = list(self.engines(round_key).values())
-        names = [self._bases[requests[0]["base"]] for requests in engines]
-        loading = sum(load_seconds(self.shape(name), self._device) for name in names)
-        work = sum(map(self._serve_seconds, engines))
-        texts = [self.request_tokens(each) for requests in engines for each in requests]
+        """A generation round; each of its engines is taken to load each of its weights.
+
+        That is the most there can be: an engine joins in the work of another where more than one
+        shard is left of it (`engine_pool`), and leaves only when there is none.
+        """
+        groups = list(self.by_weights(round_key).values())
+        engines = self._engines(round_key)
+        names = [self._bases[requests[0]["base"]] for requests in groups]
+        loading = engines * sum(load_seconds(self.shape(name), self._device) for name in names)
+        work = sum(map(self._serve_seconds, groups))
+        texts = [self.request_tokens(each) for requests in groups for each in requests]
         tokens = sum(answers for _, answers, _ in texts)
         size = self._assumptions.generation["bytes_per_token"]
         return JobEstimate(
@@ -608,7 +619,8 @@ class Estimator:
             key=round_key,
             models=tuple(dict.fromkeys(names)),
             requests=len(texts),
-            loads=len(engines),
+            weights=len(groups),
+            loads=engines * len(groups),
             tokens=tokens,
             context=sum(answers * context for _, answers, context in texts) / tokens,
             gpu_hours=(loading + work) / 3600,
@@ -630,6 +642,7 @@ class Estimator:
         return Estimate(
             generation_rounds=len(rounds),
             requests=sum(job.requests for job in rounds),
+            round_weights=sum(job.weights for job in rounds),
             engine_loads=sum(job.loads for job in rounds),
             trainings=len(trainings),
             generated_tokens=round(sum(job.tokens for job in rounds)),

@@ -55,8 +55,8 @@ SAFETY = 3.0
 SHORTEST_RUNTIME = 30
 #: Rows of a training set, or questions of a split, where the table is not there yet.
 UNKNOWN_ROWS = 10_000
-#: Longest row of a training set, and mean row, as shares of `max_length`, which is set with room.
-LONGEST_ROW = 0.5
+#: Mean row of a training set as a share of `max_length`, for the time. For the memory the longest
+#: row counts, which may fill `max_length`: rows are never cut.
 MEAN_ROW = 0.25
 #: Mean share of `max_tokens` that an answer has: the paper's are a tenth of it.
 ANSWER_SHARE = 0.25
@@ -183,7 +183,7 @@ def _adapter_size(shape: Shape, settings: Mapping[str, Any]) -> int:
     # A run without `lora` continues an adapter; of the default rank, unless that was changed.
     lora = settings.get("lora") or {"r": 8}
     modules = lora.get("target_modules", PROJECTIONS)
-    return adapter_weights(shape, lora["r"], [name for name in modules if name in PROJECTIONS])
+    return adapter_weights(shape, lora["r"], modules)
 
 
 def state_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) -> float:
@@ -242,10 +242,10 @@ def activation_bytes(shape: Shape, trainer: str, settings: Mapping[str, Any]) ->
     Args:
         shape: of the base model.
         trainer: "sft", "dpo" or "orpo"; a row of pairs is two sequences.
-        settings: as of `training_settings`. All sequences are taken to be as long as LONGEST_ROW.
+        settings: as of `training_settings`. All sequences are taken to fill `max_length`.
     """
     sequences = settings["per_device_batch_size"] * (1 if trainer == "sft" else 2)
-    tokens = sequences * LONGEST_ROW * settings["max_length"]
+    tokens = sequences * settings["max_length"]
     block = block_bytes(shape, settings)
     kept = shape.layers * block
     if settings.get("gradient_checkpointing"):

@@ -364,12 +364,12 @@ class Graph:
         return found
 
     def evaluation_bases(self, task: str) -> list[str]:
-        """Bases on which a task's nodes stand: one engine load and one round each."""
+        """Bases on which a task's nodes stand: one round each."""
         bases = (self.base_of(node) for node in self.nodes if node.chain.task == task)
         return list(dict.fromkeys(bases))
 
     def round_requests(self, round_key: str) -> list[dict]:
-        """Requests of a generation round, which are served together by one engine.
+        """Requests of a generation round, which are served together.
 
         All requests of a label round feed the same next step, and evaluation has rounds of its
         own, so that no request makes a step run again that does not depend on it.

@@ -109,6 +109,6 @@ def test_all_of_a_model_is_within_the_estimate():
     """With the logits, of which more copies live in the backward pass than are kept for it."""
     shape = Shape(0, 2, 64, 64, 128, vocabulary=5000)
     settings = SETTINGS["bfloat16, LoRA"]
-    batch = {"per_device_batch_size": SEQUENCES, "max_length": 2 * LENGTH}
+    batch = {"per_device_batch_size": SEQUENCES, "max_length": LENGTH}
     estimate = activation_bytes(shape, "sft", {**settings, **batch})
     assert estimate / 3 < kept_bytes(shape, settings) < estimate

@@ -190,8 +190,8 @@ def test_writing_is_bound_by_memory_or_by_arithmetic():
 
 def test_size_of_an_adapter():
     assert adapter_weights(SHAPE, 3, ["q_proj", "v_proj", "up_proj"]) == 2 * 3 * (16 + 12 + 24)
-    with pytest.raises(ValueError, match=r"target_modules.*'lm_head'"):
-        adapter_weights(SHAPE, 3, ["lm_head"])
+    # What the block does not have is taken for 8 to 8.
+    assert adapter_weights(SHAPE, 3, ["qkv_proj", "v_proj"]) == 2 * 3 * (16 + 12)
 
 
 def test_adapter_of_a_known_model(gsm8k, assumptions):
@@ -316,15 +316,43 @@ def test_tokens_of_a_request(gsm8k, assumptions):
 def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
     key = "evaluation/gsm8k/llama2_70b"
     adapters = estimator(gsm8k, assumptions)
-    assert list(adapters.engines(key)) == ["results/paper_gsm8k/bases/llama2_70b.json"]
+    assert list(adapters.by_weights(key)) == ["results/paper_gsm8k/bases/llama2_70b.json"]
     for trainer in ("sft", "dpo", "orpo"):
         gsm8k["training"][trainer]["adapter"] = "full"
         gsm8k["training"][trainer].pop("lora", None)
     full = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
     trained = [node for node in graph.trained_nodes() if graph.base_of(node) == "llama2_70b"]
-    assert len(full.engines(key)) == 1 + len(trained)
+    assert len(full.by_weights(key)) == 1 + len(trained)
     assert full.estimate().trained_gb > 100 * adapters.estimate().trained_gb
+
+
+def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
+    graph = Graph(load_configuration(gsm8k))
+    key, other = "evaluation/gsm8k/llama2_70b", "evaluation/gsm8k/gemma_2b"
+    one = Estimator(graph, assumptions)
+    eight = Estimator(graph, assumptions, lambda each: 8 if each == key else 1)
+    few, many = one.generation_job(key), eight.generation_job(key)
+    assert (few.weights, few.loads) == (1, 1)
+    assert (many.weights, many.loads) == (1, 8)
+    assert many.loading_gpu_hours == 8 * few.loading_gpu_hours
+    work = few.gpu_hours - few.loading_gpu_hours
+    assert many.gpu_hours - many.loading_gpu_hours == pytest.approx(work)
+    assert eight.generation_job(other) == one.generation_job(other)
+    whole, plain = eight.estimate(), one.estimate()
+    assert whole.engine_loads == plain.engine_loads + 7
+    assert whole.round_weights == plain.round_weights == plain.engine_loads
+    assert whole.loading_gpu_hours > plain.loading_gpu_hours
+
+
+def test_each_engine_may_load_each_of_several_weights(gsm8k, assumptions):
+    for trainer in ("sft", "dpo", "orpo"):
+        gsm8k["training"][trainer]["adapter"] = "full"
+        gsm8k["training"][trainer].pop("lora", None)
+    graph = Graph(load_configuration(gsm8k))
+    job = Estimator(graph, assumptions, lambda _: 2).generation_job("evaluation/gsm8k/llama2_70b")
+    assert job.weights > 1
+    assert job.loads == 2 * job.weights
 
 
 def test_more_samples_take_longer(gsm8k, assumptions):
@@ -408,6 +436,12 @@ def test_the_plan_is_in_step(plan, experiment):
     assert {**row, **expected} == row, "docs/plan.csv is out of date: `make plan`"
 
 
+@pytest.mark.parametrize("experiment", ["gsm8k", "math", "olympicarena", "all"])
+def test_every_job_of_the_paper_fits_the_example_site(plan, experiment):
+    _, _, cluster = plan.planned(experiment)
+    assert "llama" in cluster.plan()  # an error names a training or engine that does not fit
+
+
 def test_planned_jobs_are_those_of_the_graph(plan):
     jobs = {(row["experiment"], row["rule"]): row["jobs"] for row in plan.read_csv(plan.JOBS_FILE)}
     for row in plan.read_csv(plan.PLAN_FILE):
@@ -423,6 +457,29 @@ def test_the_plan_of_each_job_is_in_step(plan):
     rows = plan.read_csv(plan.GPU_JOBS_FILE)
     expected = [{key: str(value) for key, value in row.items()} for row in plan.gpu_jobs()]
     assert rows == expected, "docs/results/plan/gpu_jobs.csv is out of date: `make plan`"
+
+
+def test_rounds_by_kind_add_up_to_the_plan(plan):
+    rows = plan.read_csv(plan.ROUNDS_FILE)
+    for row in plan.read_csv(plan.PLAN_FILE):
+        name = row["experiment"]
+        own = [each for each in rows if each["experiment"] == name]
+        found = plan.round_rows(name)
+        expected = [{key: str(value) for key, value in each.items()} for each in found]
+        assert own == expected, "docs/results/plan/rounds.csv is out of date: `make plan`"
+        for column, total in (
+            ("rounds", "generation_rounds"),
+            ("requests", "requests"),
+            ("engine_loads", "engine_loads"),
+        ):
+            assert sum(int(each[column]) for each in own) == int(row[total])
+
+
+def test_a_round_of_eight_engines_is_planned_with_eight_loads(plan):
+    rows = {row["job"]: row for row in plan.read_csv(plan.GPU_JOBS_FILE)}
+    evaluation = rows["evaluation/gsm8k/llama2_70b"]
+    assert (evaluation["gpus"], evaluation["loads"]) == ("32", "8")  # of four GPUs each
+    assert rows["gsm8k/gemma_2b/llama2_70b/seed-0/icl-1"]["loads"] == "1"
 
 
 def test_jobs_add_up_to_the_experiment(plan):

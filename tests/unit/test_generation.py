@@ -224,8 +224,10 @@ def test_lost_shard_is_all_that_is_generated_again(project: Project) -> None:
 def test_worker_that_dies_leaves_the_finished_shards(project: Project) -> None:
     questions = [*project.ids[:6], "a" * 13]
     bad = project.request("a", problems=project.write_problems("bad", project.ids, questions))
-    with pytest.raises(RuntimeError, match=r"status 7: cannot do that prompt.*engine-0\.log"):
+    said = r"status 7: cannot do that prompt.*engine-0\.log"
+    with pytest.raises(RuntimeError, match=said) as raised:
         project.round([bad], max_num_seqs=1)
+    assert "tensor_parallel_size" not in str(raised.value)
     project.worker.write_text(FAKE_WORKER.replace("os._exit(7)", "pass"))
     frame, _, cost = project.round([bad])
     assert len(frame) == 7
@@ -236,6 +238,31 @@ def test_error_in_a_worker_is_named(project: Project) -> None:
     problems = project.write_problems("bad", ["x"], ["b" * 12])
     with pytest.raises(RuntimeError, match=r"TypeError: twelve \(see .*engine-0\.log"):
         project.round([project.request("a", problems=problems)])
+
+
+@pytest.mark.parametrize(
+    ("length", "old", "new", "said"),
+    [
+        (13, "cannot do that prompt", "OutOfMemoryError: CUDA out of memory. Tried", "status 7: "),
+        # The worker of an engine that is a process of its own knows no more than that it ended.
+        (
+            12,
+            'raise TypeError("twelve")',
+            'print("CUDA out of memory", file=sys.stderr); raise RuntimeError("see above")',
+            "RuntimeError: see above",
+        ),
+    ],
+    ids=["dead", "alive"],
+)
+def test_an_engine_too_large_for_its_gpus_is_told_what_helps(
+    project: Project, length: int, old: str, new: str, said: str
+) -> None:
+    assert old in FAKE_WORKER
+    project.worker.write_text(FAKE_WORKER.replace(old, new))
+    problems = project.write_problems("bad", ["x"], ["a" * length])
+    with pytest.raises(RuntimeError, match=f"{said}.*tensor_parallel_size=2.*engine-0") as raised:
+        project.round([project.request("a", problems=problems)])
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
