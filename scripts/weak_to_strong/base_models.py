@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.sources import COMMIT, explain_hub_error
-from weak_to_strong.tables import hash_file, read_json
+from weak_to_strong.tables import hash_file, read_json, sync
+from weak_to_strong.training_files import sync_files
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -73,7 +74,8 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         return
     check_base_model(name, entry)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.part")
+    # Not `.part`, which is left behind by what was killed and goes when found.
+    part = folder.with_name(f".{folder.name}.download")
     if kind == "hub":
         _download_from_hub(entry, part, key)
     else:
@@ -81,9 +83,11 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         part.mkdir()
         convert_gguf(find_gguf(entry["gguf_package"], key), part)
     inspect_folder(part, key, trust_remote_code=_trusts(entry))
+    sync_files(part)
     if folder.exists():
         shutil.rmtree(folder)
     part.replace(folder)
+    sync(folder.parent)
 
 
 def describe_base_model(

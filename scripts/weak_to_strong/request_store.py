@@ -14,7 +14,14 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.tables import GENERATIONS, hash_value, read_table, write_json, write_table
+from weak_to_strong.tables import (
+    GENERATIONS,
+    DamagedTable,
+    hash_value,
+    read_table,
+    write_json,
+    write_table,
+)
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -50,12 +57,15 @@ class RequestStore:
         """INDEX rows of the prompts whose `n` samples are all stored.
 
         A damaged shard is removed, so that its prompts are generated again.
+
+        Raises:
+            ValueError: the system does not give a shard, which may be as good as ever.
         """
         found = []
         for path in sorted(self.folder.glob("shard-*.parquet")):
             try:
                 rows = read_table(path, SHARD)
-            except ValueError as error:
+            except DamagedTable as error:
                 logger.warning("generated again, for %s", error)
                 path.unlink()
                 continue

@@ -7,13 +7,15 @@ flipped bit would mostly give another text or number. It costs one pass over the
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,9 @@ SIGNATURE, UNSIGNED = "w2s.sha256", "0" * 64
 #: In the footer (Thrift's compact protocol) the value follows its name: type 8, 64 bytes long.
 _SIGNED = re.compile(re.escape(SIGNATURE.encode()) + rb"\x18\x40([0-9a-f]{64})")
 
+#: What `publish` and `training_files.publish_folder` write or set aside, by the name of its target.
+_UNPUBLISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(?:part|old)")
+
 #: What polars raises at a file that it cannot read; a panic is not even an Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 #: How a damaged file is made anew.
@@ -137,24 +142,84 @@ AGAIN = "delete the file and run again"
 ROWS_OF_A_GROUP = 100_000
 
 
+class DamagedTable(ValueError):
+    """A table is not as it was written, or another one; reading it met no error of the system."""
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems of servers cannot do that to a folder.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def published_name(path: Path) -> str | None:
+    """What an unpublished file or folder was to be called; None for any other."""
+    found = _UNPUBLISHED.fullmatch(path.name)
+    return found and found[1]
+
+
+def mark_writer(handle: int) -> None:
+    """Show others that what is open under `handle` has a writer, see `has_writer`."""
+    with suppress(OSError):  # no locks on this file system
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def has_writer(path: Path) -> bool | None:
+    """Whether a living process is at work on something unpublished; None where nothing shows it.
+
+    The kernel takes the lock of `mark_writer` from a process that ends, however it does.
+    """
+    try:
+        # Over NFS only what is open for writing can be locked; folders cannot.
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
+
+
+def list_unpublished(path: Path) -> list[Path]:
+    """What stands beside `path` to be renamed to it: a living writer's, or left by a killed one."""
+    return [each for each in path.parent.iterdir() if published_name(each) == path.name]
+
+
 @contextmanager
 def publish(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success fsync it and rename it there.
 
-    A killed or failed writer leaves the final path as it was.
+    A killed or failed writer leaves the final path as it was. What a killed one left beside it goes
+    with the next; a living one, as another run in the store of requests, is not disturbed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in list_unpublished(path):
+        if has_writer(left) is False:
+            left.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    mark_writer(handle)
     part = Path(name)
     try:
         yield part
         part.chmod(0o644)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
         part.replace(path)
+        sync(path.parent)
     finally:
+        os.close(handle)
         part.unlink(missing_ok=True)
 
 
@@ -228,7 +293,10 @@ def _sign(path: Path) -> None:
 
 def _unreadable(path: str | Path, error: BaseException) -> ValueError:
     reason = " ".join(str(error).split())
-    return ValueError(f"{path}: not a readable Parquet table ({reason}); {AGAIN}")
+    # The system's errors say nothing against the file. Polars may wrap them in its own.
+    if isinstance(error, OSError) or "(os error " in reason:
+        return ValueError(f"{path}: cannot be read ({reason}); see to that and run again")
+    return DamagedTable(f"{path}: not a readable Parquet table ({reason}); {AGAIN}")
 
 
 def has_column(path: str | Path, name: str) -> bool:
@@ -248,7 +316,8 @@ def check_signature(path: str | Path) -> None:
     """Check a table that `write_table` wrote; one without a signature passes.
 
     Raises:
-        ValueError: the file is not as it was written; names it.
+        DamagedTable: the file is not as it was written; names it.
+        ValueError: it cannot be read; names it.
     """
     try:
         found = _find_signature(Path(path))
@@ -256,7 +325,7 @@ def check_signature(path: str | Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if not intact:
-        raise ValueError(
+        raise DamagedTable(
             f"{path}: is damaged (its content does not fit the checksum in it); {AGAIN}"
         )
 
@@ -265,7 +334,8 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
     """Read a Parquet table and check its columns and types.
 
     Raises:
-        ValueError: the file is not readable Parquet or has other columns; names the file.
+        DamagedTable: the file is not readable Parquet or has other columns; names the file.
+        ValueError: the system does not give it; names the file.
     """
     frame = scan_table(path, schema)
     try:
@@ -287,7 +357,7 @@ def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if found != schema:
-        raise ValueError(f"{path}: columns {dict(found)} where {dict(schema)} are due; {AGAIN}")
+        raise DamagedTable(f"{path}: columns {dict(found)} where {dict(schema)} are due; {AGAIN}")
     return frame
 
 

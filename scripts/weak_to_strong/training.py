@@ -51,6 +51,7 @@ from weak_to_strong.training_files import (
     find_checkpoint,
     hash_files,
     list_files,
+    list_unhashed,
     publish_folder,
     read_manifest,
     remove_torn,
@@ -241,6 +242,8 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
         logger.info("%s: %d rows, work folder %s", job.trainer, len(rows), work.name)
         if checkpoint:
             logger.info("resuming from %s", checkpoint.name)
+            if unhashed := list_unhashed(checkpoint):
+                logger.info("above 1 GiB and checked by size only: %s", ", ".join(unhashed))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     history = clean_history(trainer.state.log_history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
@@ -13,13 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.logs import logger
-from weak_to_strong.tables import AGAIN, hash_file, read_json, write_json
+from weak_to_strong.tables import (
+    AGAIN,
+    has_writer,
+    hash_file,
+    list_unpublished,
+    mark_writer,
+    read_json,
+    sync,
+    write_json,
+)
 
 #: Written last into a checkpoint: size in bytes of each of its files, and sha256 of the small ones.
 SEAL = "complete.json"
 #: Checkpoint files up to this size have a sha256. An optimiser of a 70B model has a terabyte, which
 #: to read once more after every save would cost more than a repeated training is likely to.
 HASHED_BYTES = 2**30
+#: Suffixes of files with weights.
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def list_files(folder: Path) -> list[str]:
@@ -67,10 +79,23 @@ def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> Non
         names: of the files to check; None is all.
 
     Raises:
-        ValueError: a file has other contents; names it and the remedy.
+        ValueError: a file has other contents; or, where all are checked, other weights lie beside
+            them (engines load each safetensors file of a folder without an index). Names the file
+            and the remedy.
     """
     model = read_manifest(manifest)
     folder = Path(model["path"])
+    trained = f"delete {manifest} and run again to train it anew"
+    # Models from elsewhere often bring pickle weights too, which are never read.
+    kinds = WEIGHTS if "training" in model else WEIGHTS[:1]
+    found = {path.name for path in folder.iterdir() if path.suffix in kinds}
+    foreign = {name for name in found - set(model["files"]) if not name.startswith(".")}
+    if names is None and foreign:
+        remedy = "" if "training" in model else f", or delete {manifest} if it is part of the model"
+        raise ValueError(
+            f"{folder / min(foreign)}: weights that {manifest} does not name; move the file "
+            f"elsewhere{remedy}, and run again"
+        )
     chosen = [name for name in model["files"] if names is None or name in names]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(lambda name: hash_file(folder / name), chosen)
@@ -80,7 +105,6 @@ def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> Non
             if found != model["files"][name]
         ]
     if wrong:
-        trained = f"delete {manifest} and run again to train it anew"
         brought = f"put the right file there, or delete {manifest} if the change is meant"
         raise ValueError(
             f"{folder / wrong[0]}: is damaged or was changed (its sha256 is not the one in "
@@ -91,15 +115,7 @@ def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> Non
 def sync_files(folder: Path) -> None:
     """Force the files below `folder`, and their folders, to disk."""
     for path in (folder, *folder.rglob("*")):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
@@ -115,12 +131,21 @@ def _describe(path: Path) -> list[Any]:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was sealed and still has every sealed file as it was."""
+    """Whether a checkpoint was sealed and still has every sealed file as it was.
+
+    Raises:
+        OSError: a file is there and cannot be read, which says nothing against it.
+    """
     try:
-        seal = read_json(checkpoint / SEAL)
+        seal = json.loads((checkpoint / SEAL).read_bytes())
         return all(_describe(checkpoint / name) == sealed for name, sealed in seal.items())
-    except (OSError, ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, AttributeError):
         return False
+
+
+def list_unhashed(checkpoint: Path) -> list[str]:
+    """Files of a complete checkpoint of which only the size is known."""
+    return [name for name, (_, digest) in read_json(checkpoint / SEAL).items() if digest is None]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -181,11 +206,18 @@ def alone_in(work: Path) -> Iterator[None]:
 def publish_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling folder; on success sync it and rename it to `path`.
 
-    A failed writer leaves `path` as it was; a former folder at `path` is replaced.
+    A failed writer leaves `path` as it was; a former folder at `path` is replaced. What a killed
+    one left beside it is removed first: two models have room where three may not. Each folder has
+    one writer at a time (see `alone_in`), so where nothing shows one there is none.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in list_unpublished(path):
+        if not has_writer(left):
+            shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    handle = os.open(part, os.O_RDONLY)
+    mark_writer(handle)
     try:
         part.chmod(0o755)
         yield part
@@ -194,9 +226,10 @@ def publish_folder(path: str | Path) -> Iterator[Path]:
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(old)
             part.replace(path)
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
+        os.close(handle)
         shutil.rmtree(part, ignore_errors=True)

@@ -415,13 +415,18 @@ class TestResumption:
         assert read_json(job.history) == read_json(sft.history)
         assert read_json(job.manifest)["facts"] == read_json(sft.manifest)["facts"]
 
-    def test_a_checkpoint_by_time(self, make_job, sft, monkeypatch):
+    def test_a_checkpoint_by_time(self, make_job, sft, monkeypatch, caplog):
         job = make_job("by-time", "sft", save_minutes=1)
         clock = itertools.count(0, 20)  # 20 s pass between two looks at it, one look a step
         monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        monkeypatch.setattr("weak_to_strong.training_files.HASHED_BYTES", 2000)
+        caplog.set_level("INFO", "weak_to_strong")
         folder = self.interrupt(job, 5)
         assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
+        large = [path for path in folder.glob("checkpoint-3/*") if path.stat().st_size > 2000]
         train(job)
+        assert "optimizer.pt" in (said := ", ".join(sorted(path.name for path in large)))
+        assert f"above 1 GiB and checked by size only: {said}" in caplog.messages
         assert read_json(job.manifest) | {"path": ""} == read_json(sft.manifest) | {"path": ""}
         assert read_json(job.history) == read_json(sft.history)
 

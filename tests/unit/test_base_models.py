@@ -163,8 +163,12 @@ def test_hub_model_appears_only_when_complete(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"models\.m: cannot fetch a/b.*cut off"):
         prepare_base_model("m", entry, target)
     assert not target.exists()
+    synced = []
+    monkeypatch.setattr("weak_to_strong.tables.os.fsync", lambda _: synced.append(target.exists()))
     prepare_base_model("m", entry, target)
     assert calls[0] == calls[1], "a second try must find what the first left"
+    files = len(list(target.rglob("*")))
+    assert synced == [False] * (1 + files) + [True], "files, then the name that says they are there"
     manifest = describe_base_model("m", entry, target)
     assert manifest["source"] == entry
     assert manifest["path"] == str(target)

@@ -1,6 +1,11 @@
 """Damage in files is found on reading, and the machine's troubles become one line."""
 
 import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,15 +14,28 @@ import pytest
 
 from weak_to_strong.generation import check_gpu, usable_gpus
 from weak_to_strong.logs import ProcessDied, explain
-from weak_to_strong.tables import LABELS, ROWS_OF_A_GROUP, hash_file, read_table, write_json
+from weak_to_strong.tables import (
+    LABELS,
+    ROWS_OF_A_GROUP,
+    hash_file,
+    publish,
+    read_json,
+    read_table,
+    write_json,
+)
 from weak_to_strong.tables import write_table as write
 from weak_to_strong.training_files import (
     SEAL,
     check_files,
     find_checkpoint,
+    list_unhashed,
+    publish_folder,
     read_manifest,
+    remove_torn,
     seal_checkpoint,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=[False, True], ids=["eager", "lazy"])
@@ -96,6 +114,26 @@ def test_a_model_is_compared_with_its_manifest(manifest):
         check_files(manifest)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "bin", "pt", "pth", "gguf"])
+def test_weights_that_the_manifest_does_not_name_are_refused(manifest, suffix):
+    (manifest.parent / f"model/.hidden.{suffix}").touch()
+    check_files(manifest)
+    (manifest.parent / f"model/b.{suffix}").touch()
+    check_files(manifest, ["config.json"])
+    with pytest.raises(ValueError, match=rf"model/b\.{suffix}: weights that .*manifest\.json does"):
+        check_files(manifest)
+
+
+def test_a_base_model_may_have_pickle_weights_too(manifest):
+    described = {key: value for key, value in read_json(manifest).items() if key != "training"}
+    write_json(described, manifest)
+    (manifest.parent / "model/pytorch_model.bin").touch()
+    check_files(manifest)
+    (manifest.parent / "model/b.safetensors").touch()
+    with pytest.raises(ValueError, match=r"b\.safetensors: .*or delete .*manifest\.json if it is"):
+        check_files(manifest)
+
+
 def test_a_manifest_without_its_keys_is_named(manifest):
     with pytest.raises(ValueError, match=r"manifest\.json: not a model manifest .*run again"):
         read_manifest(manifest, "kind")
@@ -118,6 +156,145 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, how):
     }
     actions[how]()
     assert find_checkpoint(tmp_path).name == "checkpoint-2"
+
+
+def test_a_checkpoint_that_the_system_does_not_give_is_no_torn_one(tmp_path, monkeypatch):
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2/optimizer.pt").write_bytes(bytes(100))
+    seal_checkpoint(tmp_path / "checkpoint-2")
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("weak_to_strong.training_files.hash_file", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            remove_torn(tmp_path)
+    assert find_checkpoint(tmp_path).name == "checkpoint-2"
+
+
+def test_files_of_a_checkpoint_without_a_hash_are_known(tmp_path, monkeypatch):
+    monkeypatch.setattr("weak_to_strong.training_files.HASHED_BYTES", 50)
+    for name, size in {"optimizer.pt": 51, "scheduler.pt": 50}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    seal_checkpoint(tmp_path)
+    assert list_unhashed(tmp_path) == ["optimizer.pt"]
+
+
+#: Publishes the file or folder of its argument, and is killed when it has written a part.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from weak_to_strong.tables import publish
+from weak_to_strong.training_files import publish_folder
+
+path, kind, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+replace = Path.replace
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def set_aside(source, target):
+    replace(source, target)
+    kill()
+if moment == "renaming":
+    Path.replace = set_aside if kind == "folder" else kill
+with (publish_folder if kind == "folder" else publish)(path) as part:
+    (part / "weights" if kind == "folder" else part).write_text("torn")
+    if moment == "writing":
+        kill()
+"""
+
+
+def publish_and_be_killed(path: Path, kind: str, moment: str) -> list[str]:
+    """Names of what is left beside `path`."""
+    command = [sys.executable, "-c", KILLED, str(path), kind, moment]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
+    assert done.returncode == -signal.SIGKILL
+    return sorted(each.name for each in path.parent.iterdir() if each.name.startswith("."))
+
+
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_what_a_killed_job_left_of_a_file_goes_with_the_next(tmp_path, moment):
+    path = tmp_path / "table[1].csv"
+    other = tmp_path / ".table[1].csv.other.abcdefgh.part"
+    other.touch()  # of a target with a longer name
+    assert len(publish_and_be_killed(path, "file", moment)) == 2
+    with publish(path) as part:
+        assert {*tmp_path.iterdir()} == {part, other}
+        part.write_text("whole")
+    assert {*tmp_path.iterdir()} == {path, other}
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_what_a_killed_job_left_of_a_model_goes_with_the_next(tmp_path, moment):
+    path = tmp_path / "model"
+    path.mkdir()
+    left = publish_and_be_killed(path, "folder", moment)
+    assert [name.rpartition(".")[2] for name in left] in (
+        ["part"],
+        ["old", "part"],
+        ["part", "old"],
+    )
+    assert path.exists() == (moment == "writing")
+    with publish_folder(path) as part:
+        assert {*tmp_path.iterdir()} <= {part, path}
+        (part / "weights").write_text("whole")
+    assert [*tmp_path.iterdir()] == [path]
+    assert (path / "weights").read_text() == "whole"
+
+
+def test_two_that_write_the_same_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "shard.parquet"
+    with publish(path) as one:
+        one.write_text("one")
+        with publish(path) as two:
+            two.write_text("two")
+        assert path.read_text() == "two"
+    assert path.read_text() == "one"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_without_locks_a_file_that_may_have_a_writer_stays(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("weak_to_strong.tables.fcntl.flock", refuse)
+    with publish(tmp_path / "a") as one, publish(tmp_path / "a") as two:
+        assert {*tmp_path.iterdir()} == {one, two}
+    (tmp_path / ".m.abcdefgh.part").mkdir()
+    with publish_folder(tmp_path / "m"):
+        assert not (tmp_path / ".m.abcdefgh.part").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_published_is_on_disk_with_its_name(tmp_path, monkeypatch, kind):
+    synced = record_syncs(monkeypatch)
+    with (publish_folder if kind == "folder" else publish)(tmp_path / "a") as part:
+        (part / "b" if kind == "folder" else part).touch()
+    before = [part, part / "b"] if kind == "folder" else [part]
+    assert synced == [(path, False) for path in before] + [(tmp_path, True)]
+
+
+def record_syncs(monkeypatch) -> list[tuple[Path, bool]]:
+    """Filled with each synced path, and whether `a` was there then."""
+    synced = []
+
+    def sync(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append((path, (path / "a").exists()))
+
+    monkeypatch.setattr("weak_to_strong.tables.os.fsync", sync)
+    return synced
+
+
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
+    def refuse(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("weak_to_strong.tables.os.fsync", refuse)
+    write_json({}, tmp_path / "a.json")
+    assert read_json(tmp_path / "a.json") == {}
 
 
 def wrapped(error: Exception) -> Exception:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,37 @@ def test_a_shard_damaged_since_it_was_counted_is_named(store):
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(ValueError, match=r"shard-000000\.parquet.*delete the file and run again"):
         list(store.rows(index, pl.Series(IDS)))
+
+
+def test_a_damaged_shard_is_generated_again(store):
+    for number in range(3):
+        store.append(number, samples([number]))
+    damaged, other, _ = sorted(store.folder.glob("shard-*"))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    pl.DataFrame({"x": [1]}).write_parquet(other)
+    assert store.index(2)["id"].to_list() == ["q2"]
+    assert not damaged.exists()
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ENOMEM])
+@pytest.mark.parametrize("reader", ["python", "polars"])
+def test_a_shard_that_the_system_does_not_give_stays(store, monkeypatch, number, reader):
+    store.append(0, samples([0]))
+
+    def refuse(*_: object) -> None:
+        if reader == "python":
+            raise OSError(number, os.strerror(number))
+        raise pl.exceptions.ComputeError(f"{os.strerror(number)} (os error {number})")
+
+    with monkeypatch.context() as patched:
+        name = "_find_signature" if reader == "python" else "pl.scan_parquet"
+        patched.setattr(f"weak_to_strong.tables.{name}", refuse)
+        with pytest.raises(ValueError, match=r"shard-000000\.parquet: cannot be read .*run again"):
+            store.index(2)
+    assert store.index(2)["id"].to_list() == ["q0"]
 
 
 def test_tokens_come_back_as_they_were_added(tmp_path):
