@@ -123,7 +123,7 @@ dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 	mkdir -p docs
 	snakemake --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
 
-clean-work: setup ## Remove shards of finished experiments (ARGS=--all: all shards and checkpoints)
+clean-work: setup ## Remove shards of finished experiments and torn files (ARGS=--all: all shards and checkpoints)
 	PYTHONPATH=scripts python -m weak_to_strong.clean_work $(ARGS)
 
 clean: ## Remove the results of all experiments and Snakemake's records

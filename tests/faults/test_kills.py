@@ -12,6 +12,8 @@ from random import Random
 import psutil
 from faulty import alive_in, wait_for
 
+from weak_to_strong.clean_work import clean
+
 KILLS = int(os.environ.get("W2S_KILLS", "51"))
 SEED = int(os.environ.get("W2S_KILL_SEED", "0"))
 #: Seconds: a victim lives for at most so long after it has been seen. A start of Snakemake takes
@@ -64,7 +66,10 @@ def test_killed_runs_end_with_the_same_artefacts(untouched, undisturbed, tmp_pat
             assert not (over and hit and kind != "worker"), run.text()[-4000:]
         project.finish()
         assert project.hashes() == expected
+        # What a job was writing when it was killed stays until it is made again, or cleaned away.
+        clean(project.path("results"), everything=False)
         assert list(project.path("results").rglob("*.part")) == []
+        assert project.hashes() == expected
         assert alive_in(project.folder) == []
     with capsys.disabled():
         print(f"\n{kills.total()} kills in {starts} starts of {studies} studies: {dict(kills)}")
