@@ -183,8 +183,25 @@ def _describe_parts(kind: str, parts: Sequence[Mapping[str, str | None]]) -> lis
 
 
 def read_parts(parts: str | None) -> list[dict[str, str | None]]:
-    """The column `parts`: JSON, a list of {type, unit, name} of the answers to one question."""
-    return json.loads(parts) if parts else []
+    """The column `parts`: JSON, a list of {type, unit, name} of the answers to one question.
+
+    Raises:
+        ValueError: it is something else; each of the three is a text or null.
+    """
+    try:
+        found = json.loads(parts) if parts else []
+    except (ValueError, RecursionError) as error:
+        raise ValueError("no JSON") from error
+    if not isinstance(found, list) or not all(map(_is_part, found)):
+        raise ValueError("no list of objects with `type`, `unit` and `name`, each text or null")
+    return found
+
+
+def _is_part(part: Any) -> bool:
+    keys = ("type", "unit", "name")
+    return isinstance(part, dict) and all(
+        key in part and isinstance(part[key], str | None) for key in keys
+    )
 
 
 def option_letters(question: str) -> list[str]:

@@ -72,7 +72,13 @@ class Value(NamedTuple):
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which "10" follows "9"."""
     parts = re.findall(r"\d+|\D+", text)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return [_number_key(part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _number_key(digits: str) -> tuple[int, int, str]:
+    # Python reads no number of over 4300 digits.
+    digits = "".join(str(int(digit)) for digit in digits).lstrip("0")
+    return (0, len(digits), digits)
 
 
 def method_label(method: str) -> str:

@@ -14,8 +14,8 @@ import polars as pl
 from weak_to_strong.answers import last_boxed
 from weak_to_strong.embedded_forms import restate
 from weak_to_strong.embedded_task import generate_problems
-from weak_to_strong.olympicarena_prompts import split_prompt
-from weak_to_strong.tables import PROBLEMS
+from weak_to_strong.olympicarena_prompts import read_parts, split_prompt
+from weak_to_strong.tables import PROBLEMS, UNREADABLE
 
 #: OlympicArena answer types that no answer string can be compared with: programs and "other".
 UNGRADED_ANSWER_TYPES = frozenset({"CODE", "OT"})
@@ -80,23 +80,26 @@ def load_olympicarena(
 
     Args:
         subjects: subjects to keep; all by default.
+
+    Raises:
+        ValueError: as for `load_task`; a row without an answer type, or with a type, unit, name or
+            prompt that is no text.
     """
     rows = read_rows(path)
     require_columns(rows, path, ["id", "problem", "answer", "answer_type", "subject", "language"])
     known = sorted({str(row.get("subject")) for row in rows})
 
     def wanted(row: dict) -> bool:
-        return (
-            row.get("language") == "EN"
-            and row.get("answer_type") not in UNGRADED_ANSWER_TYPES
-            and (subjects is None or row.get("subject") in subjects)
-        )
+        return row.get("language") == "EN" and (subjects is None or row.get("subject") in subjects)
 
     def convert(row: dict) -> dict:
         answer = row.get("answer")
         if isinstance(answer, list):
             answer = ", ".join(str(part).strip() for part in answer if part is not None)
-        published = split_prompt(row.get("prompt") or "") or {}
+        prompt = row.get("prompt")
+        if not isinstance(prompt, str | None):
+            raise ValueError("`prompt` is no text")
+        published = split_prompt(prompt or "") or {}
         return {
             **row,
             "question": row.get("problem"),
@@ -106,7 +109,16 @@ def load_olympicarena(
             **published,
         }
 
-    kept = [convert(row) for row in rows if wanted(row)]
+    kept = []
+    for number, row in enumerate(rows, 1):
+        if wanted(row):
+            try:
+                if not isinstance(row.get("answer_type"), str):
+                    raise ValueError("`answer_type` is no text")
+                if row["answer_type"] not in UNGRADED_ANSWER_TYPES:
+                    kept.append(convert(row))
+            except ValueError as error:
+                raise ValueError(f"{path}: row {number}: {error}; correct it") from None
     if not kept:
         raise ValueError(
             f"{path}: no English problem with a comparable answer in "
@@ -117,10 +129,7 @@ def load_olympicarena(
 
 def _answer_form(row: Mapping[str, Any]) -> dict[str, str | None]:
     """`unit` and `parts` of an OlympicArena row, from its lists of units, types and names."""
-    units, types, names = (
-        [row[key]] if isinstance(row.get(key), str) else list(row.get(key) or ())
-        for key in ("unit", "type_sequence", "answer_sequence")
-    )
+    units, types, names = (_texts(row, key) for key in ("unit", "type_sequence", "answer_sequence"))
     units = [unit.strip() if unit and unit.strip() else None for unit in units]
     if not types:
         return {"unit": next(filter(None, units), None), "parts": None}
@@ -130,6 +139,15 @@ def _answer_form(row: Mapping[str, Any]) -> dict[str, str | None]:
         for kind, unit, name in zip(types, [*units, *rest], [*names, *rest], strict=False)
     ]
     return {"unit": None, "parts": json.dumps(parts, ensure_ascii=False)}
+
+
+def _texts(row: Mapping[str, Any], key: str) -> list[str | None]:
+    """A column that holds a text, a list of texts and nulls, or nothing."""
+    value = row.get(key)
+    found = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str | None) for text in found):
+        raise ValueError(f"`{key}` is neither text nor a list of texts")
+    return found if value is not None else []
 
 
 def load_table(
@@ -255,7 +273,7 @@ def read_rows(path: str | Path) -> list[dict]:
             rows = _read_lines(path)
         else:
             raise ValueError(f"its name ends in none of {', '.join(SUFFIXES)}")
-    except (OSError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
+    except (*UNREADABLE, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: cannot read it ({reason})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -294,7 +312,8 @@ def build_problems(
     stay as they are to the letter; answers are stripped.
 
     Raises:
-        ValueError: rows without question or answer, or a value that is no text or number.
+        ValueError: rows without question or answer, a value that is no text or number, or `parts`
+            that `olympicarena_prompts.read_parts` cannot read.
     """
     path = Path(path)
     values: dict[str, list[str | None]] = {name: [] for name in PROBLEMS}
@@ -308,6 +327,11 @@ def build_problems(
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is a {kind}, text is due")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is {value}, no number")
+            if name == "parts" and value is not None:
+                try:
+                    read_parts(str(value))
+                except ValueError as error:
+                    raise ValueError(f"{path}: row {number + 1}: `parts` is {error}") from None
             column.append(None if value is None else str(value))
     try:
         frame = pl.DataFrame(values, schema=PROBLEMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from random import Random
 
@@ -19,6 +20,9 @@ TABLES_OF_KIND = {
     "kept_icl": ("questions", "kept"),
     "kept_hybrid": ("questions", "kept"),
 }
+_ROW_NUMBER = "0|[1-9][0-9]*"
+#: Python reads no longer number: such an id stays text.
+_MAX_DIGITS = 4300
 
 
 def sft_rows(
@@ -184,7 +188,7 @@ def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
 def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
     """Rows of `export_llama_factory_pairs` as text for `write_json_rows`, without a Python loop."""
     name = pl.col("id")
-    number = name.str.contains(r"\A(?:0|[1-9][0-9]*)\z")
+    number = name.str.contains(rf"\A(?:{_ROW_NUMBER})\z") & (name.str.len_bytes() <= _MAX_DIGITS)
     texts = (json_text(pl.col(side).str.strip_prefix(" ")) for side in ("chosen", "rejected"))
     row = pl.format(
         '  {{\n    "id": {},\n    "input": "",\n    "instruction": {},\n'
@@ -197,4 +201,5 @@ def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
 
 
 def _released_id(name: str) -> int | str:
-    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
+    number = len(name) <= _MAX_DIGITS and re.fullmatch(_ROW_NUMBER, name)
+    return int(name) if number else name

@@ -250,7 +250,7 @@ def test_draws_over_many_questions(count):
                 {
                     "id": st.text()
                     | st.integers(-5).map(str)
-                    | st.sampled_from(["007", "٣", "1\n"]),
+                    | st.sampled_from(["007", "٣", "1\n", "0", "9" * 4300, "9" * 4301]),
                     "prompt": st.text(),
                     "chosen": st.text(),
                     "rejected": st.text().map(" {}".format),

@@ -21,7 +21,7 @@ from weak_to_strong.costs import COSTS, LEDGER
 from weak_to_strong.diagnostics import DIAGNOSTICS
 from weak_to_strong.metrics import metrics_table
 from weak_to_strong.plots import FIGURES
-from weak_to_strong.presentation import ChainName, NodeName
+from weak_to_strong.presentation import ChainName, NodeName, natural_key
 from weak_to_strong.report import (
     MAX_CHARACTERS,
     MINUS,
@@ -285,6 +285,10 @@ class TestAnswers:
         assert [task for task, _ in chosen] == ["a"] * 10 + ["b"] * 10
         assert chosen == pick_questions({"a": test.reverse(), "b": test}, 20)
         assert len({name for _, name in chosen}) > 10
+
+    def test_ids_are_in_the_order_of_the_numbers_in_them(self):
+        ids = ["0", "٣", "7", "007", "9", "10", "9" * 5000, "1" + "0" * 5000, "a2", "a10", "b1"]
+        assert sorted(ids, key=natural_key) == ids
 
     def test_long_responses_are_cut_and_say_so(self):
         test = examples.problems(1)

@@ -254,6 +254,17 @@ class TestBadFiles:
         with pytest.raises(ValueError, match=r"absent\.jsonl"):
             read_rows(tmp_path / "absent.jsonl")
 
+    def test_a_flipped_bit_at_which_polars_panics(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        rows = {"question": ["Q"], "answer": ["#### 1"]}
+        pl.DataFrame(rows).write_parquet(path, compression="uncompressed")
+        flipped = bytearray(path.read_bytes())
+        flipped[27] ^= 16  # in the header of the first page
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"a\.parquet: cannot read it \(") as error:
+            read_rows(path)
+        assert "\n" not in str(error.value)
+
     def test_blank_question_is_named_by_row(self, tmp_path):
         rows = [{"question": q, "answer": "1"} for q in ("Q", " \n", None, "R")]
         with pytest.raises(ValueError, match=r"2 of 4 problems have no question.*rows 2, 3"):

@@ -120,6 +120,13 @@ def test_exports_have_the_released_form():
     ]
 
 
+def test_an_id_of_more_digits_than_python_reads_stays_text():
+    rows = table(SFT_ROWS, *[("9" * digits, "p", " a") for digits in (4300, 4301)])
+    longest, longer = export_llama_factory_sft(rows)
+    assert longest["id"] == int("9" * 4300)
+    assert longer["id"] == "9" * 4301
+
+
 def test_released_gold_files_regenerate():
     for split in (1, 2):
         raw = released(f"data/raw/gsm8k/train_{split}.jsonl")
