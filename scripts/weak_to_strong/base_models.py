@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import struct
 from collections.abc import Mapping
@@ -136,7 +137,7 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
         ValueError: no folder, config.json, tokenizer or safetensors; pickle weights only; a
             missing or cut-off shard; an adapter; code of its own that is not trusted.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
         raise ValueError(f"{key}: no folder {folder}; correct the path")
     names = {file.name for file in folder.iterdir()}
     if "adapter_config.json" in names:

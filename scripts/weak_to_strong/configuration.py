@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -26,6 +29,13 @@ RESERVED_EXPERIMENTS = ("embedded", "published", "store")
 #: No experiment has as much: YAML's references let a page of text stand for millions of entries.
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 30
+#: Characters of a name, which becomes that of a folder, and of any other text: nobody means more.
+MAX_NAME = 100
+MAX_TEXT = 1000
+#: Bytes in the name of a file to fetch: names made of it stay below the 255 that a folder takes.
+MAX_FILE_NAME = 200
+#: Snakemake fills in `{name}` and `<name>` in a job's inputs, and would read another file.
+_FILLED_IN = re.compile(r"[{}<>]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -106,7 +116,8 @@ def _read_numbers(value: Any, schema: dict) -> Any:
 
 
 def _complain(path: list, message: str, fix: str) -> ConfigError:
-    return ConfigError(f"config key `{'.'.join(map(str, path))}`: {message}; {fix}")
+    names = (name if len(name) <= MAX_NAME else f"{name[:40]}..." for name in map(str, path))
+    return ConfigError(f"config key `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
 
 
 def check_values(config: dict) -> None:
@@ -114,8 +125,9 @@ def check_values(config: dict) -> None:
 
     Raises:
         ConfigError: a name that is no text, a value that YAML alone knows, a number that is not
-            finite, text that holds control characters (`stop` may hold line breaks) or is not valid
-            Unicode, or more than `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
+            finite or has more than 64 bits, text that holds control characters (`stop` may hold
+            line breaks), is not valid Unicode or is too long, or more than `MAX_ENTRIES` or deeper
+            than `MAX_DEPTH`.
     """
     todo: list[tuple[list, Any]] = [([], config)]
     for _ in range(MAX_ENTRIES):
@@ -126,10 +138,15 @@ def check_values(config: dict) -> None:
             raise _complain(path[:1], f"is nested deeper than {MAX_DEPTH} levels", "remove that")
         if isinstance(value, dict):
             for key in value:
+                if isinstance(key, int):
+                    _check_size(path, key)
                 if not isinstance(key, str):
                     fix = "put it in quotes" if key is not None else "name it or remove it"
                     raise _complain([*path, _as_yaml(key)], "a name must be text", fix)
-                _check_text([*path, key.encode("unicode_escape").decode()], key)
+                shown = [*path, key.encode("unicode_escape").decode()]
+                if len(key) > MAX_NAME:
+                    raise _complain(shown, "is too long", f"shorten it to {MAX_NAME} characters")
+                _check_text(shown, key)
             todo += [([*path, key], part) for key, part in value.items()]
         elif isinstance(value, list):
             todo += [([*path, place], part) for place, part in enumerate(value)]
@@ -137,7 +154,9 @@ def check_values(config: dict) -> None:
             _check_text(path, value)
         elif isinstance(value, float) and not math.isfinite(value):
             raise _complain(path, f"{value} is no finite number", "give one")
-        elif not isinstance(value, int | float | None):
+        elif isinstance(value, int):
+            _check_size(path, value)
+        elif not isinstance(value, float | None):
             kind = type(value).__name__  # dates, and what tags of YAML make
             raise _complain(path, f"a {kind} is no value here", "write it in quotes as text")
     raise ConfigError(
@@ -146,7 +165,17 @@ def check_values(config: dict) -> None:
     )
 
 
+def _check_size(path: list, number: int) -> None:
+    # Python writes none of over 4300 digits, so not into a message either.
+    if number.bit_length() > 64:
+        raise _complain(path, "holds a number of more than 64 bits", "give a smaller one")
+
+
 def _check_text(path: list, text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise _complain(
+            path, f"a text of {len(text)} characters", f"shorten it to {MAX_TEXT} characters"
+        )
     if _SURROGATE.search(text):
         raise _complain(path, "text that is not valid Unicode", "remove what was escaped in it")
     allowed = "\n\t" if "stop" in path[-2:] else ""
@@ -201,15 +230,27 @@ def _describe(error: Any) -> ConfigError:
     if len(message) > 160:
         message = message[:157] + "..."
     fix = error.schema.get("description") or _description(path) or "see config/README.md"
-    return _complain(path or ["(top level)"], message, fix)
+    return _complain(path, message, fix)
+
+
+def _check_unique(validator: Any, unique: bool, items: Any, _schema: dict) -> Iterator:
+    """`uniqueItems` in linear time: jsonschema compares each mapping of a list with each other."""
+    from jsonschema import ValidationError
+
+    if unique and validator.is_type(items, "array"):
+        texts = {json.dumps(item, sort_keys=True) for item in items}
+        if len(texts) < len(items):
+            yield ValidationError(f"{items!r} has non-unique elements")
 
 
 def check_schema(config: dict) -> None:
     """Raise ConfigError for the most relevant breach of the schema."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend
 
-    error = best_match(Draft202012Validator(load_schema()).iter_errors(config))
+    validator = extend(Draft202012Validator, {"uniqueItems": _check_unique})
+    error = best_match(validator(load_schema()).iter_errors(config))
     if error is not None:
         raise _describe(error)
 
@@ -302,14 +343,35 @@ def _check_source(path: list, source: dict) -> None:
     except ValueError as error:
         raise ConfigError(f"config key {error}") from error
     key = {"path": "path", "url": "url", "hub": "file"}[kind]
-    if kind == "path" and not Path(source["path"]).is_file():
-        raise _complain([*path, key], f"no such file: {source['path']}", "correct the path")
     name = source["path"] if kind == "path" else remote_name(source)
+    for text in (source[key], name):
+        _check_filled_in([*path, key], text)
+    if kind == "url":
+        _check_text([*path, key], unquote(urlsplit(source["url"]).path))
+    # Not Path's, which raises where a name is too long.
+    if kind == "path" and not os.path.isfile(source["path"]):
+        raise _complain([*path, key], f"no such file: {source['path']}", "correct the path")
+    if kind != "path" and len(name.encode()) > MAX_FILE_NAME:
+        raise _complain(
+            [*path, key],
+            f"the file's name has more than {MAX_FILE_NAME} bytes",
+            "fetch the file yourself and name it by `path`",
+        )
     if Path(name).suffix not in SUFFIXES:
         raise _complain(
             [*path, key],
             f"{name} ends in none of {', '.join(SUFFIXES)}",
             "unpack or convert it, and name it so",
+        )
+
+
+def _check_filled_in(path: list, text: str) -> None:
+    """Refuse a path that would be another one as an input of a job."""
+    if found := _FILLED_IN.search(text):
+        raise _complain(
+            path,
+            f"{text} holds `{found[0]}`, and Snakemake puts other text in such places",
+            "choose another name",
         )
 
 
@@ -414,11 +476,12 @@ def _check_training(path: list, settings: dict) -> None:
             f"{settings['per_device_batch_size']}",
             "change one of them",
         )
-    if "deepspeed" in settings and not Path(settings["deepspeed"]).is_file():
-        raise _complain(
-            [*path, "deepspeed"], f"no such file: {settings['deepspeed']}", "correct the path"
-        )
     if "deepspeed" in settings:
+        _check_filled_in([*path, "deepspeed"], settings["deepspeed"])
+        if not os.path.isfile(settings["deepspeed"]):
+            raise _complain(
+                [*path, "deepspeed"], f"no such file: {settings['deepspeed']}", "correct the path"
+            )
         _check_deepspeed([*path, "deepspeed"], Path(settings["deepspeed"]))
     try:
         check_quantization(settings)
@@ -462,13 +525,6 @@ def _check_chain(config: dict, index: int) -> None:
                 f"unknown {key} `{chain[key]}`",
                 f"known in `{section}`: {', '.join(config[section])}",
             )
-    twins = [all(chain[key] == each[key] for key in _CHAIN) for each in config["chains"][:index]]
-    if any(twins):
-        raise _complain(
-            ["chains", index],
-            f"is the chain {twins.index(True)} once more",
-            "make its settings an entry of `variants`",
-        )
     task = config["tasks"][chain["task"]]
     if config["evaluation"]["split"] == "validation" and "validation" not in task["splits"]:
         raise _complain(
@@ -500,7 +556,16 @@ def _check_chain(config: dict, index: int) -> None:
                 )
 
 
-_CHAIN = ("task", "weak", "strong")
+def _check_twins(chains: list[dict]) -> None:
+    seen: dict[tuple, int] = {}
+    for index, chain in enumerate(chains):
+        first = seen.setdefault((chain["task"], chain["weak"], chain["strong"]), index)
+        if first != index:
+            raise _complain(
+                ["chains", index],
+                f"is the chain {first} once more",
+                "make its settings an entry of `variants`",
+            )
 
 
 def _check_models_to_train(config: dict) -> None:
@@ -521,6 +586,15 @@ def _check_models_to_train(config: dict) -> None:
         if trainer != "none":
             settings, init = graph.training_settings(node), graph.init_of(node)
             _check_training(["training", trainer], settings)
+            longest = config["tasks"][node.chain.task]["max_tokens"]
+            # Gold answers are of any length.
+            if not entry["data"].startswith("gold_") and settings["max_length"] <= longest:
+                raise _complain(
+                    ["training", trainer, "max_length"],
+                    f"{settings['max_length']} leaves no room for a prompt beside an answer of "
+                    f"tasks.{node.chain.task}.max_tokens {longest}",
+                    "raise it, or lower max_tokens",
+                )
             if init:
                 _check_continued(["training", trainer], settings, graph.training_settings(init))
         if entry["data"] != "pairs":
@@ -573,6 +647,8 @@ def check_references(config: dict) -> None:
         raise _complain(
             ["experiment"], f"results/{config['experiment']} is in use", "choose another name"
         )
+    if len(config["experiment"]) > MAX_NAME:
+        raise _complain(["experiment"], "is too long", f"shorten it to {MAX_NAME} characters")
     for name, task in config["tasks"].items():
         if name == "evaluation":  # of generation rounds, those that evaluate begin so
             raise _complain(["tasks", name], "cannot be a name here", "choose another")
@@ -580,15 +656,18 @@ def check_references(config: dict) -> None:
         _check_methods(config, name)
     for index in range(len(config["chains"])):
         _check_chain(config, index)
+    _check_twins(config["chains"])
     _check_models_to_train(config)
     samples, ks = config["evaluation"]["samples"], config["evaluation"]["ks"]
     if samples and max(ks) > samples:
         raise _complain(
             ["evaluation", "ks"], f"{max(ks)} exceeds evaluation.samples {samples}", "lower it"
         )
+    _check_filled_in(["published_dir"], config["published_dir"] or "")
     used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
     for name in sorted(used):
         model = config["models"][name]
+        _check_filled_in(["models", name, "path"], model.get("path", ""))
         entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
         entry["trust_remote_code"] = config["trust_remote_code"]
         if "hub" in entry and entry.get("revision", "") is None:  # see `require_pins`
@@ -599,6 +678,9 @@ def check_references(config: dict) -> None:
             raise
         except ValueError as error:
             raise ConfigError(f"config key {error}") from error
+        if "path" in model:
+            for file in filter(Path.is_file, Path(model["path"]).iterdir()):
+                _check_filled_in(["models", name, "path"], str(file))
     _check_context(config)
 
 

@@ -7,6 +7,7 @@ will do, and models and tasks that come later are found too.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def find_released(folder: str | Path | None) -> list[str]:
     if folder is None:
         raise ValueError(f"config key `published_dir`: is not set; {fix}")
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
         raise ValueError(f"config key `published_dir`: no such folder: {folder}; {fix}")
     places = [folder / name for name in ("data", "outputs")]
     paths = (path for place in places for path in place.rglob("*.json*") if path.is_file())

@@ -1,5 +1,6 @@
 """The configuration's schema, defaults and one-line refusals."""
 
+import shutil
 from copy import deepcopy
 from dataclasses import asdict
 
@@ -11,6 +12,7 @@ from weak_to_strong.configuration import (
     SCHEMA_FILE,
     ConfigError,
     check_references,
+    check_schema,
     complete,
     load_configuration,
     load_schema,
@@ -167,6 +169,48 @@ def test_bad_configuration_is_refused_in_one_line(demo, path):
     message = str(caught.value)
     assert expected in message
     assert "\n" not in message
+
+
+def test_gold_rows_may_be_shorter_than_the_longest_answer(demo):
+    load_configuration(change(demo, "methods", {"weak": {"training": {"max_length": 100}}}))
+
+
+def test_a_number_that_python_cannot_write_is_refused(demo):
+    for path, value in {"seeds": [10**5000], "tasks": {10**5000: {}}}.items():
+        with pytest.raises(ConfigError, match="number of more than 64 bits"):
+            load_configuration(change(demo, path, value))
+
+
+def test_a_long_key_is_not_said_in_full(demo):
+    with pytest.raises(ConfigError, match="too long") as caught:
+        load_configuration(change(demo, "training.sft", {"k" * 300_000: 1}))
+    assert len(str(caught.value)) < 200
+
+
+def test_each_entry_of_a_list_is_looked_at_a_few_times_only(demo):
+    """Not against each other one: a list may have thousands."""
+    looks = 0
+
+    class Watched(dict):
+        def __len__(self):
+            nonlocal looks
+            looks += 1
+            return super().__len__()
+
+    seeds = [Watched(a=number) for number in range(200)]
+    with pytest.raises(ConfigError, match="not of type 'integer'"):
+        check_schema(change(demo, "seeds", []) | {"seeds": seeds})
+    assert looks < 10 * len(seeds)
+
+
+def test_a_file_of_a_model_that_snakemake_would_fill_in(demo, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / demo["models"]["tiny_weak"]["path"], folder)
+    config = change(demo, "models.tiny_weak.path", str(folder))
+    load_configuration(config)
+    (folder / "{base}.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"tiny_weak\.path`: .*/\{base\}\.json holds `\{`"):
+        load_configuration(config)
 
 
 PIN = {"sha256": "0" * 64}

@@ -437,7 +437,12 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [(None, "is not set"), ("nowhere", "no such folder: "), (".", "holds no released file")],
+    [
+        (None, "is not set"),
+        ("nowhere", "no such folder: "),
+        ("a" * 300, "no such folder: "),
+        (".", "holds no released file"),
+    ],
 )
 def test_a_folder_without_released_files_is_refused(tmp_path, folder, message):
     with pytest.raises(ValueError, match=f"`published_dir`: .*{message}.*published_dir=DIR"):
