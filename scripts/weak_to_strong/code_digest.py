@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-#: Reporting of progress only; what it does cannot reach an artefact.
-IGNORED = frozenset({"logs"})
+#: Reporting of progress only, and what it hides; what they do cannot reach an artefact.
+IGNORED = frozenset({"logs", "secret_values"})
 #: A module that a script starts by name (`python -m weak_to_strong.x`) counts as a whole.
 _MODULE_NAME = re.compile(r"weak_to_strong\.(\w+)\Z")
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from weak_to_strong.allocation import Allocation, step_command, step_environment
 from weak_to_strong.logs import ProcessDied
+from weak_to_strong.secret_values import hide_secrets, without_secrets
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -78,7 +79,8 @@ class Worker:
 
     Args:
         command: how to start it.
-        environment: variables to add to those of this process.
+        environment: variables to add to those of this process, of which secrets are left out: it
+            needs no network, and what it prints goes to its log as it is.
         log: file for its standard error, overwritten.
         step: front of the command that starts it as a SLURM step; none: it runs on this machine.
     """
@@ -102,7 +104,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**inherited, **environment, "PYTHONPATH": path},
+                env={**without_secrets(inherited), **environment, "PYTHONPATH": path},
                 encoding="utf-8",
                 start_new_session=True,  # so that kill() reaches the engine's own children
             )
@@ -126,8 +128,8 @@ class Worker:
             raise self._death()
         answer = json.loads(line)
         if "error" in answer:
-            advice = self._advice(self._read_log())
-            raise RuntimeError(f"generation failed: {answer['error']}{advice} (see {self._log})")
+            said = hide_secrets(answer["error"]) + self._advice(self._read_log())
+            raise RuntimeError(f"generation failed: {said} (see {self._log})")
         return answer
 
     def stop(self) -> None:
@@ -164,7 +166,7 @@ class Worker:
             "killed, which mostly means out of memory: lower the resource `max_num_seqs` or "
             "`engine_processes` of `generate`"
             if status == -signal.SIGKILL
-            else f"exit status {status}: {last}{self._advice(log)}"
+            else f"exit status {status}: {hide_secrets(last)}{self._advice(log)}"
         )
         return ProcessDied(f"the engine's process ended ({reason}; see {self._log})")
 

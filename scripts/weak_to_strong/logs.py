@@ -15,23 +15,9 @@ from typing import Any
 from weak_to_strong.ledger import Meter
 from weak_to_strong.records import COMMAND, leave_record
 from weak_to_strong.runs import join_run
+from weak_to_strong.secret_values import hide_secrets
 
 logger = logging.getLogger("weak_to_strong")
-
-#: Variables of the environment whose values are shown in no message.
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL", re.I)
-HIDDEN = "[hidden]"
-
-
-def hide_secrets(text: str) -> str:
-    """`text` without the values of environment variables that are named like secrets.
-
-    A value of fewer than 8 characters stays: `TOKENIZERS_PARALLELISM=false` is no secret.
-    """
-    secrets = (v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= 8)
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return text
 
 
 class _Formatter(logging.Formatter):

@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.secret_values import hide_secrets
 from weak_to_strong.tables import AGAIN, hash_file, read_json, write_json
 
 #: The Snakefile puts the command line here; the jobs inherit it.
@@ -158,4 +159,6 @@ def read_records(logs: Path) -> dict[str, dict[str, Any]]:
 
 def note_command(arguments: Sequence[str]) -> None:
     """Hand this process's command line to the jobs, unless it is itself one of them."""
-    os.environ.setdefault(COMMAND, shlex.join(["snakemake", *arguments[1:]]))
+    # Hidden before they are quoted: quoting changes a secret that has a quote in it.
+    shown = ["snakemake", *map(hide_secrets, arguments[1:])]
+    os.environ.setdefault(COMMAND, shlex.join(shown))

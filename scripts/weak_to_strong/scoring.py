@@ -33,6 +33,7 @@ from weak_to_strong.answers import (
 from weak_to_strong.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.plain_answers import parse_decimal, plain_verdict
 from weak_to_strong.prompts import clean_column
+from weak_to_strong.secret_values import without_secrets
 from weak_to_strong.tables import SCORES
 
 logger = logging.getLogger("weak_to_strong")
@@ -81,7 +82,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            # It reads what a model wrote, and what it prints is filtered by nobody.
+            env=without_secrets(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
             start_new_session=True,
         )
         if self._read(START_SECONDS) != READY:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from weak_to_strong.logs import hide_secrets
+from weak_to_strong.secret_values import hide_secrets
 from weak_to_strong.tables import hash_file, publish
 
 logger = logging.getLogger("weak_to_strong")

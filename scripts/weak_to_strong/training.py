@@ -36,6 +36,7 @@ from weak_to_strong.imports import collection_paused
 from weak_to_strong.logs import ProcessDied, configure_logging, explain_storage, logger
 from weak_to_strong.micro_batches import sort_updates_of
 from weak_to_strong.runs import follow_parent, mark_parent
+from weak_to_strong.secret_values import without_secrets
 from weak_to_strong.tables import (
     PAIRS,
     SFT_ROWS,
@@ -148,7 +149,8 @@ def launch(job: Job, processes: int, allocation: Allocation | None) -> None:
     command = launch_command(processes, allocation, str(spec))
     package_root = str(Path(__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **step_environment(os.environ)}
+    inherited = without_secrets(step_environment(os.environ))  # a training needs no network
+    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **inherited}
     environment["PYTHONPATH"] = search
     mark_parent(environment)
     with subprocess.Popen(

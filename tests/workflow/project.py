@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from planted import SECRETS
 from random_study import write_study
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +17,6 @@ SOURCES = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "resou
 #: For so few samples a second engine process costs more than it brings.
 MACHINE = ("--set-threads", "generate=1")
 MACHINE += ("--set-resources", "generate:engine_processes=1")
-#: In the environment of every run; no file that one writes may hold it.
-SECRET = "hf_plantedplantedplantedplanted0000"
-SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY")
 
 
 class Project:
@@ -50,8 +48,7 @@ class Project:
         (self.folder / "config/test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def snakemake(self, *arguments: str, config: str = "config/test.yaml"):
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        environment |= dict.fromkeys(SECRET_VARIABLES, SECRET)
+        environment = {**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
             [
                 *(sys.executable, "-m", "snakemake", "--cores", "2", *arguments),
@@ -83,14 +80,6 @@ class Project:
     def cost(self, job: str) -> dict:
         """What a job's record says that it took."""
         return json.loads(self.result(f"logs/{job}.json").read_text())["cost"]
-
-
-def files_with(text: str, folder: Path) -> list[str]:
-    """Files of a folder, hidden ones included, that hold `text` as it is."""
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return [
-        file.relative_to(folder).as_posix() for file in files if text.encode() in file.read_bytes()
-    ]
 
 
 def jobs(output: str) -> set[str]:

@@ -2,7 +2,8 @@
 
 import polars as pl
 import pytest
-from project import SECRET, Project, files_with
+from planted import MARK, files_with
+from project import Project
 from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 
@@ -216,7 +217,7 @@ def test_no_file_holds_a_secret_of_the_environment(project):
     # The search does reach logs and Snakemake's own files.
     reached = {name.split("/")[0] for name in files_with("random_strong", project.folder)}
     assert {"results", ".snakemake"} <= reached
-    assert files_with(SECRET, project.folder) == []
+    assert files_with(MARK, project.folder) == []
 
 
 def test_snakemake_builds_its_own_report_too(project):

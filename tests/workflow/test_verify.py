@@ -2,7 +2,7 @@
 
 import os
 
-from project import SECRET, files_with
+from planted import MARK, files_with
 
 from weak_to_strong.tables import read_json
 
@@ -31,7 +31,7 @@ def test_verify(fresh_project):
     assert entry["command"].startswith(f"snakemake --cores 2 {TABLE} --notemp --configfile")
     assert "polars" in entry["versions"]
     assert fresh_project.result("ro-crate-metadata.json").exists()
-    assert files_with(SECRET, fresh_project.folder) == []
+    assert files_with(MARK, fresh_project.folder) == []
     # Verifying runs nothing else and makes nothing else rerun.
     assert fresh_project.planned(TABLE) == set()
     assert "are as their jobs made them" in fresh_project.run("verify")

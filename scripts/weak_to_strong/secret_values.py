@@ -1,0 +1,73 @@
+"""Secrets of the environment: which variables hold one, and texts and environments without them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+HIDDEN = "[hidden]"
+#: A value with fewer characters is no secret: hidden, it would take words out of messages.
+SHORTEST = 8
+#: Names of secrets. TOKENIZERS_PARALLELISM, SSH_ASKPASS and PWD are none.
+_NAME = re.compile(
+    r"TOKEN(?![IS])|SECRET|PASS(?:W|PHRASE|CODE)|CREDENTIAL|API_?KEY"
+    r"|(?<![A-Z])(?:JWT|BEARER|COOKIES?)(?![A-Z])|(?<!ASK)(?<!BY)PASS(?![A-Z])|_PWD(?![A-Z])",
+    re.I,
+)
+#: Names of secrets and of other things: AUTH=required, SORT_KEY=timestamp, MAX_TOKENS=100000000.
+_VAGUE_NAME = re.compile(r"(?<![A-Z])(?:AUTH|AUTHORIZATION|KEYS?|PAT)(?![A-Z])|TOKENS", re.I)
+_FILE_NAME = re.compile(r"(?:FILE|PATH|DIR|SOCK)\Z", re.I)
+#: Ordinary values: a number, and words of one case that together are not as long as a key.
+_PLAIN = re.compile(
+    r"[+-]?\d{1,15}(?:\.\d*)?|(?=.{1,24}\Z)(?:[a-z]+(?:[ ._-][a-z]+)*|[A-Z]+(?:[ ._-][A-Z]+)*)"
+)
+#: User and password before the host of an address, up to the last @.
+_ACCESS = re.compile(r"(?<=://)([^\s/?#\"<>:@]*)(?::([^\s/?#\"<>]*))?@")
+
+
+def _is_path(name: str, value: str) -> bool:
+    if "/" not in value:
+        return False
+    # That of a file that is gone, too. Keys in base64 may begin with a slash.
+    named = _FILE_NAME.search(name) and value.startswith(("/", "~", "."))
+    return bool(named) or os.path.exists(os.path.expanduser(value))
+
+
+def _secrets(name: str, value: str) -> set[str]:
+    """What is secret in a variable's value: the whole, its lines, access in an address."""
+    found = set()
+    for user, password in _ACCESS.findall(value):
+        # A token may stand in the place of the user.
+        secret = password or ("" if _PLAIN.fullmatch(user) else user)
+        found |= {secret, unquote(secret)}
+    named = _NAME.search(name) or (_VAGUE_NAME.search(name) and not _PLAIN.fullmatch(value))
+    if named and not _is_path(name, value):
+        found.add(value)
+        for line in value.splitlines():
+            # Some messages are put into one line, with single spaces.
+            found |= {line.strip(), " ".join(line.split())}
+    return {secret for secret in found if len(secret) >= SHORTEST}
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without access in addresses and without the secrets of the environment's variables.
+
+    Those are values of variables that are named like secrets, such as HF_TOKEN, WANDB_KEY and
+    DB_PASS, and passwords in addresses, such as that of HTTPS_PROXY. What is shorter than
+    `SHORTEST` stays, and so does a path; under a name such as SORT_KEY, a number or words too.
+    """
+    found = (_secrets(name, value) for name, value in os.environ.items())
+    for secret in sorted(set().union(*found), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _ACCESS.sub(lambda access: access[0] if access[2] is None else f"{HIDDEN}@", text)
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those variables that hold no secret: for processes that need none, whatever they print."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _secrets(name, value) and not any(password for _, password in _ACCESS.findall(value))
+    }
