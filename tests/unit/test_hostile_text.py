@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import runpy
 import shutil
 import subprocess
@@ -173,34 +174,86 @@ def test_the_report_shows_text_as_text():
     assert "{{ 7 * 7 }}" in page
 
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+def find_browser() -> str:
+    """Chromium; without one the test is skipped, or with W2S_REQUIRE_BROWSER=1 it fails."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if found := next(filter(None, map(shutil.which, names)), None):
+        return found
+    missing = "no Chromium; Debian: apt-get install --no-install-recommends chromium"
+    if os.environ.get("W2S_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{missing}; W2S_REQUIRE_BROWSER asks for one")
+    pytest.skip(missing)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium (Debian: apt-get install chromium)")
-def test_the_report_in_a_browser(tmp_path):
-    """Nothing that the page shows runs, and the page asks for nothing."""
-    (tmp_path / "index.html").write_text(hostile_report(), encoding="utf-8")
-    log = tmp_path / "net.json"
+@pytest.mark.parametrize(("required", "outcome"), [("", "skip"), ("1", "fail")])
+def test_a_missing_browser_is_told(monkeypatch, tmp_path, required, outcome):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("W2S_REQUIRE_BROWSER", required)
+    with pytest.raises(getattr(pytest, outcome).Exception, match=r"apt-get install .*chromium"):
+        find_browser()
+
+
+def open_in_browser(page: str, folder: Path) -> tuple[str, set[str]]:
+    """A page as it is after two seconds of its time, and addresses that it asked for."""
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    log = folder / "net.json"
     done = subprocess.run(
         [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+            *(find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
             *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-            *("--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}"),
-            *("--virtual-time-budget=2000", "--dump-dom", (tmp_path / "index.html").as_uri()),
+            *("--disable-sync", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"),
+            *("--virtual-time-budget=2000", "--dump-dom", (folder / "index.html").as_uri()),
         ],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    dom = done.stdout
-    assert "<title>example: weak-to-strong reasoning</title>" in dom
+    noted = json.loads(log.read_text(errors="replace"))
+    request = noted["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    events = [each.get("params", {}) for each in noted["events"] if each["type"] == request]
+    started = [each for each in events if "url" in each]  # not those of its end
+    # The browser asks for some addresses on its own account: those have no origin.
+    asked = {each["url"] for each in started if each.get("initiator") != "not an origin"}
+    return done.stdout, {url for url in asked if not url.startswith(("file:", "data:"))}
+
+
+TITLE = "<title>example: weak-to-strong reasoning</title>"
+
+
+def test_the_report_in_a_browser(tmp_path):
+    """Nothing that the page shows runs, and the page asks for nothing."""
+    dom, asked = open_in_browser(hostile_report(), tmp_path)
+    assert TITLE in dom
     # The page's own script did run.
     assert "questions shown" in dom
     assert dom.count("<script>") == 1
-    assert "127.0.0.1:9" not in log.read_text(errors="replace")
+    assert asked == set()
+
+
+INJECTED = """<body>
+<img src="http://127.0.0.1:9/image.png">
+<script>document.title = 'ran'; new Image().src = 'http://127.0.0.1:9/script.png'</script>
+"""
+POLICY = '<meta http-equiv="Content-Security-Policy"'
+
+
+@pytest.mark.parametrize("policy", ["kept", "removed"])
+def test_the_policy_stops_what_is_on_the_page_all_the_same(tmp_path, policy):
+    """Without it the browser would run and fetch, and this check would see it."""
+    page = hostile_report().replace("<body>\n", INJECTED, 1)
+    assert INJECTED in page
+    assert POLICY in page
+    if policy == "removed":
+        page = page.replace(POLICY, "<meta name='none'")
+    dom, asked = open_in_browser(page, tmp_path)
+    assert dom.count("<script>") == 2
+    if policy == "kept":
+        assert TITLE in dom
+        assert asked == set()
+    else:
+        assert "<title>ran</title>" in dom
+        assert asked == {f"http://127.0.0.1:9/{name}.png" for name in ("image", "script")}
 
 
 # --- fuzzing ---------------------------------------------------------------------------------
