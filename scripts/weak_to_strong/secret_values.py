@@ -65,9 +65,13 @@ def hide_secrets(text: str) -> str:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those variables that hold no secret: for processes that need none, whatever they print."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not _secrets(name, value) and not any(password for _, password in _ACCESS.findall(value))
-    }
+    """Those variables that hold no secret: for processes that need none, whatever they print.
+
+    Those of SLURM stay: srun may need SLURM_JWT.
+    """
+
+    def is_secret(name: str, value: str) -> bool:
+        found = _secrets(name, value) or any(password for _, password in _ACCESS.findall(value))
+        return bool(found) and not name.startswith("SLURM_")
+
+    return {name: value for name, value in environment.items() if not is_secret(name, value)}

@@ -121,6 +121,12 @@ def test_a_password_of_an_address_is_hidden_elsewhere_too(monkeypatch):
     assert hide_secrets("open%20sesame, open sesame") == "[hidden], [hidden]"
 
 
+def test_srun_keeps_its_token(monkeypatch):
+    monkeypatch.setenv("SLURM_JWT", "eyJhbGciOiJIUzI1NiJ9")
+    assert "SLURM_JWT" in without_secrets(os.environ)
+    assert "eyJ" not in hide_secrets("token eyJhbGciOiJIUzI1NiJ9")
+
+
 def test_the_recorded_command_is_without_secrets(monkeypatch):
     """Also without those that quoting for a shell changes."""
     monkeypatch.delenv(COMMAND)
