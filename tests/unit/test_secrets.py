@@ -23,6 +23,7 @@ from weak_to_strong.engine_pool import EnginePool, EngineWork, Shard
 from weak_to_strong.logs import run_script
 from weak_to_strong.records import COMMAND, library_versions, note_command
 from weak_to_strong.report import ReportInputs, build_report
+from weak_to_strong.scoring import _Worker
 from weak_to_strong.secret_values import hide_secrets, without_secrets
 from weak_to_strong.sources import explain_hub_error
 from weak_to_strong.tables import PROBLEMS, read_table, write_table
@@ -185,6 +186,18 @@ def test_training_processes_have_no_secrets_and_their_output_is_filtered(
     assert "HF_TOKEN" not in log
     assert leaks(tmp_path) == []
     assert MARK not in "".join(capsys.readouterr())
+
+
+def test_the_worker_that_reads_answers_has_no_secrets(monkeypatch):
+    monkeypatch.delenv(COMMAND)
+    worker = _Worker(1.0)
+    try:
+        assert worker.ask("1", "1") == "right"
+        inherited = Path(f"/proc/{worker.process.pid}/environ").read_text()
+    finally:
+        worker.stop()
+    assert "PATH=" in inherited
+    assert MARK not in inherited
 
 
 def test_the_search_finds_what_is_compressed_in_a_table(tmp_path):
