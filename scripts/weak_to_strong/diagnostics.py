@@ -84,7 +84,7 @@ def right_rows(
     joined = predictions.join(gold, on="id", how="left", maintain_order="left")
     if joined["gold"].null_count():
         id_ = joined.filter(pl.col("gold").is_null())["id"][0]
-        raise ValueError(f"diagnostics: id {id_} has no gold answer; split the task again")
+        raise ValueError(f"diagnostics: id {id_!r} has no gold answer; split the task again")
     answered = joined.filter(pl.col(column) != "")
     verdicts = judge(answered.select("id", column, "gold").rows())
     return answered.filter(pl.Series(verdicts, dtype=pl.String) == "right")

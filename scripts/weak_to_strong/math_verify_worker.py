@@ -24,6 +24,8 @@ from weak_to_strong.plain_answers import parse_fraction
 
 READY = "ready"
 UNDECIDED = "undecided"
+#: Signals of a process that fails by itself, as at its limits of memory and stack.
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 VALUE = "value"
 
 _UNICODE = str.maketrans(
@@ -343,13 +345,17 @@ def serve(replies: TextIO, seconds: float) -> NoReturn:
 
 
 def main() -> None:
-    """Serve through a forked child, and through a fresh one whenever it dies."""
+    """Serve through a forked child, and through a fresh one whenever a comparison ends it.
+
+    A child that a signal from outside ends takes this process with it: that is no verdict.
+    """
     seconds, megabytes = float(sys.argv[1]), int(sys.argv[2])
     # Nothing that a library prints may enter the protocol.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    for number in (signal.SIGPROF, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     import logging
 
     from math_verify import parse
@@ -362,10 +368,12 @@ def main() -> None:
     # At most one line is in flight, so a dead child leaves none unread in its buffer.
     while (child := os.fork()) or serve(replies, seconds):
         _, status = os.waitpid(child, 0)
-        if status == 0:
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
             return
-        timed_out = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-        print("timeout" if timed_out else UNDECIDED, file=replies, flush=True)
+        if code < 0 and -code not in (signal.SIGPROF, *CRASHES):
+            os.kill(os.getpid(), -code)
+        print("timeout" if code == -signal.SIGPROF else UNDECIDED, file=replies, flush=True)
 
 
 if __name__ == "__main__":

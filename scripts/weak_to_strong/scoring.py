@@ -12,13 +12,13 @@ import json
 import logging
 import math
 import os
-import queue
 import select
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +30,7 @@ from weak_to_strong.answers import (
     extract_column,
     normalise_column,
 )
+from weak_to_strong.logs import ProcessDied
 from weak_to_strong.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.plain_answers import parse_decimal, plain_verdict
 from weak_to_strong.prompts import clean_column
@@ -45,6 +46,7 @@ MAX_CHARACTERS = 2_000
 PAIRS_PER_WORKER = 200
 MEMORY_MEGABYTES = 2_048
 START_SECONDS = 300
+SILENT_SECONDS = 600
 
 
 def fast_verdict(prediction: str, gold: str) -> str | None:
@@ -89,48 +91,74 @@ class _Worker:
         if self._read(START_SECONDS) != READY:
             raise RuntimeError("math-verify's worker does not start; its error stands above")
 
-    def _read(self, seconds: float) -> str | None:
-        """The next line, or None when the worker is silent for `seconds`."""
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
-        return self.process.stdout.readline().rstrip("\n") if ready else None
+    def _read(self, seconds: float) -> str:
+        """The next line.
 
-    def ask(self, prediction: str, gold: str, *operation: str) -> str:
+        Raises:
+            ProcessDied: the worker has ended, or is silent for `seconds`; nothing is left of it.
+        """
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        if line := self.process.stdout.readline() if ready else "":
+            return line.rstrip("\n")
+        status = self.stop()
+        reason = (
+            f"ended with status {status}; if no error stands above, mostly for want of memory"
+            if ready
+            else f"was silent for {seconds:.0f} s; mostly the machine is overloaded"
+        )
+        raise ProcessDied(
+            f"math-verify's worker {reason}: use fewer cores (--cores) or give the job more "
+            "memory, and run again"
+        )
+
+    def ask(self, *question: str) -> str:
+        """The reply to (prediction, gold) or (prediction, gold, operation).
+
+        What ends the worker from outside, as want of memory does, says nothing about the answers,
+        so that a fresh one is asked once more.
+
+        Raises:
+            ProcessDied: that one has ended, too, or does not answer.
+        """
+        try:
+            return self._ask(*question)
+        except ProcessDied as death:
+            logger.warning("%s (it is asked once more)", death)
+            return self._ask(*question)
+
+    def _ask(self, prediction: str, gold: str, *operation: str) -> str:
         if self.process is None:
             self._start()
-        try:
+        with contextlib.suppress(BrokenPipeError):  # a dead worker, as reading tells
             self.process.stdin.write(json.dumps([gold, prediction, *operation]) + "\n")
             self.process.stdin.flush()
-            # The worker limits its CPU time; the wall clock is for one that does not run at all.
-            verdict = self._read(60 + 20 * self.timeout_seconds)
-        except BrokenPipeError:
-            verdict = ""
-        if verdict:
-            return verdict
-        self.stop()
-        return "timeout" if verdict is None else "undecided"
+        # The worker limits its CPU time; the wall clock is for one that does not run at all.
+        return self._read(SILENT_SECONDS + 20 * self.timeout_seconds)
 
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """End it and its children; its exit status, 0 if there is none."""
         process, self.process = self.process, None
         if process is None:
-            return
+            return 0
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        status = process.wait()
         process.stdout.close()
         with contextlib.suppress(BrokenPipeError):  # a line that the dead worker never took
             process.stdin.close()
+        return status
 
 
-def _drain(pending: queue.SimpleQueue, timeout_seconds: float) -> dict[tuple[str, ...], str]:
+def _drain(pending: deque, timeout_seconds: float) -> dict[tuple[str, ...], str]:
     """Replies to the questions that one worker takes off the shared queue."""
     worker, verdicts = _Worker(timeout_seconds), {}
     try:
         while True:
             try:
-                pair = pending.get_nowait()
-            except queue.Empty:
+                question = pending.popleft()
+            except IndexError:
                 return verdicts
-            verdicts[pair] = worker.ask(*pair)
+            verdicts[question] = worker.ask(*question)
     finally:
         worker.stop()
 
@@ -144,17 +172,21 @@ def ask_workers(
         questions: (prediction, gold), or with one of `math_verify_worker.OPERATIONS` behind them.
         timeout_seconds: CPU time of one, after which its reply is "timeout".
         workers: most processes at once; none is started without a question.
+
+    Raises:
+        ProcessDied: a worker was killed, or did not answer, twice at one question.
     """
-    pending: queue.SimpleQueue = queue.SimpleQueue()
-    for question in questions:
-        pending.put(question)
+    pending = deque(questions)
     replies: dict[tuple[str, ...], str] = {}
     count = min(workers, math.ceil(len(questions) / PAIRS_PER_WORKER))
     if count:
         with ThreadPoolExecutor(count) as pool:
             shares = [pool.submit(_drain, pending, timeout_seconds) for _ in range(count)]
-        for share in shares:
-            replies.update(share.result())
+            try:
+                for share in as_completed(shares):
+                    replies.update(share.result())
+            finally:
+                pending.clear()  # after a failure the other workers must not go on to the end
     return replies
 
 
@@ -173,6 +205,7 @@ def math_verify_many(
 
     Raises:
         ValueError: `timeout_seconds` or `workers` is not positive.
+        ProcessDied: a worker was killed, or did not answer, twice at one pair.
     """
     if not (timeout_seconds > 0 and workers > 0):
         raise ValueError(
@@ -199,14 +232,14 @@ def check_complete(generations: pl.DataFrame, problems: pl.DataFrame) -> None:
     repeated = generations.filter(pl.struct("request", "id", "sample").is_duplicated())
     if repeated.height:
         request, id_, sample = repeated.row(0)[:3]
-        raise ValueError(f"request {request}: id {id_}, sample {sample} stands more than once")
+        raise ValueError(f"request {request!r}: id {id_!r}, sample {sample} stands more than once")
     known = problems.select("id")
     unknown = generations.join(known, on="id", how="anti", maintain_order="left")
     if unknown.height:
         request, id_ = unknown.select("request", "id").row(0)
         raise ValueError(
-            f"request {request}: {unknown.height} answers to unknown questions, first id {id_}; "
-            "score against the problems that were asked"
+            f"request {request!r}: {unknown.height} answers to unknown questions, first id "
+            f"{id_!r}; score against the problems that were asked"
         )
     asked = generations.select("request", "sample").unique(maintain_order=True)
     missing = asked.join(known, how="cross").join(
@@ -215,8 +248,8 @@ def check_complete(generations: pl.DataFrame, problems: pl.DataFrame) -> None:
     if missing.height:
         request, sample, id_ = missing.row(0)
         raise ValueError(
-            f"request {request}: {missing.height} answers are missing, first sample {sample} of "
-            f"id {id_}; generate again"
+            f"request {request!r}: {missing.height} answers are missing, first sample {sample} of "
+            f"id {id_!r}; generate again"
         )
 
 

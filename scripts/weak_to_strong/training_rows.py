@@ -84,18 +84,18 @@ def encode_rows(
         row = Encoded(identity, prompt[:start], tuple(ids[start:] for ids in sequences))
         if bos is not None and [token for token in row.prompt if token == bos] != expected:
             raise ValueError(
-                f"row {identity}: its prompt has not exactly {len(expected)} BOS token; "
+                f"row {identity!r}: its prompt has not exactly {len(expected)} BOS token; "
                 "remove the BOS text from the prompt"
             )
         if min(len(completion) for completion in row.completions) < 2:
-            raise ValueError(f"row {identity}: its completion has no tokens; drop the row")
+            raise ValueError(f"row {identity!r}: its completion has no tokens; drop the row")
         rows.append(row)
     if merged:
         logger.warning("%d prompts end inside a token of their completion", merged)
     if too_long := [row for row in rows if row.longest > max_length]:
         raise ValueError(
             f"max_length: {len(too_long)} of {len(rows)} rows exceed {max_length} tokens, first "
-            f"{too_long[0].id} with {too_long[0].longest}; raise max_length to at least "
+            f"{too_long[0].id!r} with {too_long[0].longest}; raise max_length to at least "
             f"{max(row.longest for row in too_long)}"
         )
     return rows

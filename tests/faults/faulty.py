@@ -25,6 +25,8 @@ OFTEN = ("--set-resources", "train:checkpoint_steps=2", "generate:shard_size=8")
 OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
 COSTS = ("report/costs.csv", "report/ledger.csv")
 REPORT = "report/index.html"
+SCORES = "results/test/scores/dice.parquet"
+COMPARISONS = "weak_to_strong.math_verify_worker"
 
 
 @dataclass
@@ -67,6 +69,9 @@ class Run:
 
 class FaultProject(Project):
     """A project folder with the short study."""
+
+    #: So that scoring takes math-verify, which plain numbers do not.
+    ANSWERS = ("x+1", "1+x", "|x|")
 
     @classmethod
     def create(cls, folder: Path) -> "FaultProject":

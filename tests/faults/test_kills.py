@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from random import Random
 
 import psutil
-from faulty import alive_in, wait_for
+from faulty import COMPARISONS, SCORES, alive_in, wait_for
 
 from weak_to_strong.clean_work import clean
 
@@ -75,3 +76,24 @@ def test_killed_runs_end_with_the_same_artefacts(untouched, undisturbed, tmp_pat
         print(f"\n{kills.total()} kills in {starts} starts of {studies} studies: {dict(kills)}")
     assert kills.total() >= KILLS
     assert set(kills) == set(LONGEST)
+
+
+def test_killed_comparisons_end_with_the_same_scores(finished, undisturbed):
+    """One of them at a random moment of its three seconds; the job goes on by itself."""
+    rng = Random(SEED)
+    kills, starts = 0, 0
+    while kills < 5:
+        starts += 1
+        assert starts < 50
+        finished.path(SCORES).unlink()
+        run = finished.start(SCORES)
+        assert wait_for(lambda run=run: run.find(COMPARISONS), 300, run), run.text()[-4000:]
+        time.sleep(rng.uniform(0, 3))
+        # The helper that has loaded the library, or its fork that compares.
+        if victims := run.find(COMPARISONS):
+            with suppress(psutil.NoSuchProcess):
+                rng.choice(victims).kill()
+                kills += 1
+        assert run.wait() == 0, run.text()[-4000:]
+        assert finished.hashes() == undisturbed.hashes()
+        assert alive_in(finished.folder) == []

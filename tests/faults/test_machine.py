@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
-from faulty import WEAK_SIDE, wait_for
+import psutil
+from faulty import COMPARISONS, SCORES, WEAK_SIDE, wait_for
 from project import ROOT
 
 DAY = 24 * 3600.0
@@ -98,6 +101,25 @@ def test_an_engine_killed_for_want_of_memory(finished):
     assert len(lines) == 1
     assert "killed, which mostly means out of memory: lower the resource `max_num_seqs`" in lines[0]
     assert "Traceback" not in run.text()
+
+
+def test_comparisons_killed_for_want_of_memory(finished, undisturbed):
+    finished.path(SCORES).unlink()
+    run = finished.start(SCORES)
+    while run.process.poll() is None:
+        for process in run.find(COMPARISONS):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.05)
+    assert run.wait() != 0
+    said = [line for line in run.text().splitlines() if "math-verify's worker" in line]
+    # The first one is only a warning.
+    assert [line.endswith("(it is asked once more)") for line in said] == [True, False]
+    assert "use fewer cores (--cores) or give the job more memory, and run again" in said[1]
+    assert "Traceback" not in run.text()
+    assert not finished.path(SCORES).exists()
+    finished.finish(SCORES)
+    assert finished.hashes() == undisturbed.hashes()
 
 
 def clean(project, *arguments: str) -> subprocess.CompletedProcess:

@@ -132,7 +132,7 @@ def test_votes_without_any_answer():
 
 
 def test_an_id_without_gold_is_refused():
-    with pytest.raises(ValueError, match="id 5 has no gold answer"):
+    with pytest.raises(ValueError, match="id '5' has no gold answer"):
         label_quality(WEAK, ANSWERS.head(4))
     with pytest.raises(ValueError, match="no gold answer"):
         pair_quality(PAIR_TABLE, ANSWERS.head(1), "####")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from weak_to_strong import scoring
 from weak_to_strong.answers import PaperQuirks
+from weak_to_strong.logs import ProcessDied, explain
 from weak_to_strong.math_verify_worker import compare, is_balanced, to_latex
 from weak_to_strong.scoring import (
     VERDICTS,
@@ -222,20 +226,126 @@ class TestWorkers:
         monkeypatch.setattr(scoring, "MEMORY_MEGABYTES", 1)
         assert math_verify_many([("x+1", "1+x")]) == ["undecided"]
 
-    def test_a_killed_worker_is_no_wrong_answer(self):
+    @pytest.mark.parametrize(
+        ("interpreter", "message"),
+        [("/bin/false", "ended with status 1"), ("/bin/echo", "does not start")],
+    )
+    def test_a_worker_that_cannot_start_is_an_error(self, monkeypatch, interpreter, message):
+        monkeypatch.setattr(scoring.sys, "executable", interpreter)
+        with pytest.raises(RuntimeError, match=message):
+            math_verify_many([("x+1", "1+x")])
+
+
+def helper(worker: scoring._Worker) -> psutil.Process:
+    return psutil.Process(worker.process.pid)
+
+
+def inner(worker: scoring._Worker) -> psutil.Process:
+    """The fork that compares; it is there a moment after its helper is ready."""
+    while not (children := helper(worker).children()):
+        time.sleep(0.01)
+    return children[0]
+
+
+class TestDeaths:
+    """What ends a worker from outside changes no verdict; what a comparison does to itself is one.
+
+    `9^{9^{9}}` takes all the time that it is given, so that a signal surely comes in between.
+    """
+
+    PAIRS = (("x+1", "1+x"), ("9^{9^{9}}", "5"), (r"\frac{1}{2", r"\frac12"), ("1-√3", "1"))
+    VERDICTS = ("right", "timeout", "undecided", "wrong")
+
+    @pytest.fixture
+    def strike(self, monkeypatch):
+        """Send a signal to a process of the worker just before its n-th replies are read.
+
+        The 0th reply says that the helper is ready.
+        """
+
+        def prepare(find, number: int, at) -> list[int]:
+            read, done = scoring._Worker._read, []
+            replies = itertools.count()
+
+            def disturbed(worker, seconds):
+                if next(replies) in at:
+                    find(worker).send_signal(number)
+                    done.append(number)
+                return read(worker, seconds)
+
+            monkeypatch.setattr(scoring._Worker, "_read", disturbed)
+            return done
+
+        return prepare
+
+    @pytest.mark.parametrize(
+        ("find", "number", "at"),
+        [
+            (helper, signal.SIGKILL, 0),
+            (helper, signal.SIGKILL, 1),
+            (helper, signal.SIGKILL, 2),
+            (inner, signal.SIGKILL, 1),
+            (inner, signal.SIGKILL, 2),
+            (inner, signal.SIGTERM, 2),
+            (inner, signal.SIGINT, 2),
+        ],
+    )
+    def test_one_signal_changes_no_verdict(self, strike, find, number, at):
+        done = strike(find, number, {at})
+        assert tuple(math_verify_many(self.PAIRS, timeout_seconds=1)) == self.VERDICTS
+        assert done == [number]
+
+    def test_both_processes_killed_between_questions(self):
         worker = scoring._Worker(5)
         try:
             assert worker.ask("x+1", "1+x") == "right"
             os.killpg(worker.process.pid, signal.SIGKILL)
-            assert worker.ask("x+1", "1+x") == "undecided"
             assert worker.ask("x+1", "1+x") == "right"
         finally:
             worker.stop()
 
-    def test_a_worker_that_cannot_start_is_an_error(self, monkeypatch):
-        monkeypatch.setattr(scoring.sys, "executable", "/bin/false")
-        with pytest.raises(RuntimeError, match="does not start"):
-            math_verify_many([("x+1", "1+x")])
+    @pytest.mark.parametrize(
+        ("find", "at"),
+        [
+            (helper, {0, 1}),  # starts
+            (inner, {1, 3}),  # 2: the second worker is ready
+        ],
+    )
+    def test_a_second_kill_ends_the_job_with_one_line(self, strike, find, at):
+        done = strike(find, signal.SIGKILL, at)
+        with pytest.raises(ProcessDied) as error:
+            math_verify_many([("9^{9^{9}}", "5")], timeout_seconds=1)
+        assert len(done) == 2
+        assert explain(error.value) == (
+            "math-verify's worker ended with status -9; if no error stands above, mostly for want "
+            "of memory: use fewer cores (--cores) or give the job more memory, and run again"
+        )
+
+    def test_a_worker_that_does_not_run_is_no_timeout(self, monkeypatch, strike):
+        monkeypatch.setattr(scoring, "SILENT_SECONDS", 2 - 20)
+        strike(inner, signal.SIGSTOP, {1, 3})
+        with pytest.raises(ProcessDied, match=r"silent for 2 s.* use fewer cores"):
+            math_verify_many([("9^{9^{9}}", "5")], timeout_seconds=1)
+
+    @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+    def test_a_crash_of_the_comparison_itself_is_undecided(self, strike, number):
+        strike(inner, number, {1})
+        assert math_verify_many([("9^{9^{9}}", "5")], timeout_seconds=1) == ["undecided"]
+
+    def test_the_first_failure_ends_all_workers(self, monkeypatch):
+        asked = []
+
+        def ask(_, prediction, gold):
+            if prediction == "0":
+                raise ProcessDied("killed")
+            asked.append(prediction)
+            time.sleep(0.01)
+            return "right"
+
+        monkeypatch.setattr(scoring._Worker, "ask", ask)
+        with pytest.raises(ProcessDied):
+            scoring.ask_workers([(str(i), "x") for i in range(1000)], 5.0, workers=2)
+        assert len(asked) < 500
 
 
 class TestScoreGenerations:
@@ -283,18 +393,24 @@ class TestScoreGenerations:
     @pytest.mark.parametrize(
         ("rows", "message"),
         [
-            ([("a", "0", 0, "x"), ("a", "0", 0, "y")], "id 0, sample 0 stands more than once"),
-            ([("a", "0", 0, "x"), ("a", "9", 0, "x")], "unknown questions, first id 9"),
-            ([("a", "0", 0, "x")], "first sample 0 of id 1"),
+            ([("a", "0", 0, "x"), ("a", "0", 0, "y")], "id '0', sample 0 stands more than once"),
+            ([("a", "0", 0, "x"), ("a", "9", 0, "x")], "unknown questions, first id '9'"),
+            ([("a", "0", 0, "x")], "first sample 0 of id '1'"),
             (
                 [("a", "0", 0, "x"), ("a", "1", 0, "x"), ("a", "1", 1, "x")],
-                "first sample 1 of id 0",
+                "first sample 1 of id '0'",
             ),
         ],
     )
     def test_answers_and_questions_must_match(self, rows, message):
         with pytest.raises(ValueError, match=message):
             score_generations(generations(rows), problems(["1", "2"]), "####", [])
+
+    def test_an_id_forges_no_line_of_a_log(self):
+        rows = [("a", "0\n[score] all is well\x1b[2K", 0, "x")]
+        with pytest.raises(ValueError, match="unknown questions") as error:
+            score_generations(generations(rows), problems(["1"]), "####", [])
+        assert str(error.value).isprintable()
 
 
 @pytest.mark.skipif(not PUBLISHED, reason="W2S_PUBLISHED_DIR does not name the released data")

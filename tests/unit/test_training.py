@@ -268,11 +268,11 @@ class TestRows:
         assert row.prompt == [81]
 
     def test_double_bos_is_refused(self):
-        with pytest.raises(ValueError, match=r"row1.*BOS"):
+        with pytest.raises(ValueError, match=r"row 'row1'.*BOS"):
             encode(("Q", " b"), ("~Q", " b"))
 
     def test_a_row_is_never_cut(self):
-        with pytest.raises(ValueError, match=r"max_length: 2 of 3 .* row1 with 11; .* least 14"):
+        with pytest.raises(ValueError, match=r"max_length: 2 of 3 .* 'row1' with 11; .* least 14"):
             encode(("Q", " b"), ("Q", " 1234567"), ("Q", " 1234567890"), max_length=10)
 
     def test_an_exact_fit_is_allowed(self):
@@ -284,7 +284,7 @@ class TestRows:
             encode()
 
     def test_empty_completion(self):
-        with pytest.raises(ValueError, match=r"row0.*no tokens"):
+        with pytest.raises(ValueError, match=r"row 'row0'.*no tokens"):
             encode(("Q", ""))
 
     def test_no_end_token(self):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 from planted import SECRETS
-from random_study import write_study
+from random_study import ANSWERS, write_study
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "resources")
@@ -22,8 +22,11 @@ MACHINE += ("--set-resources", "generate:engine_processes=1")
 class Project:
     """A project folder; its methods run Snakemake there as a user would.
 
-    `config` is the study's configuration as it was when the object was made.
+    `config` is the study's configuration as it was when the object was made; `ANSWERS` are the
+    final answers of a new one.
     """
+
+    ANSWERS = ANSWERS
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,7 +40,7 @@ class Project:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / name)
-        config = yaml.safe_dump(write_study(folder), sort_keys=False)
+        config = yaml.safe_dump(write_study(folder, cls.ANSWERS), sort_keys=False)
         (folder / "config/test.yaml").write_text(config)
         return cls(folder)
 

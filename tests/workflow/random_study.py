@@ -7,6 +7,8 @@ thrown like dice: a model scores about a third unless gold reaches it.
 """
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
@@ -49,14 +51,14 @@ CONFIG = {
 }
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, choices: Sequence[str]) -> None:
     """Questions of which no two are the same, and answers that no question tells."""
     folder.mkdir()
     rng = Random(0)
     numbers = rng.sample(range(1000), sum(SIZES.values()))
     for name, size in SIZES.items():
         # Each answer equally often: one answer to everything scores exactly a third.
-        answers = [*ANSWERS] * (size // len(ANSWERS))
+        answers = [*choices] * (size // len(choices))
         rng.shuffle(answers)
         rows = [
             {
@@ -69,17 +71,19 @@ def write_data(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def make_tokenizer():
+def make_tokenizer(answers: Sequence[str]):
     """A token is a word with the white space before it, or a letter with an answer line."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = ["<s>", "</s>", "<unk>", "Question:", "\n\nQuestion:", "\nAnswer:", " die"]
     words += [f" {digit}" for digit in range(10)]
-    words += [f" {letter}\n#### {answer}" for letter in ascii_lowercase for answer in ANSWERS]
+    words += [f" {letter}\n#### {answer}" for letter in ascii_lowercase for answer in answers]
     vocabulary = {word: place for place, word in enumerate(words)}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r" [a-z]\n#### \d|\s*\S+"), "isolated")
+    last = "|".join(map(re.escape, answers))
+    line = Regex(rf" [a-z]\n#### (?:{last})|\s*\S+")
+    raw.pre_tokenizer = pre_tokenizers.Split(line, "isolated")
     raw.decoder = decoders.Fuse()
     raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(
@@ -91,12 +95,12 @@ def make_tokenizer():
     )
 
 
-def make_models(folder: Path) -> None:
+def make_models(folder: Path, answers: Sequence[str]) -> None:
     """Two base models as they come from initialisation; the strong one brings code of its own."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(answers)
     # The strong one is above 1 MB, up to which Snakemake itself compares contents.
     for seed, (name, layers, width, mlp) in enumerate(
         [("weak", 1, 32, 64), ("strong", 2, 64, 768)]
@@ -124,10 +128,14 @@ def make_models(folder: Path) -> None:
     (folder / "strong/theirs.py").write_text(f"open({trace!r}, 'w').close()\n")
 
 
-def write_study(project: Path) -> dict:
-    """Write data and models into a project folder; return the configuration of the study."""
-    write_data(project / "data")
-    make_models(project / "models")
+def write_study(project: Path, answers: Sequence[str] = ANSWERS) -> dict:
+    """Write data and models into a project folder; return the configuration of the study.
+
+    Args:
+        answers: the three final answers.
+    """
+    write_data(project / "data", answers)
+    make_models(project / "models", answers)
     config = json.loads(json.dumps(CONFIG))
     # One file is fetched, so that every rule of a study has something to do.
     fetched = project / "data/validation.jsonl"
