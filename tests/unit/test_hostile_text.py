@@ -290,17 +290,16 @@ def test_any_text_has_an_answer(text, key, quirks):
 
 
 @FUZZ
-@given(st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=5), st.booleans())
-def test_a_vote_is_a_share_of_its_samples(questions, count_empty):
+@given(st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=5))
+def test_a_vote_is_a_share_of_its_samples(questions):
     rows = [
         (str(q), s, "", text) for q, texts in enumerate(questions) for s, text in enumerate(texts)
     ]
-    votes = majority_vote(pl.DataFrame(rows, schema=SAMPLES, orient="row"), count_empty=count_empty)
+    votes = majority_vote(pl.DataFrame(rows, schema=SAMPLES, orient="row"))
     for (name, majority, confidence, total), texts in zip(votes.rows(), questions, strict=True):
-        counted = [text for text in texts if text or count_empty]
-        assert total == len(counted)
-        assert confidence == (counted.count(majority) / total if total else 0.0)
-        assert all(counted.count(each) <= counted.count(majority) for each in counted), name
+        assert total == len(texts)
+        assert confidence == texts.count(majority) / total
+        assert all(texts.count(each) <= texts.count(majority) for each in texts), name
 
 
 ANSWER = st.sampled_from(["", "1", "2", "3"])
