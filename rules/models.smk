@@ -4,7 +4,7 @@
 rule base_model:
     """Describe a base model by the hashes of its files; download or convert it where needed."""
     input:
-        files=base_files,
+        model=base_files,
     output:
         manifest=f"{RESULTS}/bases/{{base}}.json",
     log:

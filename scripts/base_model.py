@@ -1,5 +1,7 @@
 """Bring a base model into place and describe it.
 
+Input:
+    model: files of a local model's folder, for its record (`records.MODEL`).
 Params:
     name: name of the model in the config.
     entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/base_models.py).

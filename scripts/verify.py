@@ -35,11 +35,13 @@ def main(snakemake: Any) -> None:
     if first and not found["files"]:
         raise ValueError(f"{root}: there are no results; run the experiment first")
     recorded = {"files": {}} if first else read_json(root / RECORD)
-    result = compare(recorded, found, root)
+    result = compare(recorded, found, root, records)
     if problems := problems_of(result):
         for line in problems:
             logger.warning("%s", line)
-        raise ValueError(f"{root}: {len(problems)} of {len(found['files'])} files are not as made")
+        raise ValueError(
+            f"{root}: {len(problems)} problems with the {len(found['files'])} files; see above"
+        )
     write_json(found, root / RECORD)
     write_json(ro_crate(found, params.experiment), root / CRATE)
     logger.info(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.ledger import Meter
-from weak_to_strong.records import COMMAND, leave_record
+from weak_to_strong.records import COMMAND, leave_record, start_record
 from weak_to_strong.runs import join_run
 from weak_to_strong.secret_values import hide_secrets
 
@@ -87,7 +87,9 @@ def _end(number: int, _frame: Any) -> None:
 
 
 def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) -> None:
-    """Run a rule's `main(snakemake)`, and leave the record of what it made and took (`records.py`).
+    """Run a rule's `main(snakemake)`, and leave the record of what it used, made and took.
+
+    Inputs that are not as the jobs that made them left them are refused first (`records.py`).
 
     What `main` returns are counts of its work, such as tokens; they go beside what was measured
     (`ledger.py`).
@@ -108,9 +110,10 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
         with Meter() as meter:
+            inputs = start_record(snakemake)
             counts = main(snakemake) or {}
         command = hide_secrets(os.environ.get(COMMAND, ""))
-        leave_record(snakemake, command, {**meter.cost(), **counts})
+        leave_record(snakemake, command, inputs, {**meter.cost(), **counts})
     except Exception as error:
         if said := explain(error):
             logger.debug("%s failed", snakemake.rule, exc_info=True)

@@ -141,8 +141,25 @@ def test_truncated_jsonl_of_the_user(finished):
     assert re.search(r"cannot read it \(line \d+: ", line)
 
 
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("report/metrics.csv", "report/plots/accuracy.svg"),
+        ("scores/dice.json", "report/index.html"),
+    ],
+)
+def test_text(finished, undisturbed, name, target, how):
+    """A digit that became another one: only the record of its job can tell."""
+    file = finished.result(name)
+    damage(file, how)
+    assert refuse(finished, target, file).endswith("delete the file and run again")
+    file.unlink()
+    finished.finish(f"results/test/{target}")
+    assert file.read_bytes() == undisturbed.result(name).read_bytes()
+
+
 def test_a_flipped_bit_in_text_is_named_by_verify(finished):
-    """A digit that became another one: no reader can know."""
     names = ["report/metrics.csv", "report/metrics.json", "scores/dice.json", "report/table.txt"]
     finished.finish("verify")
     for name in names:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from snakemake.iocontainers import OutputFiles, Params, Wildcards
+from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
 from weak_to_strong import ledger
 from weak_to_strong.ledger import Gpus, Meter, process_age
@@ -302,6 +302,7 @@ def job(folder: Path, **output: str) -> SimpleNamespace:
         wildcards=Wildcards(),
         threads=1,
         log=[str(folder / "logs/round.log")],
+        input=InputFiles(),
         params=Params(),
         output=OutputFiles(fromdict=output),
     )

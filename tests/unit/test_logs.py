@@ -50,7 +50,8 @@ def launched():
     training.launch(training.Job("sft", settings, "", "", None, "work", "", "", ""), 2, None)
 
 act = globals()[sys.argv[1]]
-run_script(lambda _: act(), SimpleNamespace(threads=1, rule="test", wildcards=[], log=["log.txt"]))
+job = dict(threads=1, rule="test", wildcards=[], log=["log.txt"], output=[])
+run_script(lambda _: act(), SimpleNamespace(**job))
 """
 
 

@@ -4,15 +4,18 @@ import base64
 import json
 import os
 import platform
+import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from snakemake.iocontainers import OutputFiles, Params, Wildcards
+from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
+from weak_to_strong import records
 from weak_to_strong.provenance import compare, describe, problems_of, read_jobs, ro_crate
-from weak_to_strong.records import leave_record, read_records
+from weak_to_strong.records import leave_record, read_records, start_record
 from weak_to_strong.tables import hash_file, write_json
 
 ENDED = 1_000_000_000.0
@@ -47,17 +50,23 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results/x"
 
 
-def leave(rule, outputs, seed=0, manifest=None):
-    """The record of a job that has just made its outputs."""
-    job = SimpleNamespace(
+def a_job(rule, outputs, inputs=(), seed=0, manifest=None, **named):
+    """What a rule's script gets; `named` are inputs with a name."""
+    return SimpleNamespace(
         rule=rule,
         threads=1,
         wildcards=Wildcards(fromdict={"chain": "a"}),
         params=Params(fromdict={"settings": {"data_seed": seed}, "rounds": [{"seed": 5}]}),
         log=[f"results/x/logs/{rule}.log"],
+        input=InputFiles(inputs, fromdict=named),
         output=OutputFiles(outputs, fromdict={"manifest": manifest} if manifest else {}),
     )
-    leave_record(job, "snakemake --cores 2", {"wall_seconds": 1.5})
+
+
+def leave(rule, outputs, inputs=(), **facts):
+    """The record of a job that has just made its outputs."""
+    job = a_job(rule, outputs, inputs, **facts)
+    leave_record(job, "snakemake --cores 2", start_record(job), {"wall_seconds": 1.5})
 
 
 def record():
@@ -66,7 +75,8 @@ def record():
 
 
 def wrong(before):
-    return problems_of(compare(before, record(), Path("results/x")))
+    jobs = read_records(Path("results/x/logs"))
+    return problems_of(compare(before, record(), Path("results/x"), jobs))
 
 
 def test_a_file_has_its_job_and_what_that_read(results):
@@ -159,6 +169,165 @@ def test_a_damaged_record_is_named(results, text, reason):
         record()
 
 
+def test_inputs_are_those_of_the_job_and_not_of_now(results):
+    raw = results.parents[1] / "data/a.jsonl"
+    read = hash_file(raw)
+    leave("majority_vote", [TABLE], ["data/a.jsonl"])
+    leave("train", [MODEL], [TABLE])
+    put(raw, "replaced")
+    files = record()["files"]
+    assert files["votes/votes.parquet"]["inputs"] == {"data/a.jsonl": read}
+    entities = {entity["@id"]: entity for entity in ro_crate(record(), "x")["@graph"]}
+    assert entities["#outside/data/a.jsonl"]["sha256"] == read
+    line = (
+        "data/a.jsonl: has other contents than when majority_vote used it; `touch` it and run "
+        "again, or bring the old file back"
+    )
+    assert wrong(record()) == wrong({"files": {}}) == [line]
+    raw.unlink()
+    assert wrong({"files": {}}) == []
+
+
+def test_what_was_made_from_a_table_that_is_another_now_is_outdated(results):
+    leave("majority_vote", [TABLE])
+    leave("train", [MODEL], [TABLE])
+    put(results / "votes/votes.parquet", "other")
+    assert wrong({"files": {}}) == ["votes/votes.parquet: differs from what its job made"]
+    leave("majority_vote", [TABLE])
+    [line] = wrong({"files": {}})
+    assert line.startswith(f"{TABLE}: has other contents than when train used it; ")
+
+
+def test_an_input_that_decides_nothing_may_change(results):
+    path = "results/x/data/contamination.csv"
+    put(Path(path), "0")
+    leave("contamination", [path])
+    leave("train", [MODEL], [TABLE], splits=path)
+    put(Path(path), "1")
+    leave("contamination", [path])
+    assert [line for line in wrong(record()) if path in line] == []
+
+
+def test_a_base_model_is_hashed_by_its_manifest_alone(results, monkeypatch):
+    """Of a local model the files are inputs; those that a job has brought are its outputs."""
+    manifest = "results/x/bases/a.json"
+    write_json({"path": MODEL, "files": {"w.safetensors": "f" * 64}}, manifest)
+    weights = f"{MODEL}/w.safetensors"
+    monkeypatch.setattr(records, "hash_file", lambda path: Path(path).name)
+    leave("base_model", [], manifest=manifest, model=weights)
+    made = records.read_job_records(results / "logs")["base_model"]
+    assert made["inputs"] == {weights: "f" * 64}
+    assert made["outputs"] == {manifest: "a.json"}
+    leave("base_model", [], manifest=manifest)
+    made = records.read_job_records(results / "logs")["base_model"]
+    assert made["inputs"] == {}
+    assert made["outputs"] == {weights: "f" * 64, manifest: "a.json"}
+
+
+def made_by(rule, path):
+    """As Snakemake notes it when a job is done."""
+    note(Path(), path, rule=rule, input=[], log=[f"results/x/logs/{rule}.log"])
+
+
+@pytest.fixture
+def metrics(results):
+    """A small file with the record of its job, to be read by another one."""
+    path = "results/x/report/metrics.csv"
+    put(Path(path), "value\n0.5\n")
+    leave("metrics", [path])
+    made_by("metrics", path)
+    return path
+
+
+def test_a_changed_digit_is_refused_when_the_file_is_read(metrics):
+    leave("plots", ["results/x/report/plots"], [metrics])
+    put(Path(metrics), "value\n0.6\n")
+    remedy = "logs/metrics.json); delete the file and run again"
+    with pytest.raises(ValueError, match=f"^{re.escape(metrics)}: is not as .*{re.escape(remedy)}"):
+        leave("plots", ["results/x/report/plots"], [metrics])
+    Path("results/x/logs/metrics.json").unlink()  # the edit is meant
+    leave("plots", ["results/x/report/plots"], [metrics])
+
+
+def test_a_changed_file_in_a_folder_is_refused(results):
+    leave("embedded_tokenizer", [MODEL])
+    made_by("embedded_tokenizer", MODEL)
+    start_record(a_job("pretrain", ["results/x/a"], [MODEL]))
+    put(results / "models/a/model/w.safetensors", "other")
+    with pytest.raises(ValueError, match=rf"^{MODEL}/w\.safetensors: is not as its job made it"):
+        start_record(a_job("pretrain", ["results/x/a"], [MODEL]))
+
+
+def test_long_names_are_checked_too(results):
+    path = "results/x/" + "long/" * 40 + "a.csv"
+    put(Path(path), "1")
+    leave("score", [path])
+    name = base64.b64encode(path.encode(), altchars=b"-_").decode()
+    place = Path(".snakemake/metadata", f"@{name[:254]}", name[254:])
+    place.parent.mkdir()
+    place.write_text(json.dumps({"rule": "score", "log": ["results/x/logs/score.log"]}))
+    put(Path(path), "2")
+    with pytest.raises(ValueError, match="is not as its job made it"):
+        start_record(a_job("metrics", ["results/x/a"], [path]))
+
+
+@pytest.mark.parametrize("known", [{}, {"log": []}, {"log": None}, {"log": ["results/x/a.log"]}])
+def test_what_has_no_record_is_not_checked(metrics, known):
+    note(Path(), metrics, **known)
+    put(Path(metrics), "other")
+    start_record(a_job("plots", ["results/x/report/plots"], [metrics, "data/a.jsonl"]))
+
+
+def test_the_record_of_an_earlier_rule_is_not_taken(metrics):
+    """As where a method is trained with SFT first, then with DPO: other rules make its rows."""
+    put(Path(metrics), "other")
+    leave("earlier", [metrics])
+    os.utime("results/x/logs/metrics.json", (ENDED, ENDED))  # last in order, and the older one
+    made_by("earlier", metrics)
+    start_record(a_job("plots", ["results/x/report/plots"], [metrics]))
+    assert read_records(Path("results/x/logs"))[metrics]["job"] == "earlier"
+
+
+def test_a_job_that_ends_early_leaves_no_old_record(metrics):
+    """Its outputs may be there, as with `--keep-incomplete`, and those are others."""
+    start_record(a_job("metrics", [metrics]))
+    put(Path(metrics), "other")
+    start_record(a_job("plots", ["results/x/report/plots"], [metrics]))
+
+
+def test_a_record_that_goes_while_others_are_read_is_none(metrics, monkeypatch):
+    def read(file):
+        file.unlink()
+        raise ValueError("no such file")
+
+    monkeypatch.setattr(records, "read_json", read)
+    assert read_records(Path("results/x/logs")) == {}
+
+
+def test_a_file_lost_before_the_first_record_is_named(results):
+    leave("majority_vote", [TABLE])
+    (results / "votes/votes.parquet").unlink()
+    assert "votes/votes.parquet: is recorded and is gone" in wrong({"files": {}})
+
+
+def test_a_moved_folder_is_known_by_its_own_records(results):
+    leave("majority_vote", [TABLE], ["data/a.jsonl"])
+    leave("train", [MODEL], [TABLE])
+    before = record()
+    shutil.rmtree(".snakemake")
+    shutil.rmtree("data")
+    assert wrong(before) == wrong({"files": {}}) == []
+    actions = {each["name"]: each for each in ro_crate(record(), "x")["@graph"] if "object" in each}
+    assert actions["train"]["object"] == [{"@id": "votes/votes.parquet"}]
+    assert actions["majority_vote"]["object"] == [{"@id": "#outside/data/a.jsonl"}]
+    put(results / "votes/votes.parquet", "other")
+    put(results / "votes/more.parquet", "more")
+    assert wrong({"files": {}}) == [
+        "votes/votes.parquet: differs from what its job made",
+        "votes/more.parquet: was made by no job",
+    ]
+
+
 def test_missing_and_added_files_are_named(results):
     before = record()
     (results / "votes/votes.parquet").unlink()
@@ -187,8 +356,27 @@ def test_a_crate_names_every_file_and_job(results):
     assert parts == ["models/a/model/w.safetensors", "votes/votes.parquet"]
     jobs = [entity for entity in entities.values() if entity["@type"] == "CreateAction"]
     assert [job["name"] for job in jobs] == ["train", "majority_vote"]
+    assert entities["./"]["datePublished"] == "2001-09-09T01:46:40+00:00"
+    assert "license" not in entities["./"]  # the results are the user's
     for entity in entities.values():  # every reference leads somewhere
         for value in entity.values():
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, dict) and not each["@id"].startswith("http"):
                     assert each["@id"] in entities
+
+
+def test_identifiers_of_a_crate_are_encoded(results):
+    odd = "results/x/votes/a b#1%.csv"
+    put(Path(odd), "1")
+    note(Path(), odd, rule="score", input=["data/a b#1.jsonl"])
+    entities = {entity["@id"]: entity for entity in ro_crate(record(), "x")["@graph"]}
+    assert entities["votes/a%20b%231%25.csv"]["name"] == "votes/a b#1%.csv"
+    assert entities["#outside/data/a%20b%231.jsonl"]["name"] == "data/a b#1.jsonl"
+    assert {"@id": "votes/a%20b%231%25.csv"} in entities["./"]["hasPart"]
+    [job] = [
+        entity
+        for entity in entities.values()
+        if entity.get("name") == "score" and "object" in entity
+    ]
+    assert job["object"] == [{"@id": "#outside/data/a%20b%231.jsonl"}]
+    assert job["result"] == [{"@id": "votes/a%20b%231%25.csv"}]

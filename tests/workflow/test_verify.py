@@ -1,10 +1,11 @@
 """`snakemake verify`: records results once, then names what is no longer as a job made it."""
 
 import os
+import shutil
 
 from planted import MARK, files_with
 
-from weak_to_strong.tables import read_json
+from weak_to_strong.tables import hash_file, read_json
 
 TABLE = "results/test/data/dice/test.parquet"
 
@@ -27,7 +28,6 @@ def test_verify(fresh_project):
     record = read_json(fresh_project.result("provenance.json"))
     entry = record["files"]["data/dice/test.parquet"]
     assert entry["rule"] == "problems"
-    assert list(entry["inputs"]) == ["data/test.jsonl"]
     assert entry["command"].startswith(f"snakemake --cores 2 {TABLE} --notemp --configfile")
     assert "polars" in entry["versions"]
     assert fresh_project.result("ro-crate-metadata.json").exists()
@@ -42,3 +42,19 @@ def test_verify(fresh_project):
     assert "data/dice/test.parquet: differs from what its job made" in edited.stderr
     assert "Traceback" not in edited.stderr
     assert read_json(fresh_project.result("provenance.json")) == record
+    path.write_bytes(made)
+
+    raw = fresh_project.path("data/test.jsonl")
+    read, when = raw.read_bytes(), raw.stat().st_mtime
+    assert entry["inputs"] == {"data/test.jsonl": hash_file(raw)}
+    raw.write_bytes(read + b"\n")
+    os.utime(raw, (when, when))
+    replaced = fresh_project.snakemake("verify")
+    assert replaced.returncode != 0
+    assert "data/test.jsonl: has other contents than when problems/dice/test" in replaced.stderr
+    raw.write_bytes(read)
+
+    shutil.rmtree(fresh_project.path(".snakemake"))
+    assert "are as their jobs made them" in fresh_project.run("verify")
+    path.unlink()
+    assert "test.parquet: is recorded and is gone" in fresh_project.snakemake("verify").stderr
