@@ -13,6 +13,8 @@ from weak_to_strong.provenance import artefacts
 from weak_to_strong.records import read_job_records, read_records
 from weak_to_strong.tables import METRICS, hash_file, read_json
 
+INPUTS_OF_DPO = ("dpo-0/rows.parquet", "hybrid_ft-2/manifest.json")
+
 
 def table(project: Project, name: str) -> pl.DataFrame:
     return pl.read_parquet(project.result(f"{name}.parquet"))
@@ -210,6 +212,21 @@ def test_every_result_has_the_record_of_its_job(project):
         assert records[path]["command"].startswith("snakemake --cores 2")
     seeds = {record["rule"] for record in records.values() if record["seeds"]}
     assert {"train", "generate", "demonstrations"} <= seeds
+
+
+def test_every_job_has_the_record_of_its_inputs(project):
+    records = read_job_records(project.result("logs"))
+    for job, record in records.items():
+        for path, used in record["inputs"].items():
+            assert used == hash_file(project.path(path)), job
+    base = records["base_model/random_weak"]["inputs"]
+    assert {"models/weak/config.json", "models/weak/model.safetensors"} <= base.keys()
+    training = records[f"train/{CHAIN}/dpo-0"]["inputs"]
+    assert training.keys() == {
+        "results/test/bases/random_strong.json",
+        *(f"results/test/models/{CHAIN}/{file}" for file in INPUTS_OF_DPO),
+    }
+    assert "files recorded" in project.run("verify")
 
 
 def test_no_file_holds_a_secret_of_the_environment(project):
