@@ -1,13 +1,20 @@
 """Keep the questions on which the weak and the ICL side agree.
 
-input.weak, input.icl: LABELS of train_2; input.questions: QUESTIONS of train_2; params.settings:
-the filter's `keep_empty`, `pad_to`, `pad_seed`; params.judge: of `choose_judge`. output.kept: KEPT;
-output.summary: JSON {questions, kept, padded, undecided, empty_weak, empty_icl}; `undecided` counts
-questions to which the judge could not compare the answers.
+Input:
+    weak, icl: LABELS of train_2.
+    questions: QUESTIONS of train_2.
+Params:
+    settings: the filter's `keep_empty`, `pad_to`, `pad_seed`.
+    judge: of `choose_judge`.
+Output:
+    kept: KEPT.
+    summary: JSON {questions, kept, padded, undecided, empty_weak, empty_icl}; `undecided` counts
+        questions to which the judge could not compare the answers.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from weak_to_strong.agreement import agreement_filter, count_empty
 from weak_to_strong.answers import string_judge
@@ -17,7 +24,8 @@ from weak_to_strong.tables import KEPT, LABELS, QUESTIONS, read_table, write_jso
 from weak_to_strong.training_sets import pad_disagreeing
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Filter and count."""
     weak = read_table(snakemake.input.weak, LABELS)
     icl = read_table(snakemake.input.icl, LABELS)
     settings = snakemake.params.settings

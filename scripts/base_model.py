@@ -19,6 +19,7 @@ from weak_to_strong.tables import write_json
 
 
 def main(snakemake: Any) -> None:
+    """Bring it, describe it."""
     name, entry = snakemake.params.name, snakemake.params.entry
     folder = snakemake.params.get("folder")
     if "path" not in entry:

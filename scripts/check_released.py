@@ -18,6 +18,7 @@ from weak_to_strong.tables import publish
 
 
 def main(snakemake: Any) -> None:
+    """Check all files that there are."""
     release = Release(snakemake.params.published_dir)
     checks = check_release(release, read_golden(snakemake.input.golden))
     with publish(snakemake.output.checks) as part:

@@ -20,6 +20,7 @@ from weak_to_strong.tables import publish
 
 
 def main(snakemake: Any) -> None:
+    """Read all splits and compare them."""
     task, settings = snakemake.params.task, snakemake.params.settings
     raw = make_splits(settings, list(snakemake.input.get("sources", [])), task)
     report = contamination_report(raw)

@@ -1,16 +1,25 @@
 """Draw the few-shot demonstrations from the weak labels.
 
-input.weak_labels: LABELS of train_2; input.questions: QUESTIONS of train_2; params.shots,
-params.seed: the draw; params.ids: fixed ids instead, or None; params.prompt: style of the prompts.
-output.demonstrations: DEMONSTRATIONS.
+Input:
+    weak_labels: LABELS of train_2.
+    questions: QUESTIONS of train_2.
+Params:
+    shots, seed: of the draw.
+    ids: fixed ids instead, or None.
+    prompt: style of the prompts.
+Output:
+    demonstrations: DEMONSTRATIONS.
 """
+
+from typing import Any
 
 from weak_to_strong.demonstrations import draw_demonstrations
 from weak_to_strong.logs import logger, run_script
 from weak_to_strong.tables import DEMONSTRATIONS, LABELS, QUESTIONS, read_table, write_table
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Draw and write."""
     params = snakemake.params
     shots = draw_demonstrations(
         read_table(snakemake.input.weak_labels, LABELS),

@@ -1,7 +1,10 @@
 """Train the tokenizer of the embedded model pair.
 
-Params: `task` (templates, data_seed, problems), `settings` (vocab_size, context, documents,
-drill_share, seed). Output: `folder`, a Hugging Face tokenizer folder.
+Params:
+    task: templates, data_seed, problems.
+    settings: vocab_size, context, documents, drill_share, seed.
+Output:
+    folder: a Hugging Face tokenizer folder.
 """
 
 from itertools import islice
@@ -12,6 +15,7 @@ from weak_to_strong.pretraining import experiment_questions, generate_documents,
 
 
 def main(snakemake: Any) -> None:
+    """Train and publish."""
     task, settings = snakemake.params.task, snakemake.params.settings
     documents = generate_documents(
         task["templates"],

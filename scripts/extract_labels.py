@@ -1,10 +1,18 @@
 """Read the final answers of one greedy request.
 
-input.generations: GENERATIONS; params.request: name of the request in it; params.answer_key: text
-that introduces the final answer; params.stop: stop strings; params.quirks: fields of `PaperQuirks`;
-params.judge: of `choose_judge`, answers being normalised for that of strings only. output.labels:
-LABELS.
+Input:
+    generations: GENERATIONS.
+Params:
+    request: name of the request in it.
+    answer_key: text that introduces the final answer.
+    stop: stop strings.
+    quirks: fields of `PaperQuirks`.
+    judge: of `choose_judge`; answers are normalised for that of strings only.
+Output:
+    labels: LABELS.
 """
+
+from typing import Any
 
 from weak_to_strong.agreement import count_empty
 from weak_to_strong.answers import PaperQuirks
@@ -13,7 +21,8 @@ from weak_to_strong.logs import logger, run_script
 from weak_to_strong.tables import GENERATIONS, LABELS, scan_table, write_table
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Read the answers of one request."""
     params = snakemake.params
     generations = select_request(
         scan_table(snakemake.input.generations, GENERATIONS), params.request

@@ -13,6 +13,7 @@ from weak_to_strong.sources import fetch_source
 
 
 def main(snakemake: Any) -> None:
+    """Download and check."""
     fetch_source(snakemake.params.source, snakemake.output.file)
 
 

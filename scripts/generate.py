@@ -1,11 +1,11 @@
 """Generate text for all requests of a round, with few engine loads.
 
-Inputs:
+Input:
     Every file that a request names, only so that Snakemake knows the dependencies.
-Outputs:
+Output:
     generations: GENERATIONS rows by request, problem and sample, Parquet.
     stats: JSON, per request its key in the store and counts of samples and tokens.
-Parameters:
+Params:
     requests: list of mappings, see `weak_to_strong.generation.Request`.
     engine: mapping, see `weak_to_strong.generation.EngineSettings`.
     work: folder of finished samples, to be kept between runs.

@@ -1,9 +1,17 @@
 """Vote over the samples of each question.
 
-input.generations: GENERATIONS; input.questions: QUESTIONS of train_2; params.request: name of the
-sampled request; params.answer_key, params.stop, params.quirks, params.judge: as for labels.
-output.samples: SAMPLES; output.votes: VOTES.
+Input:
+    generations: GENERATIONS.
+    questions: QUESTIONS of train_2.
+Params:
+    request: name of the sampled request.
+    answer_key, stop, quirks, judge: as for labels.
+Output:
+    samples: SAMPLES.
+    votes: VOTES.
 """
+
+from typing import Any
 
 from weak_to_strong.answers import PaperQuirks
 from weak_to_strong.labels import read_answers, select_request
@@ -20,7 +28,8 @@ from weak_to_strong.tables import (
 )
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Read the samples' answers and vote."""
     params = snakemake.params
     generations = select_request(
         scan_table(snakemake.input.generations, GENERATIONS), params.request

@@ -1,10 +1,20 @@
 """Build the contrastive pairs of Stage II.
 
-input.weak_labels: LABELS; input.samples: SAMPLES; input.votes: VOTES; input.questions: QUESTIONS of
-train_2; params.settings: keyword arguments of `build_pairs`; params.prompt: style of the prompts;
-params.judge: of `choose_judge`.
-output.rows: PAIRS; output.export: the same as LLaMA-Factory JSON.
+Input:
+    weak_labels: LABELS.
+    samples: SAMPLES.
+    votes: VOTES.
+    questions: QUESTIONS of train_2.
+Params:
+    settings: keyword arguments of `build_pairs`.
+    prompt: style of the prompts.
+    judge: of `choose_judge`.
+Output:
+    rows: PAIRS.
+    export: the same as LLaMA-Factory JSON.
 """
+
+from typing import Any
 
 from weak_to_strong.logs import logger, run_script
 from weak_to_strong.majority_vote import SAMPLES
@@ -24,7 +34,8 @@ from weak_to_strong.tables import (
 from weak_to_strong.training_sets import encode_llama_factory_pairs
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Pair and export."""
     tables, params = snakemake.input, snakemake.params
     questions = read_table(tables.questions, QUESTIONS)
     rows = build_pairs(

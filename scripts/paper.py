@@ -1,13 +1,13 @@
 """The paper's tables and figures, with what this experiment reproduced of them.
 
-Inputs:
+Input:
     published: resources/published_results.csv.
     metrics, diagnostics: metrics.csv and diagnostics.csv.
     contamination: contamination report of each task (CSV), in the order of params.tasks.
 Params:
     names: the keys `paper` of the configuration, as `published_results.names_of` gives them.
     tasks: names of the tasks.
-Outputs:
+Output:
     <table>_csv, <table>_md, <table>_tex for each of `paper_tables.TABLES`.
     <table>_svg, <table>_png for each of `paper_plots.FIGURES`.
 """

@@ -1,9 +1,9 @@
 """Draw the figures of the report.
 
-Inputs:
+Input:
     metrics: metrics.csv (columns of `tables.METRICS`).
     diagnostics: diagnostics.csv (columns of `diagnostics.DIAGNOSTICS`).
-Outputs:
+Output:
     <figure>_svg, <figure>_png for each of accuracy, iterations, filter, pass_at_k, calibration.
 """
 

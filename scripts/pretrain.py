@@ -1,9 +1,16 @@
 """Pretrain one base model of the embedded pair.
 
-Input: `tokenizer` (folder). Params: `task` (templates, data_seed, problems), `settings` (shape,
-training, steps, block, drill_share, seed and, where there are such texts, competition_share),
-`tokenizer` (its settings), `work` (checkpoints). Output: `folder` (bfloat16 safetensors with
-tokenizer) and `manifest` (settings, size, last loss, sha256 of each file).
+Input:
+    tokenizer: its folder.
+Params:
+    task: templates, data_seed, problems.
+    settings: shape, training, steps, block, drill_share, seed and, where there are such texts,
+        competition_share.
+    tokenizer: its settings.
+    work: folder for checkpoints.
+Output:
+    folder: bfloat16 safetensors with tokenizer.
+    manifest: settings, size, last loss, sha256 of each file.
 """
 
 import os
@@ -21,6 +28,7 @@ from weak_to_strong.tables import hash_file, hash_value, write_json
 
 
 def main(snakemake: Any) -> None:
+    """Train, or go on from a checkpoint, and publish."""
     import torch
     from transformers import AutoTokenizer
 

@@ -18,6 +18,7 @@ from weak_to_strong.tables import PROBLEMS, write_table
 
 
 def main(snakemake: Any) -> None:
+    """Read, split and keep one split."""
     params = snakemake.params
     sources = list(snakemake.input.get("sources", []))
     problems = make_split(params.settings, sources, params.split, params.task)

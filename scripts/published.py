@@ -14,6 +14,7 @@ from weak_to_strong.tables import publish
 
 
 def main(snakemake: Any) -> None:
+    """Sum up."""
     checks = read_checks(snakemake.input.checks)
     summary = summarise_checks(checks)
     for line in summary.splitlines():

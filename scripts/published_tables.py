@@ -2,7 +2,7 @@
 
 Input:
     published: resources/published_results.csv.
-Outputs:
+Output:
     <table>_csv, <table>_md, <table>_tex for each of `paper_tables.TABLES`.
 """
 

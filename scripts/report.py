@@ -1,6 +1,6 @@
 """Build the self-contained HTML report, and the tables of what the run cost.
 
-Inputs:
+Input:
     metrics, diagnostics: metrics.csv and diagnostics.csv.
     plots: SVG files; a file's name without suffix is the name of the figure.
     scores, generations: Parquet files of the evaluation, any number.
@@ -14,7 +14,7 @@ Params:
     config: the completed configuration.
     logs: folder of the jobs' records; read at run time, since what a job cost must not make the
         page outdated.
-Outputs:
+Output:
     html: the page.
     costs: CSV with the columns of `costs.COSTS`, one row a rule.
     ledger: CSV with the columns of `costs.LEDGER`, one row a job.

@@ -1,11 +1,21 @@
 """Build the rows of one supervised fine-tuning set.
 
-params.kind: kind of set, which decides on the tables that are read (`sft_rows` has the list):
-input.problems (PROBLEMS of train_1), input.questions (QUESTIONS of train_2), input.gold (GOLD of
-train_2), input.weak_labels (LABELS), input.kept (KEPT). params.answer_key: key of gold targets;
-params.prompt: style of the prompts. output.rows: SFT_ROWS; output.export: the same as LLaMA-Factory
-JSON.
+Input, as far as the kind needs it (`TABLES_OF_KIND`):
+    problems: PROBLEMS of train_1.
+    questions: QUESTIONS of train_2.
+    gold: GOLD of train_2.
+    weak_labels: LABELS.
+    kept: KEPT.
+Params:
+    kind: kind of set.
+    answer_key: key of gold targets.
+    prompt: style of the prompts.
+Output:
+    rows: SFT_ROWS.
+    export: the same as LLaMA-Factory JSON.
 """
+
+from typing import Any
 
 from weak_to_strong.logs import logger, run_script
 from weak_to_strong.tables import (
@@ -30,7 +40,8 @@ SCHEMAS = {
 }
 
 
-def main(snakemake) -> None:
+def main(snakemake: Any) -> None:
+    """Choose the answers and export."""
     params = snakemake.params
     tables = {
         name: read_table(path, SCHEMAS[name])

@@ -1,14 +1,14 @@
 """Fine-tune a model on supervised rows or preference pairs.
 
-Inputs:
+Input:
     rows: SFT_ROWS (sft) or PAIRS (dpo, orpo), Parquet.
     base: manifest of the base model.
     init: manifest of the trained model to continue; only dpo and orpo need one.
-Outputs:
+Output:
     model: folder of one LoRA adapter, or of full weights with the tokenizer.
     manifest: JSON with the kind, base, files' sha256, settings and facts of the run.
     history: JSON list of the loss and its companions, one entry an update.
-Parameters:
+Params:
     trainer: sft, dpo or orpo.
     settings: see `weak_to_strong.training_settings.complete_settings`.
     work: folder for the checkpoints that a killed run resumes from.

@@ -26,6 +26,7 @@ from weak_to_strong.tables import read_json, write_json
 
 
 def main(snakemake: Any) -> None:
+    """Compare, and write the record."""
     params = snakemake.params
     root = Path(params.root)
     facts = {"config": params.config, "versions": library_versions()}

@@ -18,6 +18,7 @@ from weak_to_strong.tables import GOLD, QUESTIONS, write_table
 
 
 def main(snakemake: Any) -> None:
+    """Read, split and part train_2."""
     params = snakemake.params
     sources = list(snakemake.input.get("sources", []))
     train_2 = make_split(params.settings, sources, "train_2", params.task)
