@@ -23,7 +23,9 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
     def table(name: str) -> pl.DataFrame:
         return pl.read_csv(FOLDER / f"{name}.csv")
 
-    yield "one round / a process for each request", table("rounds")["ratio"].to_list()
+    rounds = table("rounds")
+    yield "one round / a process for each request", rounds["ratio"].to_list()
+    yield "a round with two engines / with one", rounds["two_engines_ratio"].to_list()
     scoring = table("scoring")
     for (work,), rows in scoring.group_by("work", maintain_order=True):
         yield f"scoring, {work} / loop over math-verify", rows["ratio"].to_list()

@@ -1,10 +1,14 @@
-"""One generation round against one process for each request, on the same requests.
+"""One generation round against one process for each (model, split, seed), on the same requests.
 
-    python benchmarks/rounds.py [--requests 4] [--questions 200] [--pairs 2]
+    python benchmarks/rounds.py [--questions 60] [--pairs 2]
 
-The requests differ in their questions and share the embedded weak model, as the models of an
-experiment share a base. Both ways use the same code and settings; they alternate, and the ratio of
-wall times is taken pair by pair. Writes benchmarks/rounds.csv.
+The requests are those of a small evaluation: the embedded weak model and two random adapters on it,
+each on two sets of questions, greedily and with two samples for each of two seeds, the base model
+with few-shot prompts too. Apart, each has a process and an engine of its own, as with the reference
+scripts; the round is served by one engine, and then by two that share its shards, on as many
+threads. All use the same code and settings and give the same texts; the ways alternate, and ratios
+of wall times are taken pair by pair. `cached` is the share of the prompts' tokens that the round's
+engine had in its prefix cache. Writes benchmarks/rounds.csv.
 """
 
 import argparse
@@ -24,83 +28,156 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from weak_to_strong.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.tables import QUESTIONS, write_json, write_table  # noqa: E402
+from weak_to_strong.tables import (  # noqa: E402
+    DEMONSTRATIONS,
+    QUESTIONS,
+    write_json,
+    write_table,
+)
+from weak_to_strong.training_files import hash_files  # noqa: E402
 
 SERVE = """
 import json, sys
 sys.path.insert(0, {scripts!r})
 from weak_to_strong.generation import generate_round
-requests = json.loads(sys.argv[1])
-engine = {{"max_model_len": 1024}}
-_, stats, _ = generate_round(requests, engine, sys.argv[2], threads=1)
-print(json.dumps(sum(each["response_tokens"] for each in stats.values())))
+requests, store, processes = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+engine = {{"max_model_len": 1024, "processes": processes, "shard_size": 16}}
+rows, _, cost = generate_round(requests, engine, store, threads=processes)
+print(json.dumps([cost, [text for table in rows for text in table["response"]]]))
 """
+MODEL = ROOT / "resources/embedded/weak"
+ADAPTERS, SPLITS, SEEDS, SHOTS = 2, 2, (0, 1), 4
 
 
-def make_requests(folder: Path, count: int, questions: int) -> list[dict]:
-    """`count` greedy requests of `questions` questions each, with their tables, in `folder`."""
-    write_json(
-        describe_base_model("weak", {"path": str(ROOT / "resources/embedded/weak")}),
-        folder / "base.json",
-    )
+def make_tables(folder: Path, questions: int) -> tuple[list[Path], Path]:
+    """Tables of questions, one a split, and one of demonstrations."""
     stream = generate_problems([10, 16, 31, 43, 62], seed=1)
-    requests = []
-    for number in range(count):
+    splits = []
+    for number in range(SPLITS):
         rows = [
             {"id": str(row), "question": problem["question"], "source": "benchmark"}
             for row, problem in enumerate(islice(stream, questions))
         ]
-        table = folder / f"{number}.parquet"
-        write_table(pl.DataFrame(rows, schema=QUESTIONS), QUESTIONS, table)
-        requests.append(
-            {
-                "name": str(number),
-                "model": None,
-                "base": str(folder / "base.json"),
-                "problems": str(table),
-                "demonstrations": None,
-                "n": 1,
-                "temperature": 0.0,
-                "top_p": 1.0,
-                "max_tokens": 64,
-                "seed": 0,
-                "stop": ["\n\n"],
-                "prompt": "question_answer",
-            }
-        )
-    return requests
+        splits.append(folder / f"{number}.parquet")
+        write_table(pl.DataFrame(rows, schema=QUESTIONS), QUESTIONS, splits[-1])
+    shown = [
+        {
+            "id": str(number),
+            "prompt": f"Question: {problem['question']}\nAnswer:",
+            "response": problem["solution"],
+        }
+        for number, problem in enumerate(islice(stream, SHOTS))
+    ]
+    write_table(
+        pl.DataFrame(shown, schema=DEMONSTRATIONS), DEMONSTRATIONS, folder / "shown.parquet"
+    )
+    return splits, folder / "shown.parquet"
 
 
-def serve(groups: list[list[dict]]) -> tuple[float, int]:
-    """Seconds and response tokens of serving each group of requests by a process of its own."""
+def make_adapter(folder: Path, seed: int) -> Path:
+    """The manifest of a LoRA adapter with random weights."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(MODEL)
+    targets = ["q_proj", "v_proj", "down_proj"]
+    config = LoraConfig(
+        r=8, lora_alpha=16, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    place = folder / f"adapter-{seed}"
+    get_peft_model(model, config).save_pretrained(str(place))
+    manifest = folder / f"adapter-{seed}.json"
+    facts = {"name": place.name, "kind": "lora", "base": "weak", "path": str(place)}
+    write_json({**facts, "files": hash_files(place)}, manifest)
+    return manifest
+
+
+def make_requests(folder: Path, questions: int) -> list[dict]:
+    """The requests of a small evaluation, with their files, in `folder`."""
+    base = folder / "base.json"
+    write_json(describe_base_model("weak", {"path": str(MODEL)}), base)
+    splits, shown = make_tables(folder, questions)
+    decodings = [{"n": 1, "temperature": 0.0, "seed": 0}]
+    decodings += [{"n": 2, "temperature": 1.0, "seed": seed} for seed in SEEDS]
+    models = [None, *(str(make_adapter(folder, seed)) for seed in range(ADAPTERS))]
+    asked = [
+        (model, split, decoding, None)
+        for model in models
+        for split in splits
+        for decoding in decodings
+    ]
+    asked += [(None, split, decodings[0], str(shown)) for split in splits]
+    return [
+        {
+            "name": str(number),
+            "model": model,
+            "base": str(base),
+            "problems": str(split),
+            "demonstrations": shots,
+            **decoding,
+            "top_p": 1.0,
+            "max_tokens": 64,
+            "stop": ["\n\n"],
+            "prompt": "question_answer",
+        }
+        for number, (model, split, decoding, shots) in enumerate(asked)
+    ]
+
+
+def serve(groups: list[list[dict]], processes: int = 1) -> tuple[float, list[dict], list[str]]:
+    """Seconds, costs and texts of serving each group of requests by a process of its own."""
     code = SERVE.format(scripts=str(ROOT / "scripts"))
-    tokens, began = 0, time.monotonic()
+    costs, texts, began = [], [], time.monotonic()
     for group in groups:
         with tempfile.TemporaryDirectory() as store:
-            command = [sys.executable, "-c", code, json.dumps(group), store]
-            tokens += int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return time.monotonic() - began, tokens
+            command = [sys.executable, "-c", code, json.dumps(group), store, str(processes)]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        cost, found = json.loads(output)
+        costs.append(cost)
+        texts += found
+    return time.monotonic() - began, costs, texts
+
+
+def total(costs: list[dict], name: str) -> int:
+    return sum(cost[name] for cost in costs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=4)
-    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=2)
     options = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        requests = make_requests(Path(folder), options.requests, options.questions)
+    with tempfile.TemporaryDirectory() as name:
+        requests = make_requests(Path(name), options.questions)
         for pair in range(options.pairs):
-            together, tokens = serve([requests])
-            apart, tokens_apart = serve([[request] for request in requests])
-            assert tokens == tokens_apart, "the two ways gave different texts"
-            rows.append((pair, options.requests, tokens, together, apart, apart / together))
-    names = ["pair", "requests", "response_tokens", "round_seconds", "apart_seconds", "ratio"]
-    frame = pl.DataFrame(rows, schema=names, orient="row")
+            together, costs, texts = serve([requests])
+            apart, costs_apart, texts_apart = serve([[request] for request in requests])
+            shared, costs_shared, texts_shared = serve([requests], processes=2)
+            assert texts == texts_apart == texts_shared, "the ways gave different texts"
+            rows.append(
+                {
+                    "pair": pair,
+                    "requests": len(requests),
+                    "response_tokens": total(costs, "response_tokens"),
+                    "cached": total(costs, "cached_prompt_tokens") / total(costs, "prompt_tokens"),
+                    "round_loads": total(costs, "engine_loads"),
+                    "apart_loads": total(costs_apart, "engine_loads"),
+                    "two_engines_loads": total(costs_shared, "engine_loads"),
+                    "round_seconds": together,
+                    "apart_seconds": apart,
+                    "two_engines_seconds": shared,
+                    "ratio": apart / together,
+                    "two_engines_ratio": together / shared,
+                }
+            )
+            print(rows[-1], flush=True)
+    frame = pl.DataFrame(rows)
     frame.write_csv(ROOT / "benchmarks/rounds.csv", float_precision=2)
-    print(frame)
-    print(f"median ratio {statistics.median(frame['ratio']):.2f}")
+    for name in ("ratio", "two_engines_ratio"):
+        print(f"median {name} {statistics.median(frame[name]):.2f}")
 
 
 if __name__ == "__main__":

@@ -203,13 +203,14 @@ def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> Non
 def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of `prompts`, with the special tokens that the tokenizer adds itself.
 
-    It runs here since its library is loaded here anyway: seconds for a process of its own.
+    The name of a special token in a prompt, such as `</s>`, is text like any other. It runs here
+    since its library is loaded here anyway: seconds for a process of its own.
 
     Raises:
         ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
     """
     tokenizer = _load_tokenizer(weights)
-    encoded = tokenizer(list(prompts))["input_ids"]
+    encoded = tokenizer(list(prompts), split_special_tokens=True)["input_ids"]
     begin = tokenizer.bos_token_id
     for prompt, tokens in zip(prompts, encoded, strict=True):
         if begin is not None and begin in tokens[1:]:

@@ -705,6 +705,8 @@ def _generate(
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Generate what is missing of `jobs` into their stores; return what it cost."""
+    if settings.device == "cuda" and settings.dtype == "float32":
+        logger.warning("`engine.dtype` is float32: on GPUs bfloat16 is faster and takes half of it")
     counts = dict.fromkeys(("samples", "prompt_tokens", "response_tokens"), 0)
     pool = EnginePool(
         settings.processes,

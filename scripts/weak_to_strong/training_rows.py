@@ -53,7 +53,7 @@ def common_length(*sequences: Sequence[int]) -> int:
 def encode_rows(
     frame: pl.DataFrame, tokenizer: Any, max_length: int, columns: Sequence[str]
 ) -> list[Encoded]:
-    """Token ids of each row, in table order.
+    """Token ids of each row, in table order. The name of a special token is text like any other.
 
     Args:
         frame: columns `id`, `prompt` and `columns`.
@@ -70,10 +70,12 @@ def encode_rows(
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if eos is None:
         raise ValueError("tokenizer: has no end token; set eos_token in its configuration")
-    prompts = tokenizer(frame["prompt"].to_list())["input_ids"]
-    together = [
-        tokenizer((frame["prompt"] + frame[column]).to_list())["input_ids"] for column in columns
-    ]
+
+    def encode(texts: pl.Series) -> list[list[int]]:
+        return tokenizer(texts.to_list(), split_special_tokens=True)["input_ids"]
+
+    prompts = encode(frame["prompt"])
+    together = [encode(frame["prompt"] + frame[column]) for column in columns]
     # A tokenizer may know a BOS token and not put it first; then inference has none either.
     expected = [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []
     rows, merged = [], 0

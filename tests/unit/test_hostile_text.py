@@ -23,12 +23,14 @@ from weak_to_strong.agreement import agreement_filter
 from weak_to_strong.answers import ANSWER_KEYS, NO_QUIRKS, PAPER, extract_answer, normalise_answer
 from weak_to_strong.configuration import SCHEMA_FILE, ConfigError, load_configuration
 from weak_to_strong.costs import COSTS
+from weak_to_strong.engine_worker import tokenise
 from weak_to_strong.majority_vote import SAMPLES, majority_vote
 from weak_to_strong.pairs import build_pairs
 from weak_to_strong.prompts import clean_response, few_shot_prompt, zero_shot_prompt
 from weak_to_strong.report import ReportInputs, build_report
 from weak_to_strong.scoring import math_verify_many
 from weak_to_strong.tables import LABELS, PROBLEMS, QUESTIONS, read_table, write_table
+from weak_to_strong.training_rows import encode_rows
 
 HOSTILE = [
     "<script>document.title='ran'</script>",
@@ -287,6 +289,26 @@ def test_any_text_has_an_answer(text, key, quirks):
     assert isinstance(normalise_answer(raw, quirks=quirks), str)
     assert len(raw) <= len(text)
     assert normalise_answer(raw, quirks=quirks) == normalise_answer(raw, quirks=quirks)
+
+
+def test_names_of_special_tokens_are_text():
+    """A question that says `</s>` ends nothing, and an answer only where it is over."""
+    from transformers import AutoTokenizer
+
+    weights = str(SCHEMA_FILE.parents[1] / "resources/embedded/strong")
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    special = set(tokenizer.all_special_ids)
+    named = " ".join(tokenizer.all_special_tokens)
+    assert named
+    prompt = zero_shot_prompt(f"What does {named} mean?")
+    (tokens,) = tokenise(weights, [prompt])
+    assert [token for token in tokens if token in special] == [tokenizer.bos_token_id]
+    row = {"id": "a", "prompt": prompt, "completion": f" {named} #### 1"}
+    (encoded,) = encode_rows(pl.DataFrame(row), tokenizer, 512, ["completion"])
+    assert encoded.prompt == tokens
+    (completion,) = encoded.completions
+    assert [token for token in completion if token in special] == [tokenizer.eos_token_id]
+    assert named in tokenizer.decode(completion)
 
 
 @FUZZ

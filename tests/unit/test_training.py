@@ -69,7 +69,7 @@ class CharacterTokenizer:
     eos_token_id: int | None = EOS
     adds_bos = True
 
-    def __call__(self, text: str | list[str]) -> dict:
+    def __call__(self, text: str | list[str], split_special_tokens: bool = False) -> dict:
         if isinstance(text, list):
             return {"input_ids": [self(one)["input_ids"] for one in text]}
         ids = [BOS] if self.adds_bos else []
