@@ -216,7 +216,7 @@ def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
         if begin is not None and begin in tokens[1:]:
             raise ValueError(
                 f"prompt {prompt[:60]!r}...: the token {tokenizer.bos_token!r} stands after its "
-                "begin; take it out of the question or correct the tokenizer of the model"
+                "begin; correct the tokenizer of the model"
             )
     return encoded
 
