@@ -189,7 +189,7 @@ def _references(trainer: str, settings: Mapping[str, Any]) -> int:
     """Passes over the rows with the reference model: of DPO only (Rafailov et al., 2305.18290)."""
     if trainer != "dpo":
         return 0
-    return 1 if settings.get("precompute_ref") else settings["epochs"]
+    return settings["epochs"] if settings.get("precompute_ref") is False else 1
 
 
 def training_flops(

@@ -31,10 +31,10 @@ OPTIONAL = {
     "beta": None,
     "deepspeed": None,
     "gradient_checkpointing": False,
-    "likelihood": "sequence",
+    "likelihood": "completion",
     "lora": None,
     "max_grad_norm": 1.0,
-    "precompute_ref": False,
+    "precompute_ref": None,
     "processes": 1,
     "quantization": None,
     "save_minutes": None,
@@ -122,7 +122,7 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training), `likelihood` (orpo: "sequence" or "completion", see
+            before training; null: where a pass over the rows is not the only one), `likelihood` (orpo: "sequence" or "completion", see
             `training.build_trainer`), `quantization` ("nf4": lora's frozen base has 4 bits a
             weight), `processes`, `deepspeed` (configuration file), `save_steps` and `save_minutes`
             (updates and time between checkpoints, whichever is less; null: none).
@@ -156,10 +156,13 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
     check_quantization(full)
     if trainer == "sft":
         full["beta"] = None
-        full["precompute_ref"] = False
     else:
         beta = full["beta"]
         _require("beta", beta, beta is not None and beta > 0, f"greater than 0 for {trainer}")
+    if trainer != "dpo":
+        full["precompute_ref"] = False
+    elif full["precompute_ref"] is None:
+        full["precompute_ref"] = full["epochs"] > 1
     kinds = ("sequence", "completion")
     _require("likelihood", full["likelihood"], full["likelihood"] in kinds, " or ".join(kinds))
     if trainer != "orpo":

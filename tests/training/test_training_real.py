@@ -173,8 +173,8 @@ def sft(make_job):
 
 @pytest.fixture(scope="module")
 def dpo(make_job, sft):
-    """A finished DPO run from that adapter."""
-    job = make_job("dpo", "dpo", sft)
+    """A finished DPO run from that adapter, its reference computed in each epoch."""
+    job = make_job("dpo", "dpo", sft, precompute_ref=False)
     train(job)
     return job
 
@@ -351,8 +351,10 @@ class TestPreferenceRun:
         assert hash_files(Path(dpo.model)) != hash_files(Path(sft.model))
 
     def test_reference_computed_before_training_gives_the_same(self, make_job, sft, dpo):
-        job = make_job("dpo-pre", "dpo", sft, precompute_ref=True)
+        job = make_job("dpo-pre", "dpo", sft)  # of several epochs
         train(job)
+        assert read_json(job.manifest)["training"]["precompute_ref"]
+        assert not read_json(dpo.manifest)["training"]["precompute_ref"]
         for one, other in zip(read_json(job.history), read_json(dpo.history), strict=True):
             assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
 

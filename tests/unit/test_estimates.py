@@ -105,7 +105,9 @@ def test_flops_of_a_trained_token(adapter, checkpointing, expected):
         ("sft", {}, 2 * 6),
         ("sft", {"gradient_checkpointing": False}, 2 * 4),
         ("orpo", {}, 2 * 6),
-        ("dpo", {}, 2 * (6 + 2)),
+        ("dpo", {}, 2 * 6 + 2),
+        ("dpo", {"precompute_ref": None}, 2 * 6 + 2),
+        ("dpo", {"precompute_ref": False}, 2 * (6 + 2)),
         ("dpo", {"precompute_ref": True}, 2 * 6 + 2),
         ("orpo", {"precompute_ref": True}, 2 * 6),
     ],
@@ -117,8 +119,9 @@ def test_flops_of_a_training(trainer, changes, expected):
 def test_weights_are_gathered_for_each_micro_batch_and_pass():
     # 5 rows by 2 are 3 micro-batches; 2 epochs of forward and backward; 2 bytes a weight.
     assert gathered_bytes(SHAPE, 5, "sft", LORA) == 3 * 4 * 2000
-    assert gathered_bytes(SHAPE, 5, "dpo", LORA) == 3 * (4 + 2) * 2000
-    assert gathered_bytes(SHAPE, 5, "dpo", {**LORA, "precompute_ref": True}) == 3 * 5 * 2000
+    beside = {**LORA, "precompute_ref": False}
+    assert gathered_bytes(SHAPE, 5, "dpo", beside) == 3 * (4 + 2) * 2000
+    assert gathered_bytes(SHAPE, 5, "dpo", LORA) == 3 * 5 * 2000
 
 
 def test_training_takes_the_slower_of_arithmetic_and_gathering():
