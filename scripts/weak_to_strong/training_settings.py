@@ -122,10 +122,11 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training; null: where a pass over the rows is not the only one), `likelihood` (orpo: "sequence" or "completion", see
-            `training.build_trainer`), `quantization` ("nf4": lora's frozen base has 4 bits a
-            weight), `processes`, `deepspeed` (configuration file), `save_steps` and `save_minutes`
-            (updates and time between checkpoints, whichever is less; null: none).
+            before training; null: where there are several epochs), `likelihood` (orpo: "sequence"
+            or "completion", see `training.build_trainer`), `quantization` ("nf4": lora's frozen
+            base has 4 bits a weight), `processes`, `deepspeed` (configuration file), `save_steps`
+            and `save_minutes` (updates and time between checkpoints, whichever is less; null:
+            none).
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, a value out of range, or a
