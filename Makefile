@@ -58,11 +58,11 @@ demo: setup ## Run the embedded study on a CPU and show its results
 seeds: setup ## The embedded study with three seeds, greedy answers only
 	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-smollm2: setup ## The study with SmolLM2-135M as the strong model (half an hour on two cores)
+smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
 # For so few samples a second engine process costs more than it brings.
-paper-mini: setup ## The paper's whole matrix with tiny models, some 40 minutes on two cores
+paper-mini: setup ## The paper's whole matrix with tiny models (20 to 40 minutes on two cores)
 	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
 	  --set-threads generate=1 --set-resources generate:engine_processes=1)
 
