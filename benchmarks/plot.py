@@ -134,7 +134,7 @@ def draw_workflow(path: Path) -> None:
     runs.set(xlabel="files", title="The same study again")
     for each in axes.flat:
         each.invert_yaxis()
-        each.legend(fontsize="small")
+        each.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, -0.2), ncols=3)
         each.tick_params(axis="y", labelsize="small")
     plans.set_yticklabels(names)
     figure.savefig(path, metadata={"Date": None})
