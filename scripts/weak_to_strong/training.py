@@ -78,6 +78,8 @@ from weak_to_strong.training_settings import (
 #: Whose code bears on the weights.
 SCRIPT = Path(__file__).parents[1] / "train.py"
 PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
+#: What a bitsandbytes layer may do on this CPU.
+REPACKS = "support_avx512bf16_for_cpu"
 #: Entries of the trainer's log that depend on the machine, or (TRL's token count) on resumption.
 UNSTEADY = ("runtime", "per_second", "total_flos", "num_tokens")
 
@@ -506,6 +508,12 @@ def load_model(
         local_files_only=True,
         use_safetensors=True,
     )
+    if settings["quantization"]:
+        for module in model.modules():
+            # On some CPUs bitsandbytes packs weights anew when it evaluates, such as DPO's
+            # reference, and leaves them so: in another precision, and only some shapes.
+            if hasattr(module, REPACKS):
+                setattr(module, REPACKS, False)
     if not lora:
         return model
     from peft import LoraConfig, PeftModel, get_peft_model
