@@ -24,7 +24,15 @@ from weak_to_strong.tables import (
 CHARACTERS = "\n 0123456789+-=:.?abcdefghijklmnopqrstuvwxyzAQ"
 ENGINE = {"max_model_len": 192, "kv_cache_gib": 0.1, "max_num_seqs": 64, "shard_size": 8}
 MAX_TOKENS = 24
-SHOTS = [{"id": "s", "prompt": zero_shot_prompt("1+1?"), "response": "2."}]
+#: Longer than the 128 tokens, here characters, that are the unit of vLLM's prefix cache on a CPU.
+SHOTS = [
+    {
+        "id": "s",
+        "prompt": zero_shot_prompt("1+1?"),
+        "response": "1+1 is what comes after 1 and that is 2. " * 2
+        + "so it is not 3 and not 0 either.",
+    }
+]
 
 
 def write_manifest(folder: Path, **facts: object) -> str:
@@ -162,6 +170,11 @@ def test_one_load_per_base_serves_it_and_all_its_adapters(rounds: Rounds) -> Non
     assert rounds.cost["engine_loads"] == 2
     different = {tuple(rounds.texts(name)) for name in ("base", "shots", "one", "two", "full")}
     assert len(different) == 5
+
+
+def test_the_prefix_of_few_shot_prompts_is_computed_once(rounds: Rounds) -> None:
+    assert rounds.cost["cached_prompt_tokens"] >= 128
+    assert rounds.cost["cached_prompt_tokens"] < rounds.cost["prompt_tokens"]
 
 
 def test_texts_do_not_depend_on_shards_batches_or_order(rounds: Rounds) -> None:

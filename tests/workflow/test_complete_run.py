@@ -183,7 +183,6 @@ def test_tokens_of_the_ledger_are_those_of_the_results(project):
         assert rate == pytest.approx(responses / seconds)
     assert generated["engine_loads"].min() > 0
     assert (generated["cached_prompt_tokens"] <= generated["prompt_tokens"]).all()
-    assert generated["cached_prompt_tokens"].sum() > 0
     for job, tokens in ledger.filter(rule="train").select("job", "trained_tokens").rows():
         manifest = project.result(f"models/{job.removeprefix('train/')}/manifest.json")
         assert tokens == read_json(manifest)["facts"]["tokens"]
