@@ -12,6 +12,7 @@ torchrun on one machine, torchrun in a SLURM step on several.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -826,4 +827,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    # All is on disk. In the interpreter's own tear-down a thread of the backend can abort a process
+    # ("terminate called without an active exception"), and torchrun then ends the others.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
