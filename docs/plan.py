@@ -77,9 +77,7 @@ GPU_JOB_COLUMNS = (
     *("rule", "job", "kind", "models", "gpus", "gb_per_gpu", "gpu_hours", "disk_gb"),
     *("tokens", "loads", "asked_minutes"),
 )
-COUNTED = (
-    *("jobs", "generation_rounds", "requests", "round_weights", "engine_loads", "trainings"),
-)
+COUNTED = ("jobs", "generation_rounds", "requests", "round_weights", "engine_loads", "trainings")
 #: Kinds of generation rounds: what their keys end in, evaluation aside.
 KINDS = {
     "weak-1": "weak labels",

@@ -56,8 +56,6 @@ logger = logging.getLogger("weak_to_strong")
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: What is in memory at once while prompts are made and turned into tokens.
 QUESTIONS_AT_ONCE, PROMPTS_AT_ONCE = 10_000, 500
-#: What a round counts of tokens.
-TOKENS = ("prompt_tokens", "cached_prompt_tokens", "response_tokens")
 
 
 @dataclass(frozen=True)
@@ -680,10 +678,11 @@ def generate_round(
         sum(job.missing.is_empty() for job in jobs),
         len(missing),
     )
+    counts = ("prompt_tokens", "cached_prompt_tokens", "response_tokens", "samples", "engine_loads")
     cost = {
         "requests": len(jobs),
         "requests_generated": len(missing),
-        **dict.fromkeys(("engine_loads", "samples", *TOKENS), 0),
+        **dict.fromkeys(counts, 0),
         "engine_start_seconds": 0.0,
     }
     if missing:

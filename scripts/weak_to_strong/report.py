@@ -182,15 +182,11 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         """Difference in points, with interval and p."""
-        low, high = self.difference.low, self.difference.high
-        told = []
-        if low is not None and high is not None:
-            span = f"{percent(low, signed=True)} to {percent(high, signed=True)}"
-            told.append(f"95% interval {span}")
+        shown = estimate(self.difference, signed=True)
+        told = [f"95% interval {shown['range']}" if shown["range"] else "no interval"]
         if self.p is not None:
             told.append(f"p {p_text(self.p)}")
-        points = f"{percent(self.difference.value, signed=True)} points"
-        return f"{points} ({', '.join(told)})" if told else f"{points} (no interval)"
+        return f"{shown['text']} points ({', '.join(told)})"
 
 
 def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName, Comparison]:
