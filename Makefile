@@ -79,7 +79,7 @@ test-faults: setup ## Kill, stop, starve and damage runs; about twenty minutes (
 	python -m pytest tests/faults --timeout 1800 $(ARGS)
 
 slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
-	PYTHONPATH=scripts python -m weak_to_strong.slurm_costs $(EXPERIMENTS) $(ARGS)
+	PYTHONPATH=scripts python -m weak_to_strong.cluster.slurm_costs $(EXPERIMENTS) $(ARGS)
 
 lint: setup ## Check style and workflow
 	ruff check $(PYTHON_CODE)
@@ -115,7 +115,7 @@ audit: setup ## Ask for known flaws of the locked packages (needs a network)
 	done; exit $$failed
 
 docs: setup ## Write config/README.md from its introduction and the schema
-	PYTHONPATH=scripts python -m weak_to_strong.config_reference
+	PYTHONPATH=scripts python -m weak_to_strong.experiment.config_reference
 
 plan: setup ## Write docs/plan.csv and docs/plan.md: what the paper's experiments would take
 	PYTHONPATH=scripts python docs/plan.py
@@ -126,7 +126,7 @@ dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 	snakemake --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
 
 clean-work: setup ## Remove shards of finished experiments and torn files (ARGS=--all: all shards and checkpoints)
-	PYTHONPATH=scripts python -m weak_to_strong.clean_work $(ARGS)
+	PYTHONPATH=scripts python -m weak_to_strong.jobs.clean_work $(ARGS)
 
 clean: ## Remove the results of all experiments and Snakemake's records
 	rm -rf results .snakemake

@@ -72,7 +72,8 @@ def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
     import numpy as np
     import polars as pl
 
-    from weak_to_strong.tables import GENERATIONS, QUESTIONS, write_table
+    from weak_to_strong.tables.frames import write_table
+    from weak_to_strong.tables.schemas import GENERATIONS, QUESTIONS
 
     rng = np.random.default_rng(0)
     names = pl.Series("id", np.arange(questions)).cast(pl.String)
@@ -166,8 +167,8 @@ def run_plain(folder: Path, step: str) -> None:
     import polars as pl
     from plain_steps import plain_pairs, plain_vote
 
-    from weak_to_strong.answers import predict
-    from weak_to_strong.prompts import clean_response
+    from weak_to_strong.method.answers import predict
+    from weak_to_strong.method.prompts import clean_response
 
     def read(name: str) -> pl.DataFrame:
         return pl.read_parquet(folder / name)

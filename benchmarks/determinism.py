@@ -31,8 +31,8 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.provenance import artefacts  # noqa: E402
-from weak_to_strong.tables import hash_file  # noqa: E402
+from weak_to_strong.jobs.verify import artefacts  # noqa: E402
+from weak_to_strong.tables.files import hash_file  # noqa: E402
 
 TABLE = ROOT / "benchmarks/determinism.csv"
 PROJECT = ("Snakefile", "rules", "scripts", "config", "profiles", "resources", "envs")

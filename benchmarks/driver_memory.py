@@ -22,20 +22,15 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.generation import generate_round  # noqa: E402
-from weak_to_strong.tables import (  # noqa: E402
-    DEMONSTRATIONS,
-    GENERATIONS,
-    QUESTIONS,
-    write_batches,
-    write_json,
-    write_table,
-)
+from weak_to_strong.generation.rounds import generate_round  # noqa: E402
+from weak_to_strong.tables.files import write_json  # noqa: E402
+from weak_to_strong.tables.frames import write_batches, write_table  # noqa: E402
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, QUESTIONS  # noqa: E402
 
 CHARACTERS_A_TOKEN = 4
 ANSWER = "So that makes it 12 in all, and then " * 16
 WORKER = f"""
-from weak_to_strong.engine_worker import run
+from weak_to_strong.generation.engine_worker import run
 
 class Answers:
     cached = 0

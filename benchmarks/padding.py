@@ -25,16 +25,16 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from training import MODEL, SETTINGS, TIMER, job_of, make_rows, run  # noqa: E402
 
-from weak_to_strong.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.micro_batches import padding_share, sort_updates  # noqa: E402
-from weak_to_strong.tables import read_json, write_json  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
+from weak_to_strong.training.length_sorting import padding_share, sort_updates  # noqa: E402
 
 MICRO_BATCH, UPDATE = 4, 16
 ORDERS = ("shuffled", "sorted updates", "group_by_length")
 TRAIN = """
 import json, sys
-from weak_to_strong import micro_batches
-from weak_to_strong.training import Job, quieten_libraries, train
+from weak_to_strong.training import length_sorting as micro_batches
+from weak_to_strong.training.train import Job, quieten_libraries, train
 quieten_libraries()
 {timer}
 spec, order = json.loads(sys.argv[1]), sys.argv[2]
@@ -51,7 +51,7 @@ def lengths_of(rows: Path, trainer: str) -> list[int]:
     """Tokens of each row; of its longer side."""
     from transformers import AutoTokenizer
 
-    from weak_to_strong.training_rows import encode_rows
+    from weak_to_strong.training.rows import encode_rows
 
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     columns = ("completion",) if trainer == "sft" else ("chosen", "rejected")

@@ -37,20 +37,12 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
 
-from weak_to_strong.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.estimates import (  # noqa: E402
-    Shape,
-    adapter_weights,
-    training_flops,
-)
-from weak_to_strong.generation import EngineSettings, engine_arguments  # noqa: E402
-from weak_to_strong.gpu_needs import (  # noqa: E402
-    DEVICE_OVERHEAD,
-    model_shape,
-    training_memory,
-)
-from weak_to_strong.tables import read_json, write_json  # noqa: E402
-from weak_to_strong.training_settings import PROJECTIONS  # noqa: E402
+from weak_to_strong.cluster.estimates import Shape, adapter_weights, training_flops  # noqa: E402
+from weak_to_strong.cluster.gpu_needs import DEVICE_OVERHEAD, model_shape, training_memory  # noqa: E402
+from weak_to_strong.generation.rounds import EngineSettings, engine_arguments  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
+from weak_to_strong.training.settings import PROJECTIONS  # noqa: E402
 
 #: Hidden width, blocks, width of keys and values, width of the MLP.
 SIZES = {"small": (256, 6, 128, 704), "large": (512, 12, 256, 1408)}
@@ -70,8 +62,8 @@ FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 TRAIN = """
 import json, sys, threading, time
 from pathlib import Path
-from weak_to_strong import training
-from weak_to_strong.training import Job, import_libraries, quieten_libraries, train
+from weak_to_strong.training import train as training
+from weak_to_strong.training.train import Job, import_libraries, quieten_libraries, train
 quieten_libraries()
 {timer}
 job, count = Job(**json.loads(sys.argv[1])), sys.argv[2] == "count"
@@ -110,7 +102,7 @@ ENGINE = """
 import json, os, sys
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 from vllm.model_executor.model_loader import base_loader
-from weak_to_strong.engine_worker import VllmEngine
+from weak_to_strong.generation.engine_worker import VllmEngine
 
 finish, weights = base_loader.process_weights_after_loading, []
 

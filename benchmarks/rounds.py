@@ -26,20 +26,17 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.tables import (  # noqa: E402
-    DEMONSTRATIONS,
-    QUESTIONS,
-    write_json,
-    write_table,
-)
-from weak_to_strong.training_files import hash_files  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.models.manifests import hash_files  # noqa: E402
+from weak_to_strong.tables.files import write_json  # noqa: E402
+from weak_to_strong.tables.frames import write_table  # noqa: E402
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, QUESTIONS  # noqa: E402
 
 SERVE = """
 import json, sys
 sys.path.insert(0, {scripts!r})
-from weak_to_strong.generation import generate_round
+from weak_to_strong.generation.rounds import generate_round
 requests, store, processes = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 engine = {{"max_model_len": 1024, "processes": processes, "shard_size": 16}}
 rows, _, cost = generate_round(requests, engine, store, threads=processes)

@@ -32,9 +32,9 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.answers import extract_answer  # noqa: E402
-from weak_to_strong.prompts import clean_response  # noqa: E402
-from weak_to_strong.scoring import math_verify_many  # noqa: E402
+from weak_to_strong.evaluation.scoring import math_verify_many  # noqa: E402
+from weak_to_strong.method.answers import extract_answer  # noqa: E402
+from weak_to_strong.method.prompts import clean_response  # noqa: E402
 
 GSM8K = "data/llama_factory/gsm8k/train_gsm8k_"
 MATH = "data/llama_factory/math/train_math_gemma_2b_iter1_"

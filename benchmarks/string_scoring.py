@@ -91,8 +91,8 @@ def score_columns(path: Path) -> dict:
     """Numbers of right and of distinct answers, as the workflow finds them."""
     import polars as pl
 
-    from weak_to_strong.answers import normalise_column
-    from weak_to_strong.scoring import paper_verdict
+    from weak_to_strong.evaluation.scoring import paper_verdict
+    from weak_to_strong.method.answers import normalise_column
 
     table = pl.read_parquet(path)
     normalised = pl.DataFrame([normalise_column(table[name]) for name in ("answer", "gold")])
@@ -105,7 +105,7 @@ def score_loop(path: Path) -> dict:
     """The number of right answers, found answer by answer."""
     import polars as pl
 
-    from weak_to_strong.answers import normalise_answer
+    from weak_to_strong.method.answers import normalise_answer
 
     right = 0
     for answer, gold in pl.read_parquet(path).iter_rows():

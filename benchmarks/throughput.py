@@ -31,10 +31,10 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
-from weak_to_strong.engine_worker import tokenise  # noqa: E402
-from weak_to_strong.generation import (  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
+from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
+from weak_to_strong.generation.engine_worker import tokenise  # noqa: E402
+from weak_to_strong.generation.rounds import (  # noqa: E402
     EngineSettings,
     engine_arguments,
     sample_seed,
@@ -49,7 +49,7 @@ SIGMA, LONGEST = 0.8, 10
 WORKER = """
 import json, sys
 from pathlib import Path
-from weak_to_strong import engine_worker
+from weak_to_strong.generation import engine_worker
 
 class SharedEngine(engine_worker.VllmEngine):
     # One vLLM engine for all that the pool starts. Before and after each the peer runs on it.

@@ -29,15 +29,11 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.tables import (  # noqa: E402
-    PAIRS,
-    SFT_ROWS,
-    read_json,
-    write_json,
-    write_table,
-)
+from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
+from weak_to_strong.tables.frames import write_table  # noqa: E402
+from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS  # noqa: E402
 
 MODEL = ROOT / "resources/embedded/strong"
 SETTINGS = {
@@ -78,7 +74,7 @@ class Timer(TrainerCallback):
 """
 OURS = """
 import json, sys
-from weak_to_strong.training import Job, quieten_libraries, train
+from weak_to_strong.training.train import Job, quieten_libraries, train
 quieten_libraries()
 {timer}
 timer = Timer()

@@ -25,10 +25,12 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.tables import SFT_ROWS, read_json, write_json, write_table  # noqa: E402
-from weak_to_strong.training import Job  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
+from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
+from weak_to_strong.tables.frames import write_table  # noqa: E402
+from weak_to_strong.tables.schemas import SFT_ROWS  # noqa: E402
+from weak_to_strong.training.train import Job  # noqa: E402
 
 SETTINGS = {
     "learning_rate": 1e-4,
@@ -45,7 +47,7 @@ SETTINGS = {
 }
 TRAIN = """
 import contextlib, json, sys
-from weak_to_strong import training
+from weak_to_strong.training import train as training
 if sys.argv[2] == "collecting":
     training.collection_paused = contextlib.nullcontext
 training.run(training.Job(**json.loads(sys.argv[1])))

@@ -35,14 +35,14 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from weak_to_strong.slurm_costs import read_allocations  # noqa: E402
+from weak_to_strong.cluster.slurm_costs import read_allocations  # noqa: E402
 
 SOURCES = ("Snakefile", "rules", "scripts", "config", "profiles", "envs", "resources")
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
 #: Reads and checks the configuration that it is given, and no more.
 READ = """
 import sys, yaml
-from weak_to_strong.configuration import load_configuration
+from weak_to_strong.experiment.configuration import load_configuration
 with open(sys.argv[1], encoding="utf-8") as file:
     load_configuration(yaml.safe_load(file))
 """

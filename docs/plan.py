@@ -6,7 +6,7 @@ with all of them, on the GPUs of profiles/slurm/site.yaml.
     PYTHONPATH=scripts python docs/plan.py
 
 Jobs are those of a dry run of each config/paper/*.yaml. All else is computed by
-scripts/weak_to_strong/estimates.py from resources/plan_assumptions.yaml.
+scripts/weak_to_strong/cluster/estimates.py from resources/plan_assumptions.yaml.
 """
 
 import csv
@@ -22,16 +22,15 @@ from typing import Any
 import yaml
 from update import insert_files
 
-from weak_to_strong.cluster_jobs import ClusterJobs
-from weak_to_strong.configuration import load_configuration
-from weak_to_strong.estimates import (
+from weak_to_strong.cluster.cluster_jobs import ClusterJobs
+from weak_to_strong.cluster.estimates import (
     ASSUMPTIONS_FILE,
     Estimator,
     JobEstimate,
     Shape,
     read_assumptions,
 )
-from weak_to_strong.gpu_needs import (
+from weak_to_strong.cluster.gpu_needs import (
     Needs,
     activation_bytes,
     bytes_of_each,
@@ -39,9 +38,10 @@ from weak_to_strong.gpu_needs import (
     host_bytes,
     training_memory,
 )
-from weak_to_strong.graph import Graph, Node
-from weak_to_strong.site_file import read_site
-from weak_to_strong.training_settings import PROJECTIONS, zero_of
+from weak_to_strong.cluster.site_file import read_site
+from weak_to_strong.experiment.configuration import load_configuration
+from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.training.settings import PROJECTIONS, zero_of
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")

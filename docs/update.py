@@ -36,9 +36,9 @@ def insert_files(text: str, folder: Path) -> str:
 
 def published_tables() -> dict[str, str]:
     """The paper's tables in Markdown, published figures alone, by name."""
-    from weak_to_strong.paper_tables import paper_tables
-    from weak_to_strong.published_results import read_published
-    from weak_to_strong.table_text import markdown
+    from weak_to_strong.paper.published_results import read_published
+    from weak_to_strong.report.paper_tables import paper_tables
+    from weak_to_strong.report.text_tables import markdown
 
     return {name: markdown(table) for name, table in paper_tables(read_published()).items()}
 
@@ -49,19 +49,19 @@ def own_tables(experiment: Path) -> dict[str, str]:
     Args:
         experiment: folder of its results.
     """
-    from weak_to_strong.diagnostics import DIAGNOSTICS
-    from weak_to_strong.paper_tables import paper_tables, reproduced_figures
-    from weak_to_strong.plots import read_frame
-    from weak_to_strong.published_results import read_published
-    from weak_to_strong.table_text import markdown
-    from weak_to_strong.tables import METRICS
+    from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+    from weak_to_strong.paper.published_results import read_published
+    from weak_to_strong.report.paper_tables import paper_tables, reproduced_figures
+    from weak_to_strong.report.text_tables import markdown
+    from weak_to_strong.tables.frames import read_csv
+    from weak_to_strong.tables.schemas import METRICS
 
     none = read_published().clear()
     reproduced = reproduced_figures(
         none,
         {},
-        metrics=read_frame(experiment / "report/metrics.csv", METRICS),
-        diagnostics=read_frame(experiment / "report/diagnostics.csv", DIAGNOSTICS),
+        metrics=read_csv(experiment / "report/metrics.csv", METRICS),
+        diagnostics=read_csv(experiment / "report/diagnostics.csv", DIAGNOSTICS),
         contamination={
             file.parent.name: pl.read_csv(file)
             for file in sorted(experiment.glob("data/*/contamination.csv"))

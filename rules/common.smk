@@ -9,29 +9,29 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from snakemake.logging import logger
 
-from weak_to_strong.cluster_jobs import (
+from weak_to_strong.cluster.cluster_jobs import (
     CPU_RESOURCES,
     GENERATION_RESOURCES,
     TRAINING_RESOURCES,
     find_cluster,
 )
-from weak_to_strong.code_digest import code_digest
-from weak_to_strong.configuration import (
+from weak_to_strong.jobs.code_digest import code_digest
+from weak_to_strong.experiment.configuration import (
     DESCRIPTIVE_KEYS,
     ConfigError,
     load_configuration,
     require_pins,
 )
-from weak_to_strong.generation import check_gpu, usable_gpus
-from weak_to_strong.graph import Chain, Graph, Node
-from weak_to_strong.published_results import names_of
-from weak_to_strong.records import note_command
-from weak_to_strong.released import find_released
-from weak_to_strong.runs import Runs, check_times, check_writable, mark_parent
-from weak_to_strong.sources import remote_name, source_entries
-from weak_to_strong.splits import narrow_settings
-from weak_to_strong.tables import hash_file, hash_value
-from weak_to_strong.training_settings import most_processes
+from weak_to_strong.generation.rounds import check_gpu, usable_gpus
+from weak_to_strong.experiment.graph import Chain, Graph, Node
+from weak_to_strong.paper.published_results import names_of
+from weak_to_strong.jobs.records import note_command
+from weak_to_strong.paper.released import find_released
+from weak_to_strong.jobs.locks import Runs, check_times, check_writable, mark_parent
+from weak_to_strong.data.sources import remote_name, source_entries
+from weak_to_strong.data.splits import narrow_settings
+from weak_to_strong.tables.files import hash_file, hash_value
+from weak_to_strong.training.settings import most_processes
 
 #: Scripts end with this process, on whichever machine it is.
 mark_parent(os.environ)

@@ -48,7 +48,7 @@ rule report:
         ],
         problems=[graph.data(task, SETTINGS["evaluation"]["split"]) for task in graph.tasks],
         contamination=collect(f"{RESULTS}/data/{{task}}/contamination.csv", task=graph.tasks),
-        template=own_file("scripts/weak_to_strong/report_template.html.j2"),
+        template=own_file("scripts/weak_to_strong/report/page.html.j2"),
     output:
         html=report(
             f"{RESULTS}/report/index.html",

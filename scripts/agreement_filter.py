@@ -16,12 +16,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from weak_to_strong.agreement import agreement_filter, count_empty
-from weak_to_strong.answers import string_judge
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.olympicarena import choose_judge
-from weak_to_strong.tables import KEPT, LABELS, QUESTIONS, read_table, write_json, write_table
-from weak_to_strong.training_sets import pad_disagreeing
+from weak_to_strong.evaluation.judges import choose_judge
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.agreement import agreement_filter, count_empty
+from weak_to_strong.method.answers import string_judge
+from weak_to_strong.method.training_sets import pad_disagreeing
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import read_table, write_table
+from weak_to_strong.tables.schemas import KEPT, LABELS, QUESTIONS
 
 
 def main(snakemake: Any) -> None:

@@ -4,7 +4,7 @@ Input:
     model: files of a local model's folder, for its record (`records.MODEL`).
 Params:
     name: name of the model in the config.
-    entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/base_models.py).
+    entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/models/base_models.py).
     folder: where a model that is not a local folder is put.
 Output:
     manifest: JSON {"name", "path", "files": {file name: sha256}, "source"}.
@@ -13,9 +13,9 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.base_models import describe_base_model, prepare_base_model
-from weak_to_strong.logs import run_script
-from weak_to_strong.tables import write_json
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.models.base_models import describe_base_model, prepare_base_model
+from weak_to_strong.tables.files import write_json
 
 
 def main(snakemake: Any) -> None:

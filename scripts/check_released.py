@@ -11,10 +11,11 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.released import Release
-from weak_to_strong.released_checks import VERDICTS, check_release, read_golden
-from weak_to_strong.tables import publish
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.paper.released import Release
+from weak_to_strong.paper.released_checks import VERDICTS, check_release, read_golden
+from weak_to_strong.tables.files import publish
 
 
 def main(snakemake: Any) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.contamination import REPORT, contamination_report, remove_overlap
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.splits import make_splits
-from weak_to_strong.tables import publish
+from weak_to_strong.data.contamination import REPORT, contamination_report, remove_overlap
+from weak_to_strong.data.splits import make_splits
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.files import publish
 
 
 def main(snakemake: Any) -> None:

@@ -13,9 +13,11 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.demonstrations import draw_demonstrations
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.tables import DEMONSTRATIONS, LABELS, QUESTIONS, read_table, write_table
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.demonstrations import draw_demonstrations
+from weak_to_strong.tables.frames import read_table, write_table
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, LABELS, QUESTIONS
 
 
 def main(snakemake: Any) -> None:

@@ -4,7 +4,7 @@ Input:
     every table that a chain names.
 Params:
     chains: list of {task, weak, strong, seed, answer_key, quirks, judge, questions, gold, kept,
-        weak_labels, icl_labels, votes, pairs}; see `weak_to_strong.diagnostics.chain_diagnostics`.
+        weak_labels, icl_labels, votes, pairs}; see `evaluation.diagnostics.chain_diagnostics`.
     bins: of the calibration table.
 Threads: most comparison processes at once.
 Output:
@@ -14,9 +14,9 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.diagnostics import diagnostics_table
-from weak_to_strong.logs import run_script
-from weak_to_strong.tables import publish, write_json
+from weak_to_strong.evaluation.diagnostics import diagnostics_table
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.files import publish, write_json
 
 
 def main(snakemake: Any) -> None:

@@ -10,8 +10,12 @@ Output:
 from itertools import islice
 from typing import Any
 
-from weak_to_strong.logs import run_script
-from weak_to_strong.pretraining import experiment_questions, generate_documents, train_tokenizer
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.training.pretraining import (
+    experiment_questions,
+    generate_documents,
+    train_tokenizer,
+)
 
 
 def main(snakemake: Any) -> None:

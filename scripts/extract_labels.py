@@ -14,11 +14,13 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.agreement import count_empty
-from weak_to_strong.answers import PaperQuirks
-from weak_to_strong.labels import labels_from_generations, select_request
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.tables import GENERATIONS, LABELS, scan_table, write_table
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.agreement import count_empty
+from weak_to_strong.method.answers import PaperQuirks
+from weak_to_strong.method.labels import labels_from_generations, select_request
+from weak_to_strong.tables.frames import scan_table, write_table
+from weak_to_strong.tables.schemas import GENERATIONS, LABELS
 
 
 def main(snakemake: Any) -> None:

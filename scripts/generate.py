@@ -6,8 +6,8 @@ Output:
     generations: GENERATIONS rows by request, problem and sample, Parquet.
     stats: JSON, per request its key in the store and counts of samples and tokens.
 Params:
-    requests: list of mappings, see `weak_to_strong.generation.Request`.
-    engine: mapping, see `weak_to_strong.generation.EngineSettings`.
+    requests: list of mappings, see `weak_to_strong.generation.rounds.Request`.
+    engine: mapping, see `weak_to_strong.generation.rounds.EngineSettings`.
     work: folder of finished samples, to be kept between runs.
 Resources:
     shard_size: prompts that are generated, and stored, together.
@@ -21,10 +21,12 @@ Resources:
 
 from typing import Any
 
-from weak_to_strong.allocation import find_allocation
-from weak_to_strong.generation import generate_round
-from weak_to_strong.logs import run_script
-from weak_to_strong.tables import GENERATIONS, write_batches, write_json
+from weak_to_strong.generation.rounds import generate_round
+from weak_to_strong.jobs.allocation import find_allocation
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import write_batches
+from weak_to_strong.tables.schemas import GENERATIONS
 
 
 def main(snakemake: Any) -> dict[str, Any]:

@@ -13,19 +13,14 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.answers import PaperQuirks
-from weak_to_strong.labels import read_answers, select_request
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.majority_vote import SAMPLES, majority_vote
-from weak_to_strong.olympicarena import choose_judge
-from weak_to_strong.tables import (
-    GENERATIONS,
-    QUESTIONS,
-    VOTES,
-    read_table,
-    scan_table,
-    write_table,
-)
+from weak_to_strong.evaluation.judges import choose_judge
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.answers import PaperQuirks
+from weak_to_strong.method.labels import read_answers, select_request
+from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
+from weak_to_strong.tables.frames import read_table, scan_table, write_table
+from weak_to_strong.tables.schemas import GENERATIONS, QUESTIONS, VOTES
 
 
 def main(snakemake: Any) -> None:

@@ -16,22 +16,15 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.majority_vote import SAMPLES
-from weak_to_strong.olympicarena import choose_judge
-from weak_to_strong.pairs import build_pairs
-from weak_to_strong.tables import (
-    LABELS,
-    PAIRS,
-    QUESTIONS,
-    ROWS_OF_A_GROUP,
-    VOTES,
-    read_table,
-    scan_table,
-    write_json_rows,
-    write_table,
-)
-from weak_to_strong.training_sets import encode_llama_factory_pairs
+from weak_to_strong.evaluation.judges import choose_judge
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.majority_vote import SAMPLES
+from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.training_sets import encode_llama_factory_pairs
+from weak_to_strong.tables.files import write_json_rows
+from weak_to_strong.tables.frames import ROWS_OF_A_GROUP, read_table, scan_table, write_table
+from weak_to_strong.tables.schemas import LABELS, PAIRS, QUESTIONS, VOTES
 
 
 def main(snakemake: Any) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.diagnostics import DIAGNOSTICS
-from weak_to_strong.logs import run_script
-from weak_to_strong.paper_plots import FIGURES, comparison_figure
-from weak_to_strong.paper_tables import paper_tables, reproduced_figures
-from weak_to_strong.plots import read_frame, save_figure
-from weak_to_strong.published_results import check_names, read_published
-from weak_to_strong.table_text import write_paper_table
-from weak_to_strong.tables import METRICS
+from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.paper.published_results import check_names, read_published
+from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
+from weak_to_strong.report.paper_tables import paper_tables, reproduced_figures
+from weak_to_strong.report.plots import save_figure
+from weak_to_strong.report.text_tables import write_paper_table
+from weak_to_strong.tables.frames import read_csv
+from weak_to_strong.tables.schemas import METRICS
 
 
 def main(snakemake: Any) -> None:
@@ -34,8 +35,8 @@ def main(snakemake: Any) -> None:
     reproduced = reproduced_figures(
         published,
         params.names,
-        metrics=read_frame(given.metrics, METRICS),
-        diagnostics=read_frame(given.diagnostics, DIAGNOSTICS),
+        metrics=read_csv(given.metrics, METRICS),
+        diagnostics=read_csv(given.diagnostics, DIAGNOSTICS),
         contamination={
             task: pl.read_csv(path)
             for task, path in zip(params.tasks, given.contamination, strict=True)

@@ -9,16 +9,17 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.diagnostics import DIAGNOSTICS
-from weak_to_strong.logs import run_script
-from weak_to_strong.plots import FIGURES, read_frame, save_figure
-from weak_to_strong.tables import METRICS
+from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.report.plots import FIGURES, save_figure
+from weak_to_strong.tables.frames import read_csv
+from weak_to_strong.tables.schemas import METRICS
 
 
 def main(snakemake: Any) -> None:
     """Draw each figure from the two tables."""
-    metrics = read_frame(snakemake.input.metrics, METRICS)
-    diagnostics = read_frame(snakemake.input.diagnostics, DIAGNOSTICS)
+    metrics = read_csv(snakemake.input.metrics, METRICS)
+    diagnostics = read_csv(snakemake.input.diagnostics, DIAGNOSTICS)
     for name, draw in FIGURES.items():
         svg, png = snakemake.output[f"{name}_svg"], snakemake.output[f"{name}_png"]
         save_figure(draw(metrics, diagnostics), svg, png)

@@ -17,14 +17,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.logs import run_script
-from weak_to_strong.pretraining import (
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.files import hash_file, hash_value, write_json
+from weak_to_strong.training.pretraining import (
     experiment_questions,
     generate_documents,
     pack_tokens,
     pretrain,
 )
-from weak_to_strong.tables import hash_file, hash_value, write_json
 
 
 def main(snakemake: Any) -> None:

@@ -12,9 +12,11 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.splits import make_split
-from weak_to_strong.tables import PROBLEMS, write_table
+from weak_to_strong.data.splits import make_split
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import PROBLEMS
 
 
 def main(snakemake: Any) -> None:

@@ -8,9 +8,10 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.released_checks import read_checks, require_no_failure, summarise_checks
-from weak_to_strong.tables import publish
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.paper.released_checks import read_checks, require_no_failure, summarise_checks
+from weak_to_strong.tables.files import publish
 
 
 def main(snakemake: Any) -> None:

@@ -8,10 +8,10 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import run_script
-from weak_to_strong.paper_tables import paper_tables
-from weak_to_strong.published_results import read_published
-from weak_to_strong.table_text import write_paper_table
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.paper.published_results import read_published
+from weak_to_strong.report.paper_tables import paper_tables
+from weak_to_strong.report.text_tables import write_paper_table
 
 
 def main(snakemake: Any) -> None:

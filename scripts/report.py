@@ -25,21 +25,15 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.costs import read_ledger, sum_costs
-from weak_to_strong.diagnostics import DIAGNOSTICS
-from weak_to_strong.logs import run_script
-from weak_to_strong.plots import FIGURES, read_frame
-from weak_to_strong.records import library_versions
-from weak_to_strong.report import ReportInputs, build_report
-from weak_to_strong.tables import (
-    GENERATIONS,
-    METRICS,
-    PROBLEMS,
-    SCORES,
-    publish,
-    read_table,
-    scan_table,
-)
+from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+from weak_to_strong.jobs.costs import read_ledger, sum_costs
+from weak_to_strong.jobs.records import library_versions
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.report.page import ReportInputs, build_report
+from weak_to_strong.report.plots import FIGURES
+from weak_to_strong.tables.files import publish
+from weak_to_strong.tables.frames import read_csv, read_table, scan_table
+from weak_to_strong.tables.schemas import GENERATIONS, METRICS, PROBLEMS, SCORES
 
 
 def read_plots(paths: list[str]) -> dict[str, str]:
@@ -65,8 +59,8 @@ def main(snakemake: Any) -> None:
     ]
     inputs = ReportInputs(
         experiment=params.experiment,
-        metrics=read_frame(given.metrics, METRICS),
-        diagnostics=read_frame(given.diagnostics, DIAGNOSTICS),
+        metrics=read_csv(given.metrics, METRICS),
+        diagnostics=read_csv(given.diagnostics, DIAGNOSTICS),
         costs=costs,
         plots=read_plots(given.plots),
         scores=pl.concat([read_table(path, SCORES) for path in given.scores]),

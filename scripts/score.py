@@ -19,11 +19,13 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.answers import PaperQuirks
-from weak_to_strong.logs import run_script
-from weak_to_strong.olympicarena import choose_judge, verdicts_by_type
-from weak_to_strong.scoring import score_generations, scorer_agreement
-from weak_to_strong.tables import GENERATIONS, PROBLEMS, SCORES, read_table, write_json, write_table
+from weak_to_strong.evaluation.judges import choose_judge, verdicts_by_type
+from weak_to_strong.evaluation.scoring import score_generations, scorer_agreement
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.answers import PaperQuirks
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import read_table, write_table
+from weak_to_strong.tables.schemas import GENERATIONS, PROBLEMS, SCORES
 
 
 def main(snakemake: Any) -> None:

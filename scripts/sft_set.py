@@ -17,19 +17,12 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.tables import (
-    GOLD,
-    KEPT,
-    LABELS,
-    PROBLEMS,
-    QUESTIONS,
-    SFT_ROWS,
-    read_table,
-    write_json,
-    write_table,
-)
-from weak_to_strong.training_sets import TABLES_OF_KIND, export_llama_factory_sft, sft_rows
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.training_sets import TABLES_OF_KIND, export_llama_factory_sft, sft_rows
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import read_table, write_table
+from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PROBLEMS, QUESTIONS, SFT_ROWS
 
 SCHEMAS = {
     "problems": PROBLEMS,

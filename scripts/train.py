@@ -10,7 +10,7 @@ Output:
     history: JSON list of the loss and its companions, one entry an update.
 Params:
     trainer: sft, dpo or orpo.
-    settings: see `weak_to_strong.training_settings.complete_settings`.
+    settings: see `weak_to_strong.training.settings.complete_settings`.
     work: folder for the checkpoints that a killed run resumes from.
 Resources:
     checkpoint_steps: updates between checkpoints.
@@ -22,10 +22,10 @@ Resources:
 
 from typing import Any
 
-from weak_to_strong.allocation import find_allocation
-from weak_to_strong.logs import run_script
-from weak_to_strong.tables import read_json
-from weak_to_strong.training import Job, run
+from weak_to_strong.jobs.allocation import find_allocation
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.tables.files import read_json
+from weak_to_strong.training.train import Job, run
 
 
 def main(snakemake: Any) -> dict[str, Any]:

@@ -11,8 +11,10 @@ Params:
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.logs import logger, run_script
-from weak_to_strong.provenance import (
+from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.records import library_versions, read_records
+from weak_to_strong.jobs.script import run_script
+from weak_to_strong.jobs.verify import (
     CRATE,
     RECORD,
     compare,
@@ -21,8 +23,7 @@ from weak_to_strong.provenance import (
     read_jobs,
     ro_crate,
 )
-from weak_to_strong.records import library_versions, read_records
-from weak_to_strong.tables import read_json, write_json
+from weak_to_strong.tables.files import read_json, write_json
 
 
 def main(snakemake: Any) -> None:

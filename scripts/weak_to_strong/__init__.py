@@ -1,0 +1,17 @@
+"""Weak-to-strong reasoning (Yang, Ma, Liu; arXiv 2407.13647), as a Snakemake workflow.
+
+Packages import only packages that stand above them in this list (`tests/repository/test_layers.py`):
+
+tables       columns of all tables; files that appear whole or not at all
+jobs         what every job does around its work: log, record, locks, cost, code digest
+method       the paper's own steps, as pure functions
+data         raw files and embedded problems -> canonical tables and splits
+models       base models and manifests
+generation   requests -> texts, with vLLM
+training     rows -> models, with TRL; the embedded models' pretraining
+evaluation   texts -> verdicts -> metrics; diagnostics with gold
+paper        what the authors published: figures, released data and checks against them
+experiment   configuration -> graph of models, files and rounds
+cluster      what a job needs on a SLURM cluster, and what it cost
+report       metrics -> page, plots, the paper's tables
+"""

@@ -13,8 +13,8 @@ import psutil
 import random_study
 from project import MACHINE, Project
 
-from weak_to_strong.provenance import artefacts
-from weak_to_strong.tables import hash_file
+from weak_to_strong.jobs.verify import artefacts
+from weak_to_strong.tables.files import hash_file
 
 CHAIN = random_study.CHAIN
 WEAK_SIDE = random_study.WEAK_SIDE
@@ -26,7 +26,7 @@ OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
 COSTS = ("report/costs.csv", "report/ledger.csv")
 REPORT = "report/index.html"
 SCORES = "results/test/scores/dice.parquet"
-COMPARISONS = "weak_to_strong.math_verify_worker"
+COMPARISONS = "weak_to_strong.evaluation.math_verify_worker"
 
 
 @dataclass

@@ -171,7 +171,7 @@ def test_a_flipped_bit_in_text_is_named_by_verify(finished):
 
 def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undisturbed):
     """The store is a means, so damage in it costs only time."""
-    from weak_to_strong.training_files import SEAL
+    from weak_to_strong.training.checkpoints import SEAL
 
     text = f"generations/{WEAK_SIDE}/weak-1.parquet"
     shards = sorted(finished.path("results/store/requests").rglob("shard-*.parquet"))

@@ -13,7 +13,7 @@ from random import Random
 import psutil
 from faulty import COMPARISONS, SCORES, alive_in, wait_for
 
-from weak_to_strong.clean_work import clean
+from weak_to_strong.jobs.clean_work import clean
 
 KILLS = int(os.environ.get("W2S_KILLS", "51"))
 SEED = int(os.environ.get("W2S_KILL_SEED", "0"))
@@ -21,7 +21,7 @@ SEED = int(os.environ.get("W2S_KILL_SEED", "0"))
 #: about three, a script's imports up to eight.
 LONGEST = {"main": 9.0, "script": 5.0, "worker": 9.0}
 #: What the victims have in their command.
-MARKS = {"script": "/.snakemake/scripts/", "worker": "weak_to_strong.engine_worker"}
+MARKS = {"script": "/.snakemake/scripts/", "worker": "weak_to_strong.generation.engine_worker"}
 
 
 def disturb(run, kind: str, rng: Random) -> bool:

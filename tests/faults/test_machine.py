@@ -125,7 +125,7 @@ def test_comparisons_killed_for_want_of_memory(finished, undisturbed):
 def clean(project, *arguments: str) -> subprocess.CompletedProcess:
     """What `make clean-work` runs."""
     return subprocess.run(
-        [sys.executable, "-m", "weak_to_strong.clean_work", *arguments],
+        [sys.executable, "-m", "weak_to_strong.jobs.clean_work", *arguments],
         cwd=project.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
         capture_output=True,

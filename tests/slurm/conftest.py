@@ -27,9 +27,9 @@ import random_study
 from cluster import Cluster, command
 from project import ROOT, Project
 
-from weak_to_strong.slurm_costs import read_allocations
-from weak_to_strong.tables import hash_file
-from weak_to_strong.training_files import SEAL
+from weak_to_strong.cluster.slurm_costs import read_allocations
+from weak_to_strong.tables.files import hash_file
+from weak_to_strong.training.checkpoints import SEAL
 
 CHAIN = "dice/random_weak/random_strong/seed-0"
 STRONG_SIDE = "dice/none/random_strong/seed-0"

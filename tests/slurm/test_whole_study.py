@@ -10,9 +10,9 @@ import yaml
 from cluster import NODES, command
 from conftest import CEILING, CONFIG, ROOT, comment, training
 
-from weak_to_strong.configuration import complete
-from weak_to_strong.graph import Graph
-from weak_to_strong.slurm_costs import SLURM_COSTS
+from weak_to_strong.cluster.slurm_costs import SLURM_COSTS
+from weak_to_strong.experiment.configuration import complete
+from weak_to_strong.experiment.graph import Graph
 
 GPU_RULES = ("train", "generate")
 GPUS = {node.name: node.gpus for node in NODES}
@@ -132,7 +132,7 @@ def test_costs_are_those_of_the_records(study, jobs, tmp_path):
     """The command that users run, in the project's folder."""
     file = tmp_path / "costs.csv"
     done = subprocess.run(
-        [sys.executable, "-m", "weak_to_strong.slurm_costs", "test", "--output", str(file)],
+        [sys.executable, "-m", "weak_to_strong.cluster.slurm_costs", "test", "--output", str(file)],
         cwd=study.project.folder,
         env={"PATH": "/usr/bin", "PYTHONPATH": str(ROOT / "scripts")},
         capture_output=True,

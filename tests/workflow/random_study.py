@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
-from weak_to_strong.tables import hash_file, read_json
+from weak_to_strong.tables.files import hash_file, read_json
 
 ANSWERS = ("0", "1", "2")
 SIZES = {"train_1": 48, "train_2": 96, "validation": 6, "test": 60}

@@ -9,7 +9,9 @@ import yaml
 from project import changed
 from random_study import CHAIN, SIZES, WEAK_SIDE
 
-from weak_to_strong.tables import GENERATIONS, LABELS, hash_file, write_json, write_table
+from weak_to_strong.tables.files import hash_file, write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import GENERATIONS, LABELS
 
 CASES = {
     "pairs.tau": (0.5, "unknown key"),

@@ -7,11 +7,12 @@ from project import Project
 from random_study import CHAIN, SIZES, WEAK_SIDE
 from safetensors.numpy import load_file
 
-from weak_to_strong.answers import predict
-from weak_to_strong.costs import COSTS, LEDGER
-from weak_to_strong.provenance import artefacts
-from weak_to_strong.records import read_job_records, read_records
-from weak_to_strong.tables import METRICS, hash_file, read_json
+from weak_to_strong.jobs.costs import COSTS, LEDGER
+from weak_to_strong.jobs.records import read_job_records, read_records
+from weak_to_strong.jobs.verify import artefacts
+from weak_to_strong.method.answers import predict
+from weak_to_strong.tables.files import hash_file, read_json
+from weak_to_strong.tables.schemas import METRICS
 
 INPUTS_OF_DPO = ("dpo-0/rows.parquet", "hybrid_ft-2/manifest.json")
 

@@ -4,7 +4,7 @@ import json
 
 from random_study import CHAIN
 
-from weak_to_strong.tables import hash_file
+from weak_to_strong.tables.files import hash_file
 
 
 def test_other_gold_answers_change_the_ceiling_only(project_copy):

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from project import ROOT, jobs
 
-from weak_to_strong.configuration import complete
-from weak_to_strong.graph import Graph
+from weak_to_strong.experiment.configuration import complete
+from weak_to_strong.experiment.graph import Graph
 
 
 @pytest.fixture

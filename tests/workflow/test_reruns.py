@@ -8,7 +8,7 @@ import pytest
 from project import changed
 from random_study import CHAIN, WEAK_SIDE
 
-from weak_to_strong.tables import hash_file
+from weak_to_strong.tables.files import hash_file
 
 CEILING = "Train ceiling (iteration 0) of dice/none/random_strong/seed-0"
 FULL_WEAK = f"Train full_weak (iteration 0) of {CHAIN}"
@@ -180,7 +180,7 @@ def test_one_train_1_row_does_not_rerun_the_ceiling(project, edit):
 
 
 def test_the_voting_function(project, edit):
-    module = "scripts/weak_to_strong/majority_vote.py"
+    module = "scripts/weak_to_strong/method/majority_vote.py"
     edit(module, "\ndef majority_vote(", "\nUNUSED = 1\n\n\ndef majority_vote(")
     assert project.planned() == set()
     edit(module, "if rows.is_empty():", "if not rows.height:")
@@ -193,12 +193,16 @@ def test_the_plotting_script(project, edit):
 
 
 def test_a_comment_reruns_nothing(project, edit):
-    edit("scripts/weak_to_strong/pairs.py", "\ndef build_pairs(", "\n# A remark.\ndef build_pairs(")
+    edit(
+        "scripts/weak_to_strong/method/pairs.py",
+        "\ndef build_pairs(",
+        "\n# A remark.\ndef build_pairs(",
+    )
     assert project.planned() == set()
 
 
 def test_how_costs_are_measured_reruns_nothing(project, edit):
-    edit("scripts/weak_to_strong/ledger.py", "SECONDS, SHARE = 1.0,", "SECONDS, SHARE = 5.0,")
+    edit("scripts/weak_to_strong/jobs/meter.py", "SECONDS, SHARE = 1.0,", "SECONDS, SHARE = 5.0,")
     assert project.planned() == set()
 
 

@@ -1,0 +1,126 @@
+"""Finished generations on disk, keyed by a hash of everything that their text depends on.
+
+`<store>/<key>/request.json` says what was hashed; `shard-<position>.parquet` holds the samples of
+some prompts, named by the position of the first. A position stands in at most one shard, so shards
+of different sizes, written by different runs, live side by side. Texts are read a shard at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.tables.files import hash_value, write_json
+from weak_to_strong.tables.frames import DamagedTable, read_table, write_table
+from weak_to_strong.tables.schemas import GENERATIONS
+
+logger = logging.getLogger("weak_to_strong")
+
+#: Rows of a shard: all samples of its prompts.
+SHARD = pl.Schema({name: kind for name, kind in GENERATIONS.items() if name != "request"})
+#: What is known of a prompt that is complete: its shard, and its counts. `response_tokens` and
+#: `truncated`, the responses that `max_tokens` cut off, are of all its samples together.
+INDEX = pl.Schema(
+    {
+        "id": pl.String,
+        "shard": pl.Int64,
+        "prompt_tokens": pl.Int64,
+        "response_tokens": pl.Int64,
+        "truncated": pl.Int64,
+    }
+)
+
+
+class RequestStore:
+    """The shards of one request.
+
+    Args:
+        root: folder of all stores.
+        facts: JSON-like description of everything that the text depends on.
+    """
+
+    def __init__(self, root: str | Path, facts: dict[str, Any]) -> None:
+        self.facts = facts
+        self.key = hash_value(facts)
+        self.folder = Path(root) / self.key
+
+    def index(self, n: int) -> pl.DataFrame:
+        """INDEX rows of the prompts whose `n` samples are all stored.
+
+        A damaged shard is removed, so that its prompts are generated again.
+
+        Raises:
+            ValueError: the system does not give a shard, which may be as good as ever.
+        """
+        found = []
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            try:
+                rows = read_table(path, SHARD)
+            except DamagedTable as error:
+                logger.warning("generated again, for %s", error)
+                path.unlink()
+                continue
+            prompts = (
+                rows.group_by("id", maintain_order=True)
+                .agg(
+                    samples=pl.len(),
+                    shard=pl.lit(int(path.stem.removeprefix("shard-"))),
+                    prompt_tokens=pl.first("prompt_tokens"),
+                    response_tokens=pl.sum("response_tokens").cast(pl.Int64),
+                    truncated=(pl.col("finish_reason") == "length").sum(),
+                )
+                .filter(pl.col("samples") == n)
+            )
+            found.append(prompts.select(pl.col(name).cast(kind) for name, kind in INDEX.items()))
+        return pl.concat([INDEX.to_frame(), *found]).unique("id", keep="first", maintain_order=True)
+
+    def rows(self, index: pl.DataFrame, ids: pl.Series) -> Iterator[pl.DataFrame]:
+        """Rows (SHARD) of the indexed prompts in the order of `ids`, some at a time.
+
+        In memory are a shard and what of others comes after its end: nothing, unless shards of
+        different runs reach across each other.
+
+        Args:
+            index: INDEX rows as `index` returned them.
+            ids: of the prompts.
+
+        Raises:
+            ValueError: a shard was damaged in the meantime.
+        """
+        order = ids.to_frame("id").with_row_index("position")
+        shards = (
+            index.select("id", "shard")
+            .join(order, on="id")
+            .group_by("shard")
+            .agg("id", "position", first=pl.min("position"))
+            .sort("first")
+            .with_columns(end=pl.col("first").shift(-1, fill_value=len(ids)))
+        )
+        held = None
+        for shard, names, positions, _, end in shards.iter_rows():
+            places = pl.DataFrame(
+                {"id": names, "position": positions},
+                schema={"id": pl.String, "position": pl.UInt32},
+            )
+            rows = read_table(self._path(shard), SHARD).join(places, on="id")
+            rows = rows if held is None else pl.concat([held, rows])
+            yield (
+                rows.filter(pl.col("position") < end)
+                .sort("position", "sample")
+                .select(SHARD.names())
+            )
+            held = rows.filter(pl.col("position") >= end)
+            held = None if held.is_empty() else held
+
+    def append(self, first: int, rows: pl.DataFrame) -> None:
+        """Add a shard whose first prompt has position `first`, atomically."""
+        if not (self.folder / "request.json").exists():
+            write_json(self.facts, self.folder / "request.json")
+        write_table(rows, SHARD, self._path(first))
+
+    def _path(self, first: int) -> Path:
+        return self.folder / f"shard-{first:06d}.parquet"

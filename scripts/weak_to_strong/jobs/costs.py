@@ -1,0 +1,137 @@
+"""What a run cost: a ledger with one row a job, from the records of jobs, and its sums by rule."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.jobs.records import read_job_records
+from weak_to_strong.tables.files import AGAIN
+
+#: ledger.csv, one row a job, named by its log. Seconds, megabytes (2**20 bytes), tokens; null where
+#: not measured, or where there are no tokens. All is of the job's last run alone, and of what that
+#: did itself.
+LEDGER = pl.Schema(
+    {
+        "job": pl.String,
+        "rule": pl.String,
+        # From the start of the job's process; of user and system.
+        "wall_seconds": pl.Float64,
+        "cpu_seconds": pl.Float64,
+        # Of all GPUs that it was on; and how busy these were, a share in [0, 1].
+        "gpu_seconds": pl.Float64,
+        "gpu_utilisation": pl.Float64,
+        # Of all its processes, and on all its GPUs, at one time.
+        "peak_memory_mb": pl.Float64,
+        "peak_gpu_memory_mb": pl.Float64,
+        "prompt_tokens": pl.Int64,
+        # Of the prompts' tokens, those that engines had in their prefix cache.
+        "cached_prompt_tokens": pl.Int64,
+        "response_tokens": pl.Int64,
+        "trained_tokens": pl.Int64,
+        # Engines that a generation round started, one for each weights and process; the sum of
+        # their starts, which may overlap; and from reading the requests to the last text.
+        "engine_loads": pl.Int64,
+        "engine_start_seconds": pl.Float64,
+        "engine_seconds": pl.Float64,
+        # Response tokens over engine seconds, or trained tokens over wall time.
+        "tokens_per_second": pl.Float64,
+    }
+)
+#: costs.csv, one row a rule: the number of its jobs, and sums over them; of memory the largest.
+COSTS = pl.Schema(
+    {
+        "rule": pl.String,
+        "jobs": pl.Int64,
+        **{
+            name: LEDGER[name]
+            for name in LEDGER
+            if name not in ("job", "rule", "gpu_utilisation", "engine_seconds")
+        },
+    }
+)
+#: How the names of columns end that are summed.
+SUMMED = ("_seconds", "_tokens", "_loads")
+#: What a record has of these.
+RECORDED = tuple(name for name in LEDGER if name not in ("job", "rule", "tokens_per_second"))
+_RATE = (
+    pl.when(pl.col("response_tokens") > 0)
+    .then(pl.col("response_tokens") / pl.col("engine_seconds"))
+    .when(pl.col("trained_tokens") > 0)
+    .then(pl.col("trained_tokens") / pl.col("wall_seconds"))
+    .alias("tokens_per_second")
+)
+
+
+def _sum(column: str) -> pl.Expr:
+    """Sum that stays null where nothing was measured."""
+    return pl.when(pl.col(column).is_not_null().any()).then(pl.col(column).sum()).alias(column)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a record may have this value: time is always measured, tokens are whole."""
+    if value is None:
+        return name not in ("wall_seconds", "cpu_seconds")
+    kinds = (int,) if LEDGER[name] == pl.Int64 else (int, float)
+    return type(value) in kinds and math.isfinite(value) and value >= 0
+
+
+def _as(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def read_ledger(logs: str | Path) -> pl.DataFrame:
+    """The ledger of a run, jobs in order of their names.
+
+    Args:
+        logs: folder with the jobs' records, beside their logs (`records.py`).
+
+    Returns:
+        LEDGER.
+
+    Raises:
+        ValueError: a damaged record; names the file.
+    """
+    rows = []
+    for job, record in read_job_records(Path(logs)).items():
+        cost = {name: record["cost"].get(name) for name in RECORDED}
+        if not all(_fits(*each) for each in cost.items()):
+            raise ValueError(
+                f"{Path(logs, job)}.json: its `cost` is not what a job measures; {AGAIN}"
+            )
+        rows.append({"job": job, "rule": record["rule"], **cost})
+    schema = {name: LEDGER[name] for name in ("job", "rule", *RECORDED)}
+    frame = pl.DataFrame(rows, schema=schema, strict=False)
+    return _as(frame.with_columns(_RATE), LEDGER)
+
+
+def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Sum what the jobs of each rule took, rules in order of wall time.
+
+    Args:
+        ledger: LEDGER.
+
+    Returns:
+        COSTS. `tokens_per_second` is of the sums.
+    """
+    summed = [name for name in RECORDED if name.endswith(SUMMED)]
+    largest = [name for name in RECORDED if name.startswith("peak_")]
+    table = ledger.group_by("rule").agg(
+        pl.len().alias("jobs"), *map(_sum, summed), pl.col(largest).max()
+    )
+    return _as(table.with_columns(_RATE), COSTS).sort(
+        "wall_seconds", "rule", descending=[True, False]
+    )
+
+
+def total_costs(costs: pl.DataFrame) -> dict[str, Any]:
+    """The last line of the table: sums over rules, the largest memory; no rate."""
+    summed = costs.select(
+        pl.col("jobs").sum(),
+        *(_sum(name) for name in COSTS if name.endswith(SUMMED)),
+        pl.col("peak_memory_mb", "peak_gpu_memory_mb").max(),
+    )
+    return {"rule": "all rules", **summed.row(0, named=True), "tokens_per_second": None}

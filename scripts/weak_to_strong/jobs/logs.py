@@ -1,0 +1,33 @@
+"""The log of a job: one file, and standard error, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from weak_to_strong.jobs.secret_values import hide_secrets
+
+logger = logging.getLogger("weak_to_strong")
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
+
+
+def configure_logging(log_file: str | Path | None, label: str) -> None:
+    """Send the package's messages to `log_file` and, marked with `label`, to standard error."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    # A full disk must not add a traceback for each line.
+    logging.raiseExceptions = False
+    logger.handlers.clear()
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(_Formatter(f"[{label}] %(message)s"))
+    logger.addHandler(console)
+    if log_file:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)

@@ -1,0 +1,61 @@
+"""How each rule's script runs: logging, its record, and its one-line end on bad input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.jobs.errors import explain
+from weak_to_strong.jobs.locks import join_run
+from weak_to_strong.jobs.logs import configure_logging, logger
+from weak_to_strong.jobs.meter import Meter
+from weak_to_strong.jobs.records import COMMAND, leave_record, start_record
+from weak_to_strong.jobs.secret_values import hide_secrets
+
+
+def _end(number: int, _frame: Any) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
+    sys.exit(128 + number)
+
+
+def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) -> None:
+    """Run a rule's `main(snakemake)`, and leave the record of what it used, made and took.
+
+    Inputs that are not as the jobs that made them left them are refused first (`records.py`).
+
+    What `main` returns are counts of its work, such as tokens; they go beside what was measured
+    (`ledger.py`).
+
+    A ValueError (bad input), a full disk and the like, want of memory and the death of a process
+    that the job started become one line and exit status 1; anything else keeps its traceback,
+    which also goes to the log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
+    end the script like an exception, so that the processes that it started end with it. It also
+    ends with the run of Snakemake that started it.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    join_run(Path(".snakemake"))
+    # Native libraries read these when they are first loaded, which is inside main().
+    os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    label = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
+    try:
+        configure_logging(snakemake.log[0] if snakemake.log else None, label)
+        with Meter() as meter:
+            inputs = start_record(snakemake)
+            counts = main(snakemake) or {}
+        command = hide_secrets(os.environ.get(COMMAND, ""))
+        leave_record(snakemake, command, inputs, {**meter.cost(), **counts})
+    except Exception as error:
+        if said := explain(error):
+            logger.debug("%s failed", snakemake.rule, exc_info=True)
+            logger.error("%s", said)
+        else:
+            logger.exception("%s failed", snakemake.rule)
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""Few-shot demonstrations, drawn from the weak model's own answers with no check of correctness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import polars as pl
+
+from weak_to_strong.method.prompts import problem_prompts
+
+
+def draw_demonstrations(
+    weak_labels: pl.DataFrame,
+    questions: pl.DataFrame,
+    count: int,
+    seed: int,
+    ids: Sequence[str] | None = None,
+    prompt: str = "question_answer",
+) -> pl.DataFrame:
+    """Draw demonstrations uniformly from the rows that have a response and a final answer.
+
+    All rows are shuffled by seed and the first `count` usable ones taken. With seed 42 this gives
+    the ids that the paper used for MATH (Gemma, Mistral) and for GSM8K (Gemma).
+
+    Args:
+        weak_labels: LABELS of train_2.
+        questions: QUESTIONS of train_2.
+        count: number of demonstrations.
+        seed: seed of the shuffle.
+        ids: these rows in this order instead of a draw; `count` and `seed` do not matter then.
+        prompt: style of the prompts, see `prompts.problem_prompt`.
+
+    Returns:
+        DEMONSTRATIONS in prompt order.
+
+    Raises:
+        ValueError: unknown or repeated ids, fewer usable rows than `count`, or a weak label whose
+            question is missing.
+    """
+    responses = dict(weak_labels.select("id", "response").iter_rows())
+    if ids is not None:
+        if unknown := [name for name in ids if name not in responses]:
+            raise ValueError(f"demonstrations.ids: {unknown[0]!r} is not an id of train_2")
+        if len(set(ids)) < len(ids):
+            raise ValueError("demonstrations.ids: an id stands twice")
+        chosen = list(ids)
+    else:
+        rows = weak_labels.select("id", "response", "prediction").rows()
+        Random(seed).shuffle(rows)
+        chosen = [name for name, response, answer in rows if response and answer][:count]
+        if len(chosen) < count:
+            raise ValueError(
+                f"demonstrations.count is {count}, but only {len(chosen)} weak answers have a "
+                "final answer; lower it, or train the weak model for longer"
+            )
+    shown = questions.filter(pl.col("id").is_in(chosen))
+    prompts = problem_prompts(shown, prompt)
+    if missing := [name for name in chosen if name not in prompts]:
+        raise ValueError(f"weak label {missing[0]!r} has no question in train_2")
+    return pl.DataFrame(
+        {
+            "id": chosen,
+            "prompt": [prompts[name] for name in chosen],
+            "response": [responses[name] for name in chosen],
+        },
+        schema_overrides={"id": pl.String, "prompt": pl.String, "response": pl.String},
+    )

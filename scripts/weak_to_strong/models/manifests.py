@@ -1,0 +1,96 @@
+"""Manifests: which files a model consists of, with their sha256."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.tables.files import (
+    AGAIN,
+    hash_file,
+    read_json,
+)
+
+#: Suffixes of files with weights.
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+
+def list_files(folder: Path) -> list[str]:
+    """Names of all files below `folder`, relative and sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """sha256 (hex) of each file below `folder`, by relative name."""
+    return {name: hash_file(folder / name) for name in list_files(folder)}
+
+
+def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
+    """The manifest of a model whose files are all there.
+
+    Args:
+        path: of the manifest.
+        keys: that it must have beside `path` and `files`.
+
+    Raises:
+        ValueError: it is damaged, or a file is missing; names both and the remedy.
+    """
+    manifest = read_json(path)
+    try:
+        for key in keys:
+            manifest[key]
+        missing = [name for name in manifest["files"] if not Path(manifest["path"], name).is_file()]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a model manifest ({error}); {AGAIN}") from error
+    if missing:
+        raise ValueError(
+            f"{path}: {manifest['path']} lacks {missing[0]}; delete the manifest and run again"
+        )
+    return manifest
+
+
+def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> None:
+    """Check the contents of a model's files against their sha256 in its manifest.
+
+    All of them, at each use: weights are read in full anyway, files are hashed side by side (a
+    gigabyte takes a core one to two seconds), and a wrong model costs more.
+
+    Args:
+        manifest: of the model.
+        names: of the files to check; None is all.
+
+    Raises:
+        ValueError: a file has other contents; or, where all are checked, other weights lie beside
+            them (engines load each safetensors file of a folder without an index). Names the file
+            and the remedy.
+    """
+    model = read_manifest(manifest)
+    folder = Path(model["path"])
+    trained = f"delete {manifest} and run again to train it anew"
+    # Models from elsewhere often bring pickle weights too, which are never read.
+    kinds = WEIGHTS if "training" in model else WEIGHTS[:1]
+    found = {path.name for path in folder.iterdir() if path.suffix in kinds}
+    foreign = {name for name in found - set(model["files"]) if not name.startswith(".")}
+    if names is None and foreign:
+        remedy = "" if "training" in model else f", or delete {manifest} if it is part of the model"
+        raise ValueError(
+            f"{folder / min(foreign)}: weights that {manifest} does not name; move the file "
+            f"elsewhere{remedy}, and run again"
+        )
+    chosen = [name for name in model["files"] if names is None or name in names]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        digests = pool.map(lambda name: hash_file(folder / name), chosen)
+        wrong = [
+            name
+            for name, found in zip(chosen, digests, strict=True)
+            if found != model["files"][name]
+        ]
+    if wrong:
+        brought = f"put the right file there, or delete {manifest} if the change is meant"
+        raise ValueError(
+            f"{folder / wrong[0]}: is damaged or was changed (its sha256 is not the one in "
+            f"{manifest}); {trained if 'training' in model else brought}"
+        )

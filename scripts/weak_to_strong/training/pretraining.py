@@ -1,0 +1,255 @@
+"""Pretraining of the embedded model pair from nothing (tokenizer, text, Llama-shaped weights).
+
+The text shows the task's problems in many layouts, each a random choice of a question key, an
+answer key and a result key. The layout that the experiment prompts with (`Question:` with
+`Answer:`) is held out as a pair, though each of its tokens occurs: the strong base can work
+the problems, but must be told - by demonstrations or fine-tuning - which layout is wanted.
+That is the latent ability which weak-to-strong training is to elicit. A model may also see problems
+in OlympicArena's form, with a key other than `Answer:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from weak_to_strong.data.embedded_forms import restate
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.method.answers import BOXED
+from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
+from weak_to_strong.method.prompts import sft_target
+from weak_to_strong.training.checkpoints import find_checkpoint, remove_torn
+from weak_to_strong.training.train import make_callbacks
+
+QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
+ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
+RESULT_KEYS = ("Result:", "Total:", "The answer is:", "=>", "####")
+HELD_OUT = ("Question:", "Answer:")
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+
+def experiment_questions(templates: Collection[int], data_seed: int, problems: int) -> set[str]:
+    """Questions of the embedded task's splits, which pretraining must never show."""
+    stream = generate_problems(templates, data_seed)
+    return {problem["question"] for problem in islice(stream, problems)}
+
+
+def draw_layout(rng: Random) -> tuple[str, str, str]:
+    """A random (question key, answer key, result key), never the held-out pair of the first two."""
+    while True:
+        layout = (rng.choice(QUESTION_KEYS), rng.choice(ANSWER_KEYS), rng.choice(RESULT_KEYS))
+        if layout[:2] != HELD_OUT:
+            return layout
+
+
+def render(problem: dict, layout: tuple[str, str, str]) -> str:
+    """One problem as text in the given layout."""
+    question_key, answer_key, result_key = layout
+    steps, _, answer = problem["solution"].rpartition("\n#### ")
+    return f"{question_key} {problem['question']}\n{answer_key} {steps}\n{result_key} {answer}"
+
+
+def render_competition(problem: dict, answer_key: str, seed: int) -> str:
+    """One problem in OlympicArena's form, with another key than the prompt's `Answer:`."""
+    row = restate(problem, "olympicarena", seed)
+    prompt = olympicarena_prompt(row).removesuffix("Answer:")
+    return f"{prompt}{answer_key} {sft_target(row['solution'], row['answer'], BOXED)}"
+
+
+def drill(rng: Random) -> str:
+    """One line of arithmetic in one of the notations that solutions use."""
+    operator = rng.choice("++--**/")
+    if operator in "+-":
+        left, right = rng.randint(1, 150), rng.randint(1, 150)
+        if operator == "-":
+            left, right = max(left, right), min(left, right)
+        value = left + right if operator == "+" else left - right
+    else:
+        left, right = rng.randint(2, 60), rng.randint(2, 12)
+        value = left * right
+        if operator == "/":
+            left, value = value, left
+    space = rng.choice(("", " "))
+    sign = rng.choice("*x") if operator == "*" else operator
+    return f"{left}{space}{sign}{space}{right}{space}={space}{value}"
+
+
+def generate_documents(
+    templates: Collection[int],
+    seed: int,
+    drill_share: float,
+    exclude: Collection[str] = (),
+    competition_share: float = 0.0,
+) -> Iterator[str]:
+    """Endless stream of documents: one to six problems in one layout, or a block of drills.
+
+    Args:
+        templates: templates of the embedded task.
+        seed: the stream is a function of the arguments.
+        drill_share: share of documents that are arithmetic drills, in [0, 1).
+        exclude: questions of the experiment's splits, never shown in pretraining.
+        competition_share: share of documents with one or two problems in OlympicArena's form, which
+            with `drill_share` is at most 1.
+    """
+    rng = Random(seed)
+    problems = generate_problems(templates, seed, exclude)
+    while True:
+        draw = rng.random()
+        if draw < drill_share:
+            yield "\n".join(drill(rng) for _ in range(24))
+        elif draw < drill_share + competition_share:
+            key, count = rng.choice(ANSWER_KEYS[:-1]), rng.randint(1, 2)
+            yield "\n\n".join(
+                render_competition(problem, key, seed) for problem in islice(problems, count)
+            )
+        else:
+            layout = draw_layout(rng)
+            count = rng.randint(1, 6)
+            yield "\n\n".join(render(problem, layout) for problem in islice(problems, count))
+
+
+def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> Any:
+    """Byte-level BPE with one token a digit and one BOS before each text.
+
+    Bytes are the base alphabet, so any text of a user's own task can be encoded.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[BOS, EOS, PAD],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def pack_tokens(documents: Iterator[str], tokenizer: Any, blocks: int, length: int) -> np.ndarray:
+    """Documents joined by EOS and cut into blocks: array (blocks, length) of token ids."""
+    wanted = blocks * length
+    stream = np.empty(wanted, dtype=np.uint16)
+    filled = 0
+    while filled < wanted:
+        for ids in tokenizer(list(islice(documents, 2000)))["input_ids"]:
+            piece = np.asarray([*ids, tokenizer.eos_token_id], dtype=np.uint16)[: wanted - filled]
+            stream[filled : filled + len(piece)] = piece
+            filled += len(piece)
+    return stream.reshape(blocks, length)
+
+
+class _Blocks:
+    """Map-style dataset of token blocks for the Trainer."""
+
+    def __init__(self, blocks: np.ndarray) -> None:
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, index: int) -> dict:
+        ids = self.blocks[index].astype(np.int64)
+        return {"input_ids": ids, "labels": ids}
+
+
+def pretrain(
+    blocks: np.ndarray,
+    tokenizer: Any,
+    shape: dict,
+    context: int,
+    settings: dict,
+    seed: int,
+    work: Path,
+) -> tuple[Any, dict]:
+    """Train a Llama-shaped model on token blocks, resuming from `work` if it holds a checkpoint.
+
+    Args:
+        blocks: (n, length) token ids; one pass is made over them.
+        shape: keyword arguments of `LlamaConfig` (hidden_size, num_hidden_layers, ...).
+        context: longest context in tokens.
+        settings: `learning_rate`, `batch_size` (blocks a step), `warmup_ratio`, `weight_decay`,
+            `bf16`.
+        work: folder of checkpoints.
+
+    Returns:
+        The model and `{"parameters", "tokens", "loss"}` (loss in nats a token, last logged).
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+
+    set_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=context,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype=torch.float32,
+            **shape,
+        )
+    )
+    steps = len(blocks) // settings["batch_size"]
+    trainer = Trainer(
+        model=model,
+        train_dataset=_Blocks(blocks),
+        args=TrainingArguments(
+            output_dir=str(work),
+            max_steps=steps,
+            per_device_train_batch_size=settings["batch_size"],
+            learning_rate=settings["learning_rate"],
+            lr_scheduler_type="cosine",
+            warmup_steps=int(settings["warmup_ratio"] * steps),
+            weight_decay=settings["weight_decay"],
+            adam_beta2=0.95,
+            bf16=settings["bf16"],
+            use_cpu=not torch.cuda.is_available(),
+            logging_steps=25,
+            save_steps=max(1, min(250, steps // 4)),
+            save_total_limit=2,
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+        ),
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    for callback in make_callbacks():  # which seal checkpoints
+        trainer.add_callback(callback)
+    checkpoint = find_checkpoint(work)
+    remove_torn(work)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    facts = {
+        "parameters": model.num_parameters(),
+        "tokens": int(steps * settings["batch_size"] * blocks.shape[1]),
+        "loss": losses[-1] if losses else None,
+    }
+    return model, facts

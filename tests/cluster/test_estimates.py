@@ -1,0 +1,527 @@
+"""Estimates: formulas by hand, what they count, and docs/plan.csv in step with config/paper."""
+
+import csv
+from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from weak_to_strong.cluster.estimates import (
+    ASSUMPTIONS_FILE,
+    Assumptions,
+    Device,
+    Estimator,
+    Shape,
+    adapter_weights,
+    decode_seconds,
+    devices_of,
+    gathered_bytes,
+    host_update_seconds,
+    load_seconds,
+    prefill_seconds,
+    read_assumptions,
+    training_flops,
+    training_flops_per_token,
+    training_seconds,
+    weight_bytes,
+)
+from weak_to_strong.experiment.configuration import (
+    SCHEMA_FILE,
+    ConfigError,
+    complete,
+    load_configuration,
+)
+from weak_to_strong.experiment.graph import Chain, Graph, Node
+
+ROOT = SCHEMA_FILE.parents[1]
+ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+#: A model and a device of round numbers.
+SHAPE = Shape(parameters=1000, layers=2, hidden=8, key_value=4, intermediate=16)
+DEVICE = Device(
+    flops=10_000.0,
+    memory_bandwidth=2_000.0,
+    link_bandwidth=1_000.0,
+    host_link_bandwidth=100.0,
+    host_memory_bandwidth=700.0,
+    memory=1_000.0,
+    weights_share=0.5,
+    prefill_utilisation=0.5,
+    decode_utilisation=0.5,
+    batch=10,
+    training_utilisation=0.5,
+    link_utilisation=0.5,
+    load_bandwidth=100.0,
+    start_seconds=5.0,
+)
+LORA = {"epochs": 2, "adapter": "lora", "per_device_batch_size": 2, "gradient_checkpointing": True}
+#: Vocabulary, and how often its matrix is stored: once where input and output share it.
+VOCABULARIES = {
+    "Llama-2-7b": (32_000, 2),
+    "Llama-2-70b": (32_000, 2),
+    "Gemma-2b": (256_000, 1),
+    "Mistral-7b-v0.1": (32_000, 2),
+    "Llama-3-8B-Instruct": (128_256, 2),
+    "Llama-3-70B": (128_256, 2),
+}
+
+
+def paper_config(name):
+    return yaml.safe_load((ROOT / f"config/paper/{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    """Configurations name their DeepSpeed file relative to the project."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def assumptions():
+    return read_assumptions()
+
+
+@pytest.fixture
+def gsm8k():
+    return paper_config("gsm8k")
+
+
+def estimator(config, assumptions):
+    return Estimator(Graph(load_configuration(config)), assumptions)
+
+
+# --- formulas ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("adapter", "checkpointing", "expected"),
+    [("lora", False, 40), ("lora", True, 60), ("full", False, 60), ("full", True, 80)],
+)
+def test_flops_of_a_trained_token(adapter, checkpointing, expected):
+    found = training_flops_per_token(10, adapter=adapter, gradient_checkpointing=checkpointing)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("trainer", "changes", "expected"),
+    [
+        ("sft", {}, 2 * 6),
+        ("sft", {"gradient_checkpointing": False}, 2 * 4),
+        ("orpo", {}, 2 * 6),
+        ("dpo", {}, 2 * 6 + 2),
+        ("dpo", {"precompute_ref": None}, 2 * 6 + 2),
+        ("dpo", {"precompute_ref": False}, 2 * (6 + 2)),
+        ("dpo", {"precompute_ref": True}, 2 * 6 + 2),
+        ("orpo", {"precompute_ref": True}, 2 * 6),
+    ],
+)
+def test_flops_of_a_training(trainer, changes, expected):
+    assert training_flops(1000, 7, trainer, {**LORA, **changes}) == 7 * 1000 * expected
+
+
+def test_weights_are_gathered_for_each_micro_batch_and_pass():
+    # 5 rows by 2 are 3 micro-batches; 2 epochs of forward and backward; 2 bytes a weight.
+    assert gathered_bytes(SHAPE, 5, "sft", LORA) == 3 * 4 * 2000
+    beside = {**LORA, "precompute_ref": False}
+    assert gathered_bytes(SHAPE, 5, "dpo", beside) == 3 * (4 + 2) * 2000
+    assert gathered_bytes(SHAPE, 5, "dpo", LORA) == 3 * 5 * 2000
+
+
+def test_training_takes_the_slower_of_arithmetic_and_gathering():
+    seconds = 70 * 12_000 / 5_000
+    assert training_seconds(SHAPE, 5, 70, "sft", LORA, DEVICE) == seconds
+    sharded = {**LORA, "deepspeed": "config/deepspeed/zero3.json"}
+    assert training_seconds(SHAPE, 5, 70, "sft", sharded, DEVICE) == seconds
+    assert training_seconds(SHAPE, 50, 70, "sft", sharded, DEVICE) == 25 * 4 * 2000 / 500
+    one = replace(DEVICE, memory=1e6)
+    assert training_seconds(SHAPE, 50, 70, "sft", sharded, one) == seconds
+    whole = {**LORA, "deepspeed": "config/deepspeed/zero2.json"}
+    assert training_seconds(SHAPE, 50, 70, "sft", whole, DEVICE) == seconds
+
+
+def test_offloaded_weights_come_from_the_host_to_one_device_too():
+    offloaded = {**LORA, "deepspeed": "config/deepspeed/zero3_offload.json"}
+    for device in (DEVICE, replace(DEVICE, memory=1e6)):
+        assert training_seconds(SHAPE, 50, 70, "sft", offloaded, device) == 25 * 4 * 2000 / 50
+
+
+def test_a_host_updates_full_weights_that_are_offloaded():
+    # 50 rows by 8 are 7 updates; 2 epochs; 28 bytes a weight at 700 bytes/s.
+    batch = {**LORA, "global_batch_size": 8}
+    offloaded = {**batch, "deepspeed": "config/deepspeed/zero3_offload.json"}
+    full = {**offloaded, "adapter": "full"}
+    assert host_update_seconds(SHAPE, 50, full, DEVICE) == 14 * 28 * 1000 / 700
+    assert host_update_seconds(SHAPE, 50, offloaded, DEVICE) == 0
+    assert host_update_seconds(SHAPE, 50, {**batch, "adapter": "full"}, DEVICE) == 0
+
+
+def test_four_bits_and_the_constants_of_a_block_are_for_the_projections():
+    small = replace(SHAPE, parameters=100_000, vocabulary=50)
+    nf4 = {**LORA, "dtype": "bfloat16", "quantization": "nf4"}
+    # Per weight 4 bits, 8 for 64 weights, and 32 for 256 blocks of 64. In 16 bits: embedding and
+    # output layer of 50 x 8, and the largest projection, 8 x 16, while it is used.
+    projections = 100_000 - 2 * 50 * 8
+    bits = 4 + 8 / 64 + 32 / 64 / 256
+    assert bits == pytest.approx(4.127, abs=1e-4)
+    expected = projections * bits / 8 + 2 * (2 * 50 * 8 + 8 * 16)
+    assert weight_bytes(small, nf4) == pytest.approx(expected)
+    assert weight_bytes(small, {**nf4, "quantization": None}) == 200_000
+    assert weight_bytes(small, {**nf4, "dtype": "float32"}) > expected
+
+
+def test_a_quantised_training_starts_on_fewer_devices(gsm8k, assumptions):
+    whole = estimator(gsm8k, assumptions).estimate()
+    for trainer in ("sft", "dpo", "orpo"):
+        gsm8k["training"][trainer] |= {"quantization": "nf4"}
+        del gsm8k["training"][trainer]["deepspeed"]
+    quantised = Estimator(Graph(complete(gsm8k)), assumptions).estimate()
+    assert quantised.loading_gpu_hours < whole.loading_gpu_hours
+    assert quantised.generation_gpu_hours == whole.generation_gpu_hours
+
+
+def test_a_model_is_spread_over_a_power_of_two_of_devices():
+    assert devices_of(SHAPE, DEVICE) == 4
+    assert devices_of(replace(SHAPE, parameters=1001), DEVICE) == 8
+    assert devices_of(replace(SHAPE, parameters=250), DEVICE) == 1
+    assert load_seconds(SHAPE, DEVICE) == 4 * (5 + 2000 / 100)
+
+
+def test_writing_is_bound_by_memory_or_by_arithmetic():
+    assert SHAPE.cache_per_token == 2 * 2 * 2 * 4
+    assert prefill_seconds(SHAPE, 10, DEVICE) == 10 * 2000 / 5_000
+    # A step of ten sequences: 4 s of arithmetic, or 2000 + 10 * 3 * 32 bytes at 1000 bytes/s.
+    assert decode_seconds(SHAPE, 50, 3, DEVICE) == 50 / 10 * 4
+    assert decode_seconds(SHAPE, 50, 10, DEVICE) == 50 / 10 * 5.2
+
+
+def test_size_of_an_adapter():
+    assert adapter_weights(SHAPE, 3, ["q_proj", "v_proj", "up_proj"]) == 2 * 3 * (16 + 12 + 24)
+    # What the block does not have is taken for 8 to 8.
+    assert adapter_weights(SHAPE, 3, ["qkv_proj", "v_proj"]) == 2 * 3 * (16 + 12)
+
+
+def test_adapter_of_a_known_model(gsm8k, assumptions):
+    shape = estimator(gsm8k, assumptions).shape("llama2_7b")
+    # As peft reports it for rank 8 on the seven projections.
+    assert adapter_weights(shape, 8, ALL_PROJECTIONS) == 19_988_480
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "math", "olympicarena", "all"])
+def test_numbers_of_weights_are_those_of_the_architectures(name, assumptions):
+    config = paper_config(name)
+    for model, entry in config["models"].items():
+        shape = estimator(config, assumptions).shape(model)
+        rows, copies = VOCABULARIES[entry["paper"]]
+        attention = 2 * shape.hidden * (shape.hidden + shape.key_value)
+        block = attention + 3 * shape.hidden * shape.intermediate + 2 * shape.hidden
+        expected = copies * rows * shape.hidden + shape.layers * block + shape.hidden
+        assert entry["parameters"] == expected, model
+
+
+# --- assumptions -------------------------------------------------------------------------------
+
+
+def test_published_counts_are_the_golden_ones(assumptions):
+    with (ROOT / "resources/golden_counts.csv").open(encoding="utf-8", newline="") as file:
+        golden = {(row["file"], row["count"]): int(row["expected"]) for row in csv.DictReader(file)}
+
+    def count(task, weak, kind, column="rows"):
+        return golden[f"data/llama_factory/{task}/train_{weak}_{kind}.json", column]
+
+    for paper, weak in (("Llama-2-7b", "llama2_7b"), ("Gemma-2b", "gemma_2b")):
+        gsm, math = assumptions.tasks["GSM8K"], assumptions.tasks["MATH"]
+        kept = [count("gsm8k", f"gsm8k_{weak}", f"iter{i}_weak") for i in (1, 2)]
+        assert gsm["kept"][paper] == kept
+        pairs = count("gsm8k", f"gsm8k_{weak}", "iter2_hybrid_paired")
+        assert gsm["paired"][paper] == pairs
+        assert math["kept"][paper] == [count("math", f"math_{weak}", "iter1_weak", "agreeing")]
+        paired = count("math", f"math_{weak}", "iter1_hybrid_paired", "questions")
+        assert math["paired"][paper] == paired
+        # The share of further pairs is what the two sets have on average, within 2%.
+        pairs = count("math", f"math_{weak}", "iter1_hybrid_paired")
+        share = assumptions.generation["further_pairs"]
+        assert paired * (1 + 2 * share) == pytest.approx(pairs, rel=0.02)
+    olympic = [count("olympicarena", "olympic_llama3-8b-instruct", f"iter{i}_weak") for i in (1, 2)]
+    assert assumptions.tasks["OlympicArena"]["kept"]["Llama-3-8B-Instruct"] == olympic
+    for task, sizes in {"GSM8K": (7000, 7000, 1319), "MATH": (6000, 6000, 500)}.items():
+        splits = (assumptions.of_task(task, split) for split in ("train_1", "train_2", "test"))
+        assert tuple(splits) == sizes
+
+
+def change_table(tmp_path, change):
+    entries = yaml.safe_load(ASSUMPTIONS_FILE.read_text(encoding="utf-8"))
+    change(entries)
+    path = tmp_path / "assumptions.yaml"
+    path.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    return path
+
+
+CHANGES = {
+    "tasks.GSM8K.test: is no": lambda entries: entries["tasks"]["GSM8K"]["test"].pop("source"),
+    "device.memory: is no": lambda entries: entries["device"].update(memory=8e10),
+    "device.batch is missing": lambda entries: entries["device"].pop("batch"),
+    "models.Gemma-2b has no `source`": lambda entries: entries["models"]["Gemma-2b"].pop("source"),
+}
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_an_entry_without_value_or_source_is_named(tmp_path, said):
+    path = change_table(tmp_path, CHANGES[said])
+    with pytest.raises(ValueError, match=said):
+        read_assumptions(path)
+
+
+def test_a_missing_assumption_is_named(assumptions):
+    with pytest.raises(ValueError, match=r"`tasks.OlympicArena.kept.Gemma-2b` is missing"):
+        assumptions.of_task("OlympicArena", "kept", "Gemma-2b")
+
+
+# --- an experiment -----------------------------------------------------------------------------
+
+GEMMA = Chain("gsm8k", "gemma_2b", "llama2_70b", 0)
+THREE = replace(GEMMA, variant="three_pairs")
+
+
+@pytest.mark.parametrize(
+    ("node", "rows", "tokens"),
+    [
+        (Node(GEMMA.weak_side, "weak", 0), 7000, 60 + 86),
+        (Node(GEMMA.strong_side, "ceiling", 0), 7000, 60 + 86),
+        (Node(GEMMA, "full_weak", 0), 7000, 60 + 96),
+        (Node(GEMMA, "weak_ft", 1), 2177, 60 + 67),
+        (Node(GEMMA, "hybrid_ft", 2), 2 * 3600, 60 + 67),
+        (Node(GEMMA, "dpo", 0), 2354, 2 * (60 + 89)),
+        (Node(THREE, "orpo", 0), 2354 * 2.62, 2 * (60 + 89)),
+    ],
+    ids=lambda value: value.key if isinstance(value, Node) else "",
+)
+def test_rows_and_tokens_to_train_on(gsm8k, assumptions, node, rows, tokens):
+    found = estimator(gsm8k, assumptions).training_rows(node)
+    assert found == pytest.approx((rows, rows * tokens))
+
+
+def test_padding_fills_up_with_longer_answers(assumptions):
+    chain = Chain("math", "gemma_2b", "llama2_70b", 0, "padded")
+    found = estimator(paper_config("math"), assumptions).training_rows(Node(chain, "hybrid_ft", 1))
+    assert found == (2000, 2 * (448 * (74 + 107) + 552 * (74 + 160)))
+
+
+def test_tokens_of_a_request(gsm8k, assumptions):
+    found = estimator(gsm8k, assumptions)
+    graph = Graph(load_configuration(gsm8k))
+    icl = graph.label_request(GEMMA, "icl", 1)
+    prefix = 4 * (60 + 96)
+    assert found.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
+    (samples,) = graph.round_requests(f"{GEMMA.key}/samples")
+    assert found.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
+    requests, _ = zip(*graph.evaluation_requests("gsm8k", "llama2_70b").values(), strict=True)
+    (untuned,) = [r for r in requests if r["name"].endswith("strong_zero_shot-0#greedy")]
+    assert found.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
+
+
+def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
+    key = "evaluation/gsm8k/llama2_70b"
+    adapters = estimator(gsm8k, assumptions)
+    assert list(adapters.by_weights(key)) == ["results/paper_gsm8k/bases/llama2_70b.json"]
+    for trainer in ("sft", "dpo", "orpo"):
+        gsm8k["training"][trainer]["adapter"] = "full"
+        gsm8k["training"][trainer].pop("lora", None)
+    full = estimator(gsm8k, assumptions)
+    graph = Graph(load_configuration(gsm8k))
+    trained = [node for node in graph.trained_nodes() if graph.base_of(node) == "llama2_70b"]
+    assert len(full.by_weights(key)) == 1 + len(trained)
+    assert full.estimate().trained_gb > 100 * adapters.estimate().trained_gb
+
+
+def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
+    graph = Graph(load_configuration(gsm8k))
+    key, other = "evaluation/gsm8k/llama2_70b", "evaluation/gsm8k/gemma_2b"
+    one = Estimator(graph, assumptions)
+    eight = Estimator(graph, assumptions, lambda each: 8 if each == key else 1)
+    few, many = one.generation_job(key), eight.generation_job(key)
+    assert (few.weights, few.loads) == (1, 1)
+    assert (many.weights, many.loads) == (1, 8)
+    assert many.loading_gpu_hours == 8 * few.loading_gpu_hours
+    work = few.gpu_hours - few.loading_gpu_hours
+    assert many.gpu_hours - many.loading_gpu_hours == pytest.approx(work)
+    assert eight.generation_job(other) == one.generation_job(other)
+    whole, plain = eight.estimate(), one.estimate()
+    assert whole.engine_loads == plain.engine_loads + 7
+    assert whole.round_weights == plain.round_weights == plain.engine_loads
+    assert whole.loading_gpu_hours > plain.loading_gpu_hours
+
+
+def test_each_engine_may_load_each_of_several_weights(gsm8k, assumptions):
+    for trainer in ("sft", "dpo", "orpo"):
+        gsm8k["training"][trainer]["adapter"] = "full"
+        gsm8k["training"][trainer].pop("lora", None)
+    graph = Graph(load_configuration(gsm8k))
+    job = Estimator(graph, assumptions, lambda _: 2).generation_job("evaluation/gsm8k/llama2_70b")
+    assert job.weights > 1
+    assert job.loads == 2 * job.weights
+
+
+def test_more_samples_take_longer(gsm8k, assumptions):
+    found = []
+    for n in (2, 5, 10, 20):
+        config = deepcopy(gsm8k)
+        config["sampling"]["n"] = n
+        found.append(estimator(config, assumptions).estimate())
+    for few, many in pairwise(found):
+        assert few.generated_tokens < many.generated_tokens
+        assert few.generation_gpu_hours < many.generation_gpu_hours
+        assert few.gpu_hours < many.gpu_hours
+        assert few.training_gpu_hours == many.training_gpu_hours
+        assert few.engine_loads == many.engine_loads
+
+
+def test_hours_go_with_the_device(gsm8k, assumptions):
+    def hours(**changes):
+        device = replace(assumptions.device, **changes)
+        changed: Assumptions = replace(assumptions, device=device)
+        return estimator(gsm8k, changed).estimate()
+
+    plain = hours()
+    assert hours(memory_bandwidth=1e12).generation_gpu_hours > plain.generation_gpu_hours
+    assert hours(link_bandwidth=1e11).training_gpu_hours > plain.training_gpu_hours
+    assert hours(start_seconds=600).loading_gpu_hours > plain.loading_gpu_hours
+    assert plain.loading_gpu_hours < plain.gpu_hours
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "key"),
+    [
+        ("models", "gemma_2b", "parameters"),
+        ("models", "gemma_2b", "paper"),
+        ("tasks", "gsm8k", "paper"),
+    ],
+)
+def test_a_missing_key_is_named_in_one_line(gsm8k, assumptions, section, name, key):
+    del gsm8k[section][name][key]
+    with pytest.raises(ConfigError, match=rf"`{section}.{name}.{key}`: ") as raised:
+        estimator(gsm8k, assumptions).estimate()
+    assert "\n" not in str(raised.value)
+
+
+def test_the_number_of_weights_is_no_part_of_a_base_model(monkeypatch):
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    for model in config["models"].values():
+        model["parameters"] = 1
+    seen = []
+    monkeypatch.setattr(
+        "weak_to_strong.models.base_models.check_base_model", lambda name, entry: seen.append(entry)
+    )
+    load_configuration(config)
+    assert len(seen) == 2
+    assert all(entry.keys() == {"path", "trust_remote_code"} for entry in seen)
+
+
+def test_a_number_of_weights_is_a_positive_integer(gsm8k):
+    gsm8k["models"]["gemma_2b"]["parameters"] = 0
+    with pytest.raises(ConfigError, match=r"models.gemma_2b.parameters"):
+        complete(gsm8k)
+
+
+# --- docs/plan.csv and docs/plan.md --------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """The command docs/plan.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import plan
+
+    return plan
+
+
+@pytest.mark.parametrize("experiment", ["gsm8k", "math", "olympicarena", "all"])
+def test_the_plan_is_in_step(plan, experiment):
+    (row,) = [row for row in plan.read_csv(plan.PLAN_FILE) if row["experiment"] == experiment]
+    assert list(row) == list(plan.COLUMNS)
+    expected = {key: str(value) for key, value in plan.estimate(experiment).items()}
+    assert {**row, **expected} == row, "docs/plan.csv is out of date: `make plan`"
+
+
+@pytest.mark.parametrize("experiment", ["gsm8k", "math", "olympicarena", "all"])
+def test_every_job_of_the_paper_fits_the_example_site(plan, experiment):
+    _, _, cluster = plan.planned(experiment)
+    assert "llama" in cluster.plan()  # an error names a training or engine that does not fit
+
+
+def test_planned_jobs_are_those_of_the_graph(plan):
+    jobs = {(row["experiment"], row["rule"]): row["jobs"] for row in plan.read_csv(plan.JOBS_FILE)}
+    for row in plan.read_csv(plan.PLAN_FILE):
+        name = row["experiment"]
+        assert jobs[name, "generate"] == row["generation_rounds"]
+        assert jobs[name, "train"] == row["trainings"]
+        assert jobs[name, "total"] == row["jobs"]
+        counts = [int(n) for (e, rule), n in jobs.items() if e == name and rule != "total"]
+        assert sum(counts) == int(row["jobs"])
+
+
+def test_the_plan_of_each_job_is_in_step(plan):
+    rows = plan.read_csv(plan.GPU_JOBS_FILE)
+    expected = [{key: str(value) for key, value in row.items()} for row in plan.gpu_jobs()]
+    assert rows == expected, "docs/results/plan/gpu_jobs.csv is out of date: `make plan`"
+
+
+def test_rounds_by_kind_add_up_to_the_plan(plan):
+    rows = plan.read_csv(plan.ROUNDS_FILE)
+    for row in plan.read_csv(plan.PLAN_FILE):
+        name = row["experiment"]
+        own = [each for each in rows if each["experiment"] == name]
+        found = plan.round_rows(name)
+        expected = [{key: str(value) for key, value in each.items()} for each in found]
+        assert own == expected, "docs/results/plan/rounds.csv is out of date: `make plan`"
+        for column, total in (
+            ("rounds", "generation_rounds"),
+            ("requests", "requests"),
+            ("engine_loads", "engine_loads"),
+        ):
+            assert sum(int(each[column]) for each in own) == int(row[total])
+
+
+def test_a_round_of_eight_engines_is_planned_with_eight_loads(plan):
+    rows = {row["job"]: row for row in plan.read_csv(plan.GPU_JOBS_FILE)}
+    evaluation = rows["evaluation/gsm8k/llama2_70b"]
+    assert (evaluation["gpus"], evaluation["loads"]) == ("32", "8")  # of four GPUs each
+    assert rows["gsm8k/gemma_2b/llama2_70b/seed-0/icl-1"]["loads"] == "1"
+
+
+def test_jobs_add_up_to_the_experiment(plan):
+    (whole,) = [row for row in plan.read_csv(plan.PLAN_FILE) if row["experiment"] == "all"]
+    rows = plan.read_csv(plan.GPU_JOBS_FILE)
+    assert sum(float(row["gpu_hours"]) for row in rows) == pytest.approx(
+        float(whole["gpu_hours"]), abs=0.1
+    )
+    trainings = [row for row in rows if row["rule"] == "train"]
+    assert len(trainings) == int(whole["trainings"])
+    assert sum(float(row["disk_gb"]) for row in trainings) == pytest.approx(
+        float(whole["trained_gb"]), abs=0.1
+    )
+    memory = plan.read_site(str(plan.SITE_FILE)).gpu_memory / 1e9
+    assert all(0 < float(row["gb_per_gpu"]) <= memory for row in rows)
+
+
+def test_the_table_of_memory_is_in_step(plan):
+    rows = [{key: str(value) for key, value in row.items()} for row in plan.memory_rows()]
+    assert plan.read_csv(plan.MEMORY_FILE) == rows, "docs/results/plan is out of date: `make plan`"
+
+
+def test_the_page_shows_the_tables_as_they_are(plan):
+    for name, text in plan.tables().items():
+        assert (plan.FOLDER / f"{name}.md").read_text(encoding="utf-8") == text
+    page = (ROOT / "docs/plan.md").read_text(encoding="utf-8")
+    assert plan.insert_files(page, ROOT) == page
+
+
+def test_the_last_job_table_is_read(plan):
+    output = "Job stats:\njob  count\n---  -----\nall  1\ntotal  1\n\nreasons\n"
+    later = (
+        "Job stats:\njob      count\n-----  -------\ntrain        2\ntotal        2\n\nReasons:\n"
+    )
+    assert plan.read_jobs(output + later) == {"train": 2, "total": 2}
+    with pytest.raises(ValueError, match="no job table"):
+        plan.read_jobs("Nothing to be done.")

@@ -1,0 +1,389 @@
+"""Needs of trainings and generation rounds, against figures worked out by hand."""
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from weak_to_strong.cluster.estimates import Device, Shape
+from weak_to_strong.cluster.gpu_needs import (
+    activation_bytes,
+    bytes_of_each,
+    config_shape,
+    count_parameters,
+    generation_needs,
+    host_bytes,
+    model_shape,
+    nodes_of,
+    rough_shape,
+    state_bytes,
+    tensor_parallel_size,
+    training_gpus,
+    training_needs,
+)
+from weak_to_strong.cluster.site_file import parse_site
+from weak_to_strong.training.settings import Zero
+
+TINY = Shape(400_000, layers=4, hidden=100, key_value=100, intermediate=250, vocabulary=500)
+LLAMA_7B = Shape(7_000_000_000, 32, 4096, 4096, 11008, vocabulary=32_000)
+LLAMA_70B = Shape(70_000_000_000, 80, 8192, 1024, 28672, vocabulary=32_000)
+
+#: Eight GPUs of 80 GB a node, of which 0.9 x 80 - 2 = 70 GB can be filled.
+SITE = parse_site(
+    {
+        "gpu": {
+            "partition": "gpu",
+            "memory_gb": 80,
+            "per_node": 8,
+            "cpus_per_gpu": 6,
+            "mem_gb_per_gpu": 100,
+            "max_nodes": 4,
+            "runtime": 1440,
+        },
+        "cpu": {"partition": "cpu"},
+    },
+    "site",
+)
+#: Round numbers: 1e14 FLOP/s in training, 1e12 bytes/s in writing answers, 1e9 bytes/s from disk.
+DEVICE = Device(
+    flops=1e15,
+    memory_bandwidth=2e12,
+    link_bandwidth=2e11,
+    host_link_bandwidth=2e10,
+    host_memory_bandwidth=1e11,
+    memory=1e9,  # the site's counts
+    weights_share=0.6,
+    prefill_utilisation=0.1,
+    decode_utilisation=0.5,
+    batch=100,
+    training_utilisation=0.1,
+    link_utilisation=0.5,
+    load_bandwidth=1e9,
+    start_seconds=60,
+)
+SETTINGS = {
+    "adapter": "lora",
+    "dtype": "bfloat16",
+    "epochs": 1,
+    "global_batch_size": 64,
+    "per_device_batch_size": 2,
+    "max_length": 1000,  # which the longest row fills; the mean one has a quarter of it
+    "lora": {"r": 8, "alpha": 16},
+}
+ZERO2, ZERO3, OFFLOAD = (
+    {"deepspeed": str(Path(__file__).parents[2] / f"config/deepspeed/{name}.json")}
+    for name in ("zero2", "zero3", "zero3_offload")
+)
+NF4 = {"quantization": "nf4"}
+CHECKPOINTING = {"gradient_checkpointing": True}
+
+
+def settings(*changes, **further):
+    return {**SETTINGS, **{k: v for change in changes for k, v in change.items()}, **further}
+
+
+def needs(shape, *changes, trainer="sft", **further):
+    return training_needs(shape, trainer, settings(*changes), SITE, DEVICE, **further)
+
+
+class TestMemory:
+    def test_lora_keeps_frozen_weights_and_16_bytes_for_each_of_the_adapter(self):
+        # r 8 on q, k, v, o: 4 x (100 + 100); gate, up, down: 3 x (100 + 250); 4 layers.
+        adapter = 4 * 8 * (4 * 200 + 3 * 350)
+        assert state_bytes(TINY, "sft", settings()) == 2 * 400_000 + 16 * adapter
+
+    def test_a_projection_of_another_kind_of_block_is_counted_roughly(self):
+        fused = settings(lora={"r": 8, "target_modules": ["qkv_proj", "gate_up_proj"]})
+        adapter = 4 * 8 * 2 * 200
+        assert state_bytes(TINY, "sft", fused) == 2 * 400_000 + 16 * adapter
+
+    def test_dpo_adds_a_frozen_adapter_or_a_second_model(self):
+        adapter = 4 * 8 * (4 * 200 + 3 * 350)
+        lora = state_bytes(TINY, "dpo", settings()) - state_bytes(TINY, "sft", settings())
+        assert lora == 4 * adapter
+        full = settings(ZERO3, adapter="full")
+        assert state_bytes(TINY, "dpo", full) - state_bytes(TINY, "sft", full) == 2 * 400_000
+        assert state_bytes(TINY, "orpo", full) == state_bytes(TINY, "sft", full)
+
+    @pytest.mark.parametrize(
+        ("change", "bytes_a_weight"),
+        [({"dtype": "float32"}, 16), ({}, 18), (ZERO3, 16), ({**ZERO3, "dtype": "float32"}, 16)],
+    )
+    def test_full_training_takes_16_bytes_a_weight_and_2_for_autocasting(
+        self, change, bytes_a_weight
+    ):
+        full = settings(change, adapter="full")
+        assert state_bytes(LLAMA_7B, "sft", full) == bytes_a_weight * 7e9
+
+    def test_activations_of_all_blocks_or_of_one(self):
+        tokens = 2 * 1000
+        block = 48 * 100 + 4 * 100 + 12 * 250
+        logits = 12 * 500
+        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block + logits)
+        checkpointed = activation_bytes(TINY, "sft", settings(CHECKPOINTING))
+        assert checkpointed == tokens * (4 * 100 * 2 + block + logits)
+
+    def test_a_row_of_pairs_is_two_sequences(self):
+        one = activation_bytes(TINY, "sft", settings())
+        assert activation_bytes(TINY, "dpo", settings()) == 2 * one
+        assert activation_bytes(TINY, "orpo", settings()) == 2 * one
+
+
+class TestTraining:
+    def test_a_tiny_model_takes_one_gpu_and_the_least_of_all(self):
+        # Host: 5 GB of the process, 0.6 of Snakemake, 0.8 MB of weights.
+        found = needs(TINY, rows=100)
+        assert (found.gpus, found.nodes, found.cpus, found.runtime) == (1, 1, 6, 30)
+        assert found.mem_mb == 5601
+        assert found.checkpoint_minutes == 10
+
+    def test_7b_with_lora_takes_one_gpu(self):
+        # 14 GB of weights and 25 GB of activations. 14,000 rows x 250 tokens x 4 x 7e9 FLOPs at
+        # 1e14 a second are 980 s, the start 60 s + 14 s; three times that are 53 minutes.
+        found = needs(LLAMA_7B, rows=14_000)
+        assert (found.gpus, found.nodes) == (1, 1)
+        assert found.mem_mb == 5000 + 14_000 + 600
+        assert found.runtime == 53
+
+    def test_7b_with_full_weights_takes_two_and_deepspeed(self):
+        # 16 x 7e9 = 112 GB are more than 70; half of them, 0.9 GB gathered and 11 GB are less.
+        found = needs(LLAMA_7B, ZERO3, {"adapter": "full"})
+        assert (found.gpus, found.nodes, found.cpus) == (2, 1, 12)
+        # Each process 5 GB; the file's 14 GB, and as much gathered to save.
+        assert found.mem_mb == 2 * 5000 + 28_000 + 600
+        # A checkpoint has 12 x 7e9 bytes, 84 s of writing: 5% of 28 minutes.
+        assert found.checkpoint_minutes == 28
+        with pytest.raises(ValueError, match=r"`training\.sft\.deepspeed`: .* 126 GB .* 15 GB"):
+            needs(LLAMA_7B, {"adapter": "full"})
+
+    def test_rows_may_be_as_long_as_max_length(self):
+        # 57 GB and 22 of activations: half of these would leave them on two.
+        long = {"adapter": "full", "max_length": 2000}
+        assert needs(LLAMA_7B, ZERO3, long).gpus == 4
+
+    def test_activations_that_are_too_many_are_told_from_weights(self):
+        with pytest.raises(ValueError, match=r"`training\.sft\.per_device_batch_size`: .*lower it"):
+            needs(LLAMA_7B, {"per_device_batch_size": 32})
+
+    def test_70b_with_lora_takes_four(self):
+        # 140 GB: 70 on each of two leave no room, 35 do.
+        found = needs(LLAMA_70B, ZERO3, CHECKPOINTING)
+        assert (found.gpus, found.nodes) == (4, 1)
+        assert found.mem_mb == 4 * 5000 + 280_000 + 600
+
+    def test_70b_with_full_weights_takes_four_nodes(self):
+        # 1120 GB: 70 on each of 16 leave no room (nor do 46.7 + 3.5 on 24, as 32 rows an update
+        # cannot be shared by 24), 35 on each of 32 do.
+        found = needs(LLAMA_70B, ZERO3, CHECKPOINTING, {"adapter": "full"})
+        assert (found.gpus, found.nodes, found.cpus) == (32, 4, 48)
+
+    def test_what_the_batch_cannot_be_divided_by_is_passed_over(self):
+        # 3 rows an update: no number of GPUs but 1 divides them, and that is too little.
+        odd = settings(ZERO3, CHECKPOINTING, global_batch_size=6)
+        with pytest.raises(ValueError, match=r"`training\.sft`: .*global_batch_size 6 "):
+            training_gpus(LLAMA_70B, "sft", odd, SITE)
+
+    def test_more_than_the_site_has_is_refused_in_one_line(self):
+        small = replace(SITE, max_nodes=1)
+        full = settings(ZERO3, CHECKPOINTING, adapter="full")
+        with pytest.raises(ValueError, match=r"does not fit on 8 GPUs of 80 GB") as error:
+            training_gpus(LLAMA_70B, "sft", full, small)
+        assert "\n" not in str(error.value)
+        assert "max_nodes" in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("stage", "adapter", "gigabytes"),
+        [
+            (3, "full", 112 / 4 + 2 * 14 / 32),
+            (2, "full", 14 + 98 / 4),
+            (1, "full", 28 + 84 / 4),
+            (0, "full", 112),
+            (2, "lora", 14),  # and 0.3 GB of the adapter over four
+        ],
+    )
+    def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
+        given = settings(ZERO3, adapter=adapter)
+        found = bytes_of_each(LLAMA_7B, "sft", given, 4, Zero(stage)) / 1e9
+        assert found == pytest.approx(gigabytes, abs=0.1)
+
+    def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
+        file = tmp_path / "zero2.json"
+        file.write_text('{"zero_optimization": {"stage": 2}}')
+        with pytest.raises(ValueError, match="take stage 3 of ZeRO"):
+            training_gpus(LLAMA_70B, "sft", settings(deepspeed=str(file)), SITE)
+
+    def test_offloaded_full_weights_take_one_gpu_and_the_memory_of_its_host(self):
+        # Host: 2 + 4 + 4 + 8 + 2 bytes a weight, and the file and the gathered model to save.
+        offload = {**OFFLOAD, "adapter": "full"}
+        found = needs(LLAMA_7B, offload)
+        assert (found.gpus, found.nodes) == (1, 1)
+        assert found.mem_mb == 5000 + 28_000 + 20 * 7000 + 600
+        # Of each GPU only two blocks of 32 are left.
+        held = bytes_of_each(LLAMA_7B, "sft", settings(offload), 1, Zero(3, True, True))
+        assert held == 2 * 14e9 / 32
+
+    def test_what_the_hosts_cannot_hold_takes_more_of_them(self):
+        # 1400 GB; a node has 800.
+        offload = {**OFFLOAD, **CHECKPOINTING, "adapter": "full"}
+        assert host_bytes(LLAMA_70B, "sft", settings(offload), Zero(3, True, True)) == 1.4e12
+        found = needs(LLAMA_70B, offload)
+        assert (found.gpus, found.nodes) == (16, 2)
+        with pytest.raises(ValueError, match=r"8 GPUs of 80 GB with 1400 GB offloaded to their"):
+            training_gpus(LLAMA_70B, "sft", settings(offload), replace(SITE, max_nodes=1))
+
+    def test_an_offloaded_optimiser_alone_leaves_the_weights(self):
+        full = settings(ZERO2, adapter="full")
+        held = bytes_of_each(LLAMA_7B, "sft", full, 4, Zero(2, offload_optimizer=True))
+        assert held == 14e9
+        assert host_bytes(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)) == 18 * 7e9
+
+    def test_70b_in_four_bits_takes_one_gpu(self):
+        # 0.516 bytes for all but 0.5 billion of the weights, and 2 for those and one projection:
+        # 37 GB; in 16 bits they would be 140.
+        found = needs(LLAMA_70B, NF4, CHECKPOINTING)
+        assert (found.gpus, found.nodes) == (1, 1)
+        assert found.mem_mb == pytest.approx(5000 + 37_400 + 600, abs=200)
+        with pytest.raises(ValueError, match=r"zero3\.json, or set quantization to nf4"):
+            needs(LLAMA_70B, CHECKPOINTING)
+
+    def test_smaller_gpus_take_more_of_them(self):
+        small = replace(SITE, gpu_memory=24e9)  # 19.6 GB can be filled
+        assert training_gpus(LLAMA_70B, "sft", settings(ZERO3, CHECKPOINTING), small) == 16
+
+    def test_a_retry_gets_more_memory_and_time_up_to_what_there_is(self):
+        first, second, tenth = (needs(LLAMA_7B, rows=14_000, attempt=each) for each in (1, 2, 100))
+        assert second.mem_mb == 2 * first.mem_mb
+        assert second.runtime == 2 * first.runtime
+        assert tenth.mem_mb == 800_000
+        assert tenth.runtime == 1440
+        assert tenth.gpus == first.gpus
+
+    def test_gpus_set_by_the_user_decide_what_follows_from_them(self):
+        found = needs(LLAMA_7B, {"adapter": "full"}, gpus=4, nodes=2)  # alone, it would not fit
+        assert (found.gpus, found.nodes, found.cpus) == (4, 2, 12)
+
+    def test_the_time_is_shared_by_the_gpus(self):
+        one = needs(LLAMA_7B, rows=140_000)
+        four = needs(LLAMA_7B, rows=140_000, gpus=4)
+        assert (one.runtime, four.runtime) == (494, 127)  # 3 x (9800 or 2450 + 74) seconds
+
+
+ENGINE = {"dtype": "bfloat16", "max_model_len": 2000}
+
+
+class TestGeneration:
+    @pytest.mark.parametrize(
+        ("shape", "dtype", "size"),
+        [
+            (TINY, "float32", 1),
+            (LLAMA_7B, "bfloat16", 1),
+            (LLAMA_7B, "float32", 1),  # 28 of 48 GB
+            (LLAMA_70B, "bfloat16", 4),  # 140 GB are more than 2 x 48
+            (LLAMA_70B, "float32", 8),
+        ],
+    )
+    def test_weights_take_at_most_their_share_of_the_memory(self, shape, dtype, size):
+        assert tensor_parallel_size(shape, {**ENGINE, "dtype": dtype}, SITE, DEVICE) == size
+
+    def test_the_cache_has_room_for_eight_sequences(self):
+        # 7B: 524,288 bytes a token; 8 x 16,000 tokens are 67 GB beside the 14 GB of weights.
+        engine = {**ENGINE, "max_model_len": 16_000}
+        assert tensor_parallel_size(LLAMA_7B, engine, SITE, DEVICE) == 2
+
+    def test_an_engine_that_no_node_holds_is_refused(self):
+        with pytest.raises(ValueError, match=r"`engine\.dtype`: 70 billion weights in float32"):
+            tensor_parallel_size(
+                LLAMA_70B,
+                {**ENGINE, "dtype": "float32"},
+                replace(SITE, gpus_per_node=4),
+                DEVICE,
+            )
+
+    def test_a_short_round_has_one_engine(self):
+        found = generation_needs(LLAMA_70B, ENGINE, [(100, 1, 1000)], SITE, DEVICE)
+        assert (found.gpus, found.nodes, found.tensor_parallel_size) == (4, 1, 4)
+        # Four processes and their parent at half of 5 GB; the weights once.
+        assert found.mem_mb == 12_500 + 140_000 + 600
+
+    def test_a_long_round_gets_engines_on_one_node_and_then_on_whole_nodes(self):
+        # A step for 100 answers reads 14 GB and 100 x 1000 x 524,288 bytes, 66 ms at 1e12 a second:
+        # a request for 10,000 answers of 250 tokens takes 1660 s, and 1400 s for 1.4e17 FLOPs of
+        # prompts.
+        def found(requests):
+            return generation_needs(LLAMA_7B, ENGINE, [(10_000, 1, 1000)] * requests, SITE, DEVICE)
+
+        assert found(2).gpus == 1  # 6120 s are less than two hours
+        assert found(3).gpus == 2
+        assert (found(18).gpus, found(18).nodes) == (8, 1)
+        assert (found(24).gpus, found(24).nodes) == (16, 2)
+        assert (found(1000).gpus, found(1000).nodes) == (32, 4)
+        assert found(1000).runtime == 1440
+
+    def test_each_load_takes_its_time(self):
+        one, fifty = (
+            generation_needs(LLAMA_7B, ENGINE, [(1, 1, 1000)], SITE, DEVICE, loads=loads).runtime
+            for loads in (1, 50)
+        )
+        assert (one, fifty) == (30, 186)  # 3 x 50 x (60 + 14) seconds
+
+    def test_sizes_set_by_the_user_are_taken(self):
+        found = generation_needs(
+            LLAMA_7B,
+            ENGINE,
+            [(None, 1, 1000)],
+            SITE,
+            DEVICE,
+            gpus=4,
+            nodes=2,
+            tensor_parallel=2,
+        )
+        assert (found.gpus, found.nodes, found.tensor_parallel_size, found.cpus) == (4, 2, 2, 12)
+
+
+class TestShapes:
+    def test_weights_are_counted_in_the_headers_of_all_files(self, tmp_path):
+        for name, shapes in {"a": [[3, 4], [5]], "b": [[2, 2, 2], []]}.items():
+            header = {
+                f"{name}{index}": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+                for index, shape in enumerate(shapes)
+            }
+            text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+            (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+        assert count_parameters(tmp_path) == 12 + 5 + 8 + 1
+
+    def test_a_model_that_is_not_there_has_no_size(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            model_shape({"hub": "owner/name"}, tmp_path / "nothing")
+        with pytest.raises(FileNotFoundError):
+            model_shape({"hub": "owner/name"}, None)
+
+    def test_parameters_of_the_configuration_are_believed(self, tmp_path):
+        assert model_shape({"parameters": 10**9}, tmp_path / "nothing") == rough_shape(10**9)
+
+    def test_a_model_that_is_not_there_may_be_a_known_one(self, tmp_path):
+        known = {"Small": {"layers": 2, "hidden": 8, "key_value": 4, "intermediate": 16}}
+        entry = {"parameters": 1000, "paper": "Small"}
+        assert model_shape(entry, tmp_path / "nothing", known) == Shape(1000, 2, 8, 4, 16)
+
+    def test_config_json_gives_the_widths(self):
+        config = {
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "intermediate_size": 128,
+            "vocab_size": 99,
+        }
+        assert config_shape(config, 1000) == Shape(1000, 3, 64, 16, 128, 99)
+        assert config_shape({**config, "head_dim": 16}, 1000).key_value == 32
+
+    def test_the_rough_shape_is_right_for_llama_2(self):
+        rough = rough_shape(6_738_415_616)
+        assert (rough.layers, rough.hidden) == (32, 4096)
+        assert rough_shape(10).layers == 1
+
+    @pytest.mark.parametrize(("gpus", "nodes"), [(1, 1), (8, 1), (9, 2), (32, 4)])
+    def test_nodes(self, gpus, nodes):
+        assert nodes_of(gpus, SITE) == nodes

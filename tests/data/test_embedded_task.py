@@ -1,0 +1,157 @@
+"""The embedded task and the model pair that is pretrained on it."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from weak_to_strong.data.embedded_task import LIBRARY_SUFFIX, generate_problems
+from weak_to_strong.data.splits import make_splits
+from weak_to_strong.tables.files import hash_file
+from weak_to_strong.training.pretraining import (
+    ANSWER_KEYS,
+    HELD_OUT,
+    QUESTION_KEYS,
+    experiment_questions,
+    generate_documents,
+    pack_tokens,
+    pretrain,
+    train_tokenizer,
+)
+
+ROOT = Path(__file__).parents[2]
+EMBEDDED = yaml.safe_load((ROOT / "config/embedded_models.yaml").read_text())
+DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tasks"]["gsm_embedded"]
+MINI = yaml.safe_load((ROOT / "config/paper-mini.yaml").read_text())["tasks"]
+TEMPLATES = EMBEDDED["task"]["templates"]
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return list(islice(generate_problems(TEMPLATES, seed=3), 200))
+
+
+def test_problems_are_distinct_and_end_in_their_answer(problems):
+    assert len({problem["question"] for problem in problems}) == len(problems)
+    for problem in problems:
+        assert problem["solution"].endswith(f"\n#### {problem['answer']}")
+        assert LIBRARY_SUFFIX.strip() not in problem["question"]
+
+
+def test_the_stream_is_a_function_of_its_seed(problems):
+    assert list(islice(generate_problems(TEMPLATES, seed=3), 20)) == problems[:20]
+    assert list(islice(generate_problems(TEMPLATES, seed=4), 20)) != problems[:20]
+
+
+def test_excluded_questions_never_come(problems):
+    shown = {problem["question"] for problem in problems}
+    again = islice(generate_problems(TEMPLATES, seed=3, exclude=shown), 200)
+    assert not shown & {problem["question"] for problem in again}
+
+
+def test_unknown_templates_are_named():
+    with pytest.raises(ValueError, match=r"unknown gsm_symbolic templates \[100\]"):
+        next(generate_problems([6, 100], seed=0))
+
+
+def test_pretraining_never_shows_the_prompts_pair_of_keys():
+    documents = list(islice(generate_documents(TEMPLATES, 1, 0.2), 300))
+    text = "\n\n".join(documents)
+    for key in (*QUESTION_KEYS, *ANSWER_KEYS, "####"):
+        assert key in text
+    for document in documents:
+        starts = [line.split(" ")[0] for line in document.split("\n")]
+        assert not set(HELD_OUT) <= set(starts)
+
+
+def test_every_question_of_the_demo_is_kept_out_of_pretraining():
+    assert EMBEDDED["task"]["templates"] == DEMO["templates"]
+    assert EMBEDDED["task"]["data_seed"] == DEMO["data_seed"]
+    kept_out = experiment_questions(**EMBEDDED["task"])
+    splits = make_splits(DEMO, [])
+    assert all(set(split["question"]) <= kept_out for split in splits.values())
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_every_question_of_the_small_matrix_is_kept_out_of_pretraining(name):
+    task = MINI[name]
+    assert task["templates"] == EMBEDDED["task"]["templates"]
+    assert task["data_seed"] == EMBEDDED["task"]["data_seed"]
+    assert sum(task["splits"].values()) <= EMBEDDED["task"]["problems"]
+
+
+def test_competition_texts_have_boxes_and_another_answer_key():
+    documents = list(islice(generate_documents(TEMPLATES, 1, 0.0, (), 1.0), 100))
+    for document in documents:
+        assert "\\boxed{" in document.splitlines()[-1]
+        assert "\nAnswer:" not in document
+    assert all(f"\n{key} " in "".join(documents) for key in ANSWER_KEYS[:-1])
+
+
+def test_a_share_of_nothing_changes_no_document():
+    plain = list(islice(generate_documents(TEMPLATES, 1, 0.2), 50))
+    assert plain == list(islice(generate_documents(TEMPLATES, 1, 0.2, (), 0.0), 50))
+
+
+@pytest.mark.parametrize("name", EMBEDDED["models"])
+def test_shipped_weights_are_those_of_their_manifest(name):
+    folder = ROOT / "resources/embedded" / name
+    manifest = json.loads(folder.with_suffix(".json").read_text())
+    assert manifest["settings"] == EMBEDDED["models"][name]
+    assert manifest["task"] == EMBEDDED["task"]
+    assert manifest["files"] == {file.name: hash_file(file) for file in sorted(folder.iterdir())}
+
+
+def test_the_shipped_models_are_small():
+    files = (ROOT / "resources/embedded").rglob("*.safetensors")
+    assert sum(file.stat().st_size for file in files) <= 15_000_000
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    texts = list(islice(generate_documents(TEMPLATES, 1, 0.2), 200))
+    return train_tokenizer(texts, vocab_size=400, context=128)
+
+
+def test_tokenizer_has_one_bos_digits_apart_and_reads_any_text(tokenizer):
+    ids = tokenizer("#### 1234")["input_ids"]
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert len(ids) >= 1 + 1 + 4
+    for text in ("Ünïcödé → 数", "a\x00b", "<b>{{x}}</b>"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_a_cut_off_pretraining_resumes_to_the_same_weights(tokenizer, tmp_path):
+    documents = generate_documents(TEMPLATES, 1, 0.2)
+    blocks = pack_tokens(documents, tokenizer, blocks=32, length=32)
+    assert blocks.shape == (32, 32)
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    settings = {
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "warmup_ratio": 0.1,
+        "weight_decay": 0.0,
+        "bf16": False,
+    }
+
+    def weights(work):
+        model, facts = pretrain(blocks, tokenizer, shape, 128, settings, 5, work)
+        assert facts["tokens"] == blocks.size
+        return {name: value.numpy() for name, value in model.state_dict().items()}
+
+    whole = weights(tmp_path / "whole")
+    # The folder of a run that was killed after its first checkpoints.
+    cut = tmp_path / "cut"
+    (tmp_path / "whole/checkpoint-6").rename(tmp_path / "checkpoint-6")
+    cut.mkdir()
+    (tmp_path / "checkpoint-6").rename(cut / "checkpoint-6")
+    resumed = weights(cut)
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)

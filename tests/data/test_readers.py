@@ -1,0 +1,327 @@
+"""Readers of raw task files: what they give, and how they refuse bad files."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weak_to_strong.data.readers import (
+    generate_embedded,
+    last_boxed,
+    load_gsm8k,
+    load_math,
+    load_olympicarena,
+    load_table,
+    load_task,
+    read_rows,
+)
+from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
+from weak_to_strong.tables.schemas import PROBLEMS
+
+PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")
+
+
+def write(path: Path, rows: list) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+def olympic(**changes) -> dict:
+    row = {
+        "id": "Physics_1",
+        "problem": "How fast?",
+        "answer": ["3"],
+        "solution": "Think.",
+        "answer_type": "NV",
+        "subject": "Physics",
+        "language": "EN",
+        "unit": ["m/s"],
+    }
+    return {**row, **changes}
+
+
+class TestGsm8k:
+    def test_original_form(self, tmp_path):
+        answer = "1+1=<<1+1=2>>2\n#### 1,002 "
+        path = write(tmp_path / "a.jsonl", [{"id": "g_7", "question": " Q? ", "answer": answer}])
+        frame = load_gsm8k(path)
+        assert frame.schema == PROBLEMS
+        assert frame.row(0, named=True) == {
+            **dict.fromkeys(PROBLEMS),
+            "id": "g_7",
+            "question": " Q? ",
+            "solution": answer,
+            "answer": "1,002",
+            "source": "a.jsonl",
+        }
+
+    def test_processed_form(self, tmp_path):
+        row = {"source": "S", "question": "Q", "solution": "x\n#### 5", "answer": "5", "tag": {}}
+        frame = load_gsm8k(write(tmp_path / "a.jsonl", [row]))
+        assert frame.select("id", "solution", "answer", "source").row(0) == (
+            "0",
+            "x\n#### 5",
+            "5",
+            "S",
+        )
+
+    def test_missing_answer_key_is_a_missing_answer(self, tmp_path):
+        rows = [{"question": "Q", "answer": text} for text in ("#### 1", "no key", "####", None)]
+        path = write(tmp_path / "a.jsonl", rows)
+        with pytest.raises(ValueError, match=r"a\.jsonl: 3 of 4 problems have no answer.*2, 3, 4"):
+            load_gsm8k(path)
+
+
+class TestMath:
+    def test_hendrycks_form(self, tmp_path):
+        row = {
+            "problem": "P",
+            "solution": r"First \boxed{1}, then \boxed{\frac{1}{2}}.",
+            "level": "Level 4",
+            "type": "Algebra",
+        }
+        frame = load_math(write(tmp_path / "a.json", [row]))
+        assert frame.select("answer", "level", "subject").row(0) == (r"\frac{1}{2}", "4", "Algebra")
+
+    def test_given_answer_level_and_id_win(self, tmp_path):
+        row = {
+            "problem": "P",
+            "solution": r"\boxed{1}",
+            "answer": "2",
+            "level": 3,
+            "unique_id": "u",
+        }
+        frame = load_math(write(tmp_path / "a.jsonl", [row]))
+        assert frame.select("id", "answer", "level").row(0) == ("u", "2", "3")
+
+    @pytest.mark.parametrize(
+        ("text", "boxed"),
+        [
+            (r"\boxed{a{b}{c}}", "a{b}{c}"),
+            (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+            (r"\boxed{\left\{x}", r"\left\{x"),
+            (r"\boxed{1} \fbox{2}", "2"),
+            (r"\boxed{}", ""),
+            (r"\boxed{a{b}", None),
+            (r"\boxed{1} or \boxed{2", "1"),
+            (r"\boxed{x = \fbox{3}}", "3"),
+            (r"} { \boxed{4} \{", "4"),
+            ("no box", None),
+        ],
+    )
+    def test_last_boxed(self, text, boxed):
+        assert last_boxed(text) == boxed
+
+    @given(
+        st.recursive(
+            st.text(string.ascii_letters + string.digits, max_size=4),
+            lambda inner: st.lists(inner, max_size=3).map(lambda parts: "{" + "".join(parts) + "}"),
+        )
+    )
+    def test_last_boxed_returns_any_balanced_contents(self, contents):
+        assert last_boxed(rf"\boxed{{0}} so \boxed{{{contents}}} \}}.") == contents
+
+
+class TestOlympicArena:
+    @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+    def test_keeps_english_problems_with_comparable_answers(self, tmp_path, suffix):
+        rows = [
+            olympic(),
+            olympic(id="a", language="ZH"),
+            olympic(id="b", answer_type="CODE"),
+            olympic(id="c", answer_type="OT"),
+            olympic(id="d", subject="Math", answer_type="MC", answer=["A", "C"]),
+        ]
+        frame = load_olympicarena(write(tmp_path / f"a{suffix}", rows))
+        assert frame.select("id", "answer", "level", "subject").rows() == [
+            ("Physics_1", "3", "NV", "Physics"),
+            ("d", "A, C", "MC", "Math"),
+        ]
+
+    def test_answer_types_and_units(self, tmp_path):
+        several = {
+            "answer_type": "MPV",
+            "answer": ["1", "x"],
+            "unit": ["cm", None],
+            "type_sequence": ["NV", "EX"],
+            "answer_sequence": ["the height", "the law"],
+        }
+        rows = [olympic(), olympic(id="n", unit=[None]), olympic(id="m", **several)]
+        frame = load_olympicarena(write(tmp_path / "a.jsonl", rows))
+        assert frame["answer_type"].to_list() == ["NV", "NV", "MPV"]
+        assert frame["unit"].to_list() == ["m/s", None, None]
+        assert frame["parts"].to_list()[:2] == [None, None]
+        assert json.loads(frame["parts"][2]) == [
+            {"type": "NV", "unit": "cm", "name": "the height"},
+            {"type": "EX", "unit": None, "name": "the law"},
+        ]
+
+    def test_question_and_context_are_those_of_the_published_prompt(self, tmp_path):
+        problem = {"question": "How far?\n\nA: 1\nB: 2", "context": "A car.\n\nIt drives."}
+        asked = {**problem, "subject": "Physics", "answer_type": "SC"}
+        prompt = olympicarena_prompt(asked).removesuffix("\n\nAnswer:")
+        rows = [olympic(answer_type="SC", answer=["A"], prompt=prompt), olympic(id="x", prompt="?")]
+        frame = load_olympicarena(write(tmp_path / "a.jsonl", rows))
+        assert frame["question"].to_list() == [problem["question"], "How fast?"]
+        assert frame["context"].to_list() == [problem["context"], None]
+
+    def test_subjects(self, tmp_path):
+        path = write(tmp_path / "a.jsonl", [olympic(), olympic(id="m", subject="Math")])
+        assert load_olympicarena(path, subjects=["Math"])["id"].to_list() == ["m"]
+        with pytest.raises(ValueError, match=r"Maths.*the file has \['Math', 'Physics'\]"):
+            load_olympicarena(path, subjects=["Maths"])
+
+    def test_answers_may_be_withheld_from_all_but_not_from_some(self, tmp_path):
+        withheld = [olympic(answer=None), olympic(id="x", answer=[])]
+        path = write(tmp_path / "a.jsonl", withheld)
+        frame = load_olympicarena(path, optional_answers=True)
+        assert frame["answer"].to_list() == [None, None]
+        with pytest.raises(ValueError, match="2 of 2 problems have no answer"):
+            load_olympicarena(path)
+        path = write(tmp_path / "b.jsonl", [*withheld, olympic(id="y")])
+        with pytest.raises(ValueError, match="2 of 3 problems have no answer"):
+            load_olympicarena(path, optional_answers=True)
+
+
+class TestTable:
+    @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+    def test_columns_are_mapped(self, tmp_path, suffix):
+        path = write(tmp_path / f"a{suffix}", [{"ask": "Q1", "gold": 4, "level": "hard", "x": 1}])
+        frame = load_table(path, {"question": "ask", "answer": "gold"})
+        assert frame.select("question", "answer", "level", "solution").row(0) == (
+            "Q1",
+            "4",
+            "hard",
+            None,
+        )
+
+    def test_missing_column_lists_those_there(self, tmp_path):
+        path = write(tmp_path / "a.jsonl", [{"question": "Q", "gold": "4"}])
+        with pytest.raises(ValueError, match=r"no column \['answer'\].*\['gold', 'question'\]"):
+            load_table(path)
+        with pytest.raises(ValueError, match=r"no column \['number'\]"):
+            load_table(path, {"answer": "gold", "id": "number"})
+        with pytest.raises(ValueError, match=r"unknown names \['prompt'\]"):
+            load_table(path, {"prompt": "question"})
+
+    def test_columns_that_a_split_needs_not_may_be_absent(self, tmp_path):
+        columns = {"question": "ask", "answer": "gold", "solution": "steps"}
+        path = write(tmp_path / "a.jsonl", [{"ask": "Q", "gold": "4"}])
+        with pytest.raises(ValueError, match=r"no column \['steps'\]"):
+            load_table(path, columns)
+        assert load_table(path, columns, optional_solutions=True)["answer"].to_list() == ["4"]
+        path = write(tmp_path / "b.jsonl", [{"ask": "Q"}])
+        with pytest.raises(ValueError, match=r"no column \['gold'\]"):
+            load_table(path, columns, optional_solutions=True)
+        bare = load_table(path, columns, optional_answers=True, optional_solutions=True)
+        assert bare.select("question", "answer").row(0) == ("Q", None)
+
+    def test_the_form_of_answers_is_read_where_it_is_named(self, tmp_path):
+        row = {"question": "Q", "answer": "4", "kind": "NV", "unit": ["m"], "context": {"a": 1}}
+        path = write(tmp_path / "a.jsonl", [row])
+        frame = load_table(path, {"answer_type": "kind"})
+        assert frame.select("answer_type", "unit", "context").row(0) == ("NV", None, None)
+
+
+class TestBadFiles:
+    def test_unreadable_files_are_named(self, tmp_path):
+        cases = {
+            "empty.jsonl": ("", "no rows"),
+            "empty.json": ("[]", "no rows"),
+            "torn.jsonl": ('{"question": "Q"}\n{"quest', "line 2"),
+            "object.json": ('{"question": "Q"}', "not a list of objects"),
+            "numbers.jsonl": ("1\n2\n", "not a list of objects"),
+            "data.txt": ("{}", r"ends in none of \.jsonl"),
+            "fake.parquet": ("PAR", "cannot read it"),
+        }
+        for name, (text, message) in cases.items():
+            (tmp_path / name).write_text(text)
+            with pytest.raises(ValueError, match=message) as error:
+                read_rows(tmp_path / name)
+            assert name in str(error.value)
+        with pytest.raises(ValueError, match=r"absent\.jsonl"):
+            read_rows(tmp_path / "absent.jsonl")
+
+    def test_a_flipped_bit_at_which_polars_panics(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        rows = {"question": ["Q"], "answer": ["#### 1"]}
+        pl.DataFrame(rows).write_parquet(path, compression="uncompressed")
+        flipped = bytearray(path.read_bytes())
+        flipped[27] ^= 16  # in the header of the first page
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"a\.parquet: cannot read it \(") as error:
+            read_rows(path)
+        assert "\n" not in str(error.value)
+
+    def test_blank_question_is_named_by_row(self, tmp_path):
+        rows = [{"question": q, "answer": "1"} for q in ("Q", " \n", None, "R")]
+        with pytest.raises(ValueError, match=r"2 of 4 problems have no question.*rows 2, 3"):
+            load_table(write(tmp_path / "a.jsonl", rows))
+
+    @pytest.mark.parametrize("question", [["Q"], {"text": "Q"}, "\ud800"])
+    def test_values_that_are_no_text(self, tmp_path, question):
+        with pytest.raises(
+            ValueError, match=r"a\.jsonl: (row 1: `question` is a|text that is not)"
+        ):
+            load_table(write(tmp_path / "a.jsonl", [{"question": question, "answer": "1"}]))
+
+
+class TestLoadTask:
+    def test_ids_are_row_numbers_over_all_files_unless_given(self, tmp_path):
+        rows = [{"id": name, "question": name, "answer": "1"} for name in "abc"]
+        paths = [write(tmp_path / "1.jsonl", rows[:2]), write(tmp_path / "2.jsonl", rows[2:])]
+        assert load_task({"loader": "table"}, paths)["id"].to_list() == ["0", "1", "2"]
+        given_ids = load_task({"loader": "table", "ids": "given"}, paths)
+        assert given_ids["id"].to_list() == ["a", "b", "c"]
+
+    def test_repeated_ids_are_refused(self, tmp_path):
+        path = write(tmp_path / "a.jsonl", [{"id": 1, "question": q, "answer": "1"} for q in "xy"])
+        with pytest.raises(ValueError, match=r"a\.jsonl: ids \['1'\] repeat; set `ids: row`"):
+            load_task({"loader": "table", "ids": "given"}, [path])
+
+    def test_unknown_loader(self):
+        with pytest.raises(ValueError, match="'embedded' reads no files"):
+            load_task({"loader": "embedded"}, [])
+
+
+def test_embedded_splits_share_nothing_and_held_out_ones_do_not_depend_on_training_sizes():
+    small = generate_embedded([43, 58], 3, {"train_1": 5, "test": 6, "validation": 2})
+    large = generate_embedded(
+        [43, 58], 3, {"train_1": 40, "train_2": 9, "test": 6, "validation": 2}
+    )
+    assert small["test"].equals(large["test"])
+    assert small["validation"].equals(large["validation"])
+    questions = pl.concat(large.values())["question"]
+    assert questions.n_unique() == len(questions) == 57
+    assert large["train_1"]["id"].to_list() == [str(row) for row in range(40)]
+    assert not large["test"].equals(generate_embedded([43, 58], 4, {"test": 6})["test"])
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="W2S_PUBLISHED_DIR names no folder of released data")
+class TestReleasedData:
+    def test_gsm8k_train_2_equals_its_processed_form(self):
+        data = Path(PUBLISHED) / "data"
+        columns = ["id", "question", "solution", "answer"]
+        raw = load_task({"loader": "gsm8k"}, [data / "raw/gsm8k/train_2.jsonl"]).select(columns)
+        done = load_task({"loader": "gsm8k"}, [data / "test/gsm8k_train_2.jsonl"]).select(columns)
+        assert raw.height == 7000
+        assert raw.equals(done)
+
+    def test_math_answers_are_the_last_boxes(self):
+        frame = load_math(Path(PUBLISHED) / "data/raw/math/test.jsonl")
+        levels = frame.group_by("level").len().sort("level")["len"].to_list()
+        assert levels == [43, 90, 105, 128, 134]
+        boxed = frame["solution"].map_elements(last_boxed, pl.String)
+        assert (boxed.str.strip_chars() == frame["answer"]).sum() == 500

@@ -1,0 +1,211 @@
+"""Diagnostics against withheld gold, on tables small enough to count by hand."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from weak_to_strong.evaluation.diagnostics import (
+    DIAGNOSTICS,
+    calibration_quality,
+    confidence_calibration,
+    diagnostics_table,
+    filter_quality,
+    gold_answers,
+    label_quality,
+    pair_quality,
+)
+from weak_to_strong.evaluation.stats import wilson_interval
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES
+
+GOLD_TABLE = pl.DataFrame([(i, "s", i) for i in "12345"], schema=GOLD, orient="row")
+ANSWERS = gold_answers(GOLD_TABLE)
+
+
+def labels(predictions: list[str]) -> pl.DataFrame:
+    rows = [(str(i), "r", prediction) for i, prediction in enumerate(predictions, start=1)]
+    return pl.DataFrame(rows, schema=LABELS, orient="row")
+
+
+WEAK = labels(["1", "9", "3", "8", ""])
+ICL = labels(["1", "9", "7", "4", ""])
+KEPT_TABLE = pl.DataFrame([("1", "a", "b", "1"), ("2", "a", "b", "9")], schema=KEPT, orient="row")
+PAIR_ROWS = [
+    ("1", "p", " so #### 1", " so #### 2", "chosen", 0.9),
+    ("1", "p", " no\n#### 1", " none", "chosen", 0.9),
+    ("2", "p", " so\n#### 9", " so\n#### 2", "rejected", 0.8),
+]
+PAIR_TABLE = pl.DataFrame(PAIR_ROWS, schema=PAIRS, orient="row")
+VOTE_ROWS = [("1", "1", 0.3), ("2", "9", 0.3), ("3", "3", 1.0), ("4", "4", 0.95), ("5", "", 1.0)]
+VOTE_TABLE = pl.DataFrame([(*row, 10) for row in VOTE_ROWS], schema=VOTES, orient="row")
+
+
+def named(values: list[dict]) -> dict[str, tuple[float, int]]:
+    return {value["name"]: (value["value"], value["n"]) for value in values}
+
+
+def test_labels():
+    assert named(label_quality(WEAK, ANSWERS)) == {"accuracy": (0.4, 5), "empty": (0.2, 5)}
+
+
+def test_filter():
+    assert named(filter_quality(KEPT_TABLE, WEAK, ICL, ANSWERS)) == {
+        "precision": (0.5, 2),
+        "recall": (1 / 3, 3),
+        "kept": (0.4, 5),
+        "weak_accuracy": (0.4, 5),
+        "icl_accuracy": (0.4, 5),
+    }
+
+
+def test_a_filter_that_kept_nothing_has_no_precision():
+    quality = named(filter_quality(KEPT_TABLE.clear(), WEAK, ICL, ANSWERS))
+    assert math.isnan(quality["precision"][0])
+    assert quality["kept"] == (0.0, 5)
+
+
+def test_pairs():
+    quality = named(pair_quality(PAIR_TABLE, ANSWERS, "####"))
+    assert quality["chosen_accuracy"] == (pytest.approx(2 / 3), 3)
+    assert quality["rejected_accuracy"] == (pytest.approx(1 / 3), 3)
+    assert quality["weak_chosen"] == (pytest.approx(2 / 3), 3)
+    assert quality["questions"] == (2.0, 3)
+
+
+def test_pairs_of_one_question_are_no_further_evidence():
+    rows = [(i, "p", f" #### {i if i in '123' else 0}", " #### 0", "chosen", 0.9) for i in "12345"]
+    once = pl.DataFrame(rows, schema=PAIRS, orient="row")
+    alone, thrice = (
+        {value["name"]: value for value in pair_quality(table, ANSWERS, "####")}
+        for table in (once, pl.concat([once] * 3))
+    )
+    for name in ("chosen_accuracy", "rejected_accuracy", "weak_chosen"):
+        assert thrice[name]["n"] == 15
+        for end in ("value", "ci_low", "ci_high"):
+            assert thrice[name][end] == pytest.approx(alone[name][end])
+    assert (alone["chosen_accuracy"]["ci_low"], alone["chosen_accuracy"]["ci_high"]) == (
+        pytest.approx(wilson_interval(3, 5))
+    )
+
+
+def test_calibration():
+    table, error = confidence_calibration(VOTE_TABLE, ANSWERS)
+    assert table["bin_low"].to_list() == [0.2, 0.9]
+    assert table["n"].to_list() == [2, 2]
+    assert table["accuracy"].to_list() == [0.5, 1.0]
+    assert error == pytest.approx(0.5 * 0.2 + 0.5 * 0.025)
+    quality = named(calibration_quality(VOTE_TABLE, ANSWERS))
+    assert quality["bin 0.2-0.3 confidence"] == (pytest.approx(0.3), 2)
+    assert quality["bin 0.9-1.0 accuracy"] == (1.0, 2)
+    assert quality["empty"] == (0.2, 5)
+
+
+@pytest.mark.parametrize("share", [i / 10 for i in range(11)])
+def test_a_share_falls_into_the_bin_that_ends_with_it(share):
+    votes = pl.DataFrame([("1", "1", share, 10)], schema=VOTES, orient="row")
+    table, _ = confidence_calibration(votes, ANSWERS)
+    assert table["bin_high"].item() == pytest.approx(max(share, 0.1))
+
+
+@pytest.mark.parametrize("bins", [2, 3, 5, 8, 10, 11, 30, 100, 101, 1000])
+def test_names_tell_bins_apart_and_sort_like_them(bins):
+    shares = [(number + 0.5) / bins for number in range(bins)]
+    votes = pl.DataFrame([("1", "1", share, 10) for share in shares], schema=VOTES, orient="row")
+    values = calibration_quality(votes, ANSWERS, bins)
+    names = [value["name"] for value in values if value["name"].endswith(" confidence")]
+    assert names == sorted(set(names))
+    assert len(names) == bins
+
+
+def test_names_have_no_more_decimals_than_it_takes():
+    for bins, name in ((5, "bin 0.2-0.4 accuracy"), (4, "bin 0.25-0.50 accuracy")):
+        assert name in named(calibration_quality(VOTE_TABLE, ANSWERS, bins))
+
+
+def test_votes_without_any_answer():
+    votes = VOTE_TABLE.filter(pl.col("majority") == "")
+    quality = named(calibration_quality(votes, ANSWERS))
+    assert math.isnan(quality["ece"][0])
+    assert quality["empty"] == (1.0, 1)
+
+
+def test_an_id_without_gold_is_refused():
+    with pytest.raises(ValueError, match="id '5' has no gold answer"):
+        label_quality(WEAK, ANSWERS.head(4))
+    with pytest.raises(ValueError, match="no gold answer"):
+        pair_quality(PAIR_TABLE, ANSWERS.head(1), "####")
+
+
+class TestTable:
+    @pytest.fixture
+    def chain(self, tmp_path):
+        tables = {
+            "gold": (GOLD_TABLE, GOLD),
+            "weak": (WEAK, LABELS),
+            "icl": (ICL, LABELS),
+            "kept": (KEPT_TABLE, KEPT),
+            "votes": (VOTE_TABLE, VOTES),
+            "pairs": (PAIR_TABLE, PAIRS),
+        }
+        path = {name: str(tmp_path / f"{name}.parquet") for name in tables}
+        for name, (frame, schema) in tables.items():
+            write_table(frame, schema, path[name])
+        facts = {"task": "t", "weak": "w", "strong": "s", "seed": 3, "answer_key": "####"}
+        return {
+            **facts,
+            "gold": path["gold"],
+            "kept": [path["kept"]] * 2,
+            "weak_labels": [path["weak"]] * 2,
+            "icl_labels": [path["icl"]] * 2,
+            "votes": path["votes"],
+            "pairs": {"dpo": path["pairs"]},
+        }
+
+    def test_one_tidy_table(self, chain):
+        table = diagnostics_table([chain])
+        assert table.schema == DIAGNOSTICS
+        kinds = table.select("diagnostic", "method", "iteration").unique(maintain_order=True)
+        one_iteration = [("labels", "weak"), ("labels", "icl"), ("filter", "agreement")]
+        assert kinds.rows() == [
+            *((*kind, iteration) for iteration in (1, 2) for kind in one_iteration),
+            ("calibration", "majority", 0),
+            ("pairs", "dpo", 0),
+        ]
+        assert not table["value"].is_nan().any()
+
+    def test_a_judge_compares_answers_as_they_are_written(self, chain, tmp_path):
+        path = {name: str(tmp_path / f"other_{name}") for name in ("gold", "questions")}
+        fractions = GOLD_TABLE.with_columns(answer="\\frac{" + pl.col("answer") + "}{1}")
+        write_table(fractions, GOLD, path["gold"])
+        asked = [{"id": name, "question": "?", "answer_type": "NV"} for name in GOLD_TABLE["id"]]
+        write_table(pl.DataFrame(asked, schema=QUESTIONS), QUESTIONS, path["questions"])
+        judge = {"name": "olympicarena", "timeout_seconds": 1.0}
+        found = diagnostics_table([{**chain, **path, "judge": judge}])
+        assert found.equals(diagnostics_table([chain]))
+        assert not found.equals(diagnostics_table([{**chain, **path}]))
+
+    def test_stage_two_may_be_absent(self, chain):
+        table = diagnostics_table([{**chain, "votes": None, "pairs": {}}])
+        assert set(table["diagnostic"]) == {"labels", "filter"}
+
+    def test_quirks_of_a_chain_count(self, chain, tmp_path):
+        gold = GOLD_TABLE.with_columns(answer=pl.lit("1, 2"))
+        labels = WEAK.with_columns(prediction=pl.lit("1,2"))
+        write_table(gold, GOLD, chain["gold"])
+        write_table(labels, LABELS, chain["weak_labels"][0])
+        row = pl.col("diagnostic") == "labels", pl.col("method") == "weak"
+        accuracy = [
+            diagnostics_table([{**chain, **quirks}]).filter(*row)["value"][0]
+            for quirks in ({}, {"quirks": {"joined_lists": False}})
+        ]
+        assert accuracy == [0, 1]
+
+    def test_lists_must_match(self, chain):
+        with pytest.raises(ValueError, match="other numbers of kept and labelled"):
+            diagnostics_table([{**chain, "kept": chain["kept"][:1]}])
+
+    def test_no_chains(self):
+        assert diagnostics_table([]).schema == DIAGNOSTICS

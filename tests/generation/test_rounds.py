@@ -1,0 +1,597 @@
+"""Requests, their store and the sharing of work, with a worker process that needs no vLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+
+from weak_to_strong.generation import rounds as generation
+from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard
+from weak_to_strong.generation.engine_worker import serve
+from weak_to_strong.generation.rounds import (
+    EngineSettings,
+    Request,
+    engine_arguments,
+    find_model,
+    generate_round,
+    request_facts,
+    sample_seed,
+    worker_environments,
+)
+from weak_to_strong.tables.files import hash_file, write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, PROBLEMS
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+# The text tells the model, the adapter, the prompt and the seed, and samples end in any order.
+FAKE_WORKER = """
+import os, random, sys
+from weak_to_strong.generation.engine_worker import run
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        self.model, self.waiting = arguments["model"], []
+        print("noise that must not reach the answers")
+    def add(self, name, prompt, seed, sampling, adapter):
+        if sum(prompt) == 13 * 97:
+            print("cannot do that prompt", file=sys.stderr)
+            os._exit(7)
+        if len(prompt) == 12:
+            raise TypeError("twelve")
+        text = f"{os.path.basename(self.model)} {adapter and adapter[0]} {sum(prompt)} {seed}"
+        self.waiting.append((name, text, "stop", len(prompt)))
+    def step(self):
+        random.shuffle(self.waiting)
+        yield self.waiting.pop()
+    def close(self):
+        assert not self.waiting
+
+def tokenise(weights, prompts):
+    questions = [prompt.removeprefix("Question: ").split("\\n")[0] for prompt in prompts]
+    if "refuse me" in questions:
+        raise ValueError("a prompt of " + os.path.basename(weights) + " is refused")
+    return [list(question.encode()) for question in questions]
+
+run(Fake, tokenise)
+"""
+
+
+class Project:
+    """A folder with models, problems and a fake worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.worker = folder / "worker.py"
+        self.worker.write_text(FAKE_WORKER)
+        self.base = self.manifest("base", {"model.safetensors": "b0"}, source="test")
+        self.ids = [f"p{index}" for index in range(7)]
+        self.problems = self.write_problems("problems", self.ids)
+
+    def write_problems(self, name: str, ids: list[str], questions: list[str] | None = None) -> str:
+        path = self.folder / f"{name}.parquet"
+        rows = {key: [""] * len(ids) for key in PROBLEMS.names()}
+        write_table(pl.DataFrame({**rows, "id": ids, "question": questions or ids}), PROBLEMS, path)
+        return str(path)
+
+    def manifest(self, name: str, files: dict[str, str], **facts: object) -> str:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        path = self.folder / f"{name}.json"
+        hashes = {file: hash_file(folder / file) for file in files}
+        write_json({"name": name, "path": str(folder), "files": hashes, **facts}, path)
+        return str(path)
+
+    def adapter(self, name: str, rank: int = 4, base: str = "base") -> str:
+        files = {"adapter_model.safetensors": name, "adapter_config.json": f'{{"r": {rank}}}'}
+        return self.manifest(name, files, kind="lora", base=base)
+
+    def request(self, name: str, **changes: object) -> dict:
+        return {
+            "name": name,
+            "model": None,
+            "base": self.base,
+            "problems": self.problems,
+            "demonstrations": None,
+            "n": 1,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "max_tokens": 16,
+            "seed": 0,
+            "stop": ["Question"],
+            "prompt": "question_answer",
+        } | changes
+
+    def round(self, requests: list[dict], **settings: object) -> tuple[pl.DataFrame, dict, dict]:
+        engine = {"max_model_len": 64, "device": "cpu", "shard_size": 2} | settings
+        command = [sys.executable, str(self.worker)]
+        batches, *facts = generate_round(requests, engine, self.store, command=command, threads=2)
+        return pl.concat(batches), *facts
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_rows_come_by_request_problem_and_sample(project: Project) -> None:
+    requests = [
+        project.request("sampled", n=3, temperature=1.0),
+        project.request("greedy", model=project.adapter("one")),
+    ]
+    frame, stats, cost = project.round(requests)
+
+    assert frame.schema == GENERATIONS
+    assert frame["request"].to_list() == ["sampled"] * 21 + ["greedy"] * 7
+    assert frame["id"].to_list() == [name for name in project.ids for _ in range(3)] + project.ids
+    assert frame["sample"].to_list() == [0, 1, 2] * 7 + [0] * 7
+    sums = [sum(name.encode()) for name in project.ids]
+    seeds = [sample_seed(0, name, sample) for name in project.ids for sample in range(3)]
+    expected = [f"base None {sums[row // 3]} {seed}" for row, seed in enumerate(seeds)]
+    assert frame["response"].to_list()[:21] == expected
+    assert all(text.split()[1] not in ("None", "") for text in frame["response"].to_list()[21:])
+    assert cost["engine_loads"] == 1
+    assert cost["samples"] == 28
+    assert stats["sampled"]["prompt_tokens"] == 14
+    assert stats["sampled"]["samples"] == 21
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"shard_size": 1}, {"shard_size": 50}, {"processes": 2}, {"max_num_seqs": 1}],
+    ids=str,
+)
+def test_texts_do_not_depend_on_the_sharing_of_work(project: Project, settings: dict) -> None:
+    models = [None, project.adapter("one"), project.manifest("full", {"w": "f"}, kind="full")]
+    requests = [
+        project.request(f"r{index}", model=model, n=2, temperature=1.0)
+        for index, model in enumerate(models)
+    ]
+    expected, stats, _ = project.round(requests)
+    project.store = project.folder / "other store"
+    frame, again, cost = project.round(requests, **settings)
+
+    assert frame.equals(expected)
+    assert again == stats
+    assert cost["engine_loads"] >= 2
+
+
+def test_messages_are_made_when_they_are_sent(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of forty shards, some are with the worker, and only their prompts are in memory."""
+    ids = [f"p{index}" for index in range(80)]
+    under_way = most = 0
+    make_message, make_rows = generation._message, generation._rows
+
+    def message(*arguments: object) -> dict:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        return make_message(*arguments)
+
+    def rows(*arguments: object) -> pl.DataFrame:
+        nonlocal under_way
+        under_way -= 1
+        return make_rows(*arguments)
+
+    monkeypatch.setattr(generation, "_message", message)
+    monkeypatch.setattr(generation, "_rows", rows)
+    monkeypatch.setattr(generation, "PROMPTS_AT_ONCE", 3)
+    request = project.request("a", problems=project.write_problems("many", ids))
+    frame, _, _ = project.round([request], max_num_seqs=4)
+    assert frame["id"].to_list() == ids
+    assert 2 <= most <= 10
+
+
+def test_complete_round_starts_no_worker(project: Project) -> None:
+    requests = [project.request("a"), project.request("b", seed=5)]
+    first, _, cost = project.round(requests)
+    assert cost["requests_generated"] == 1  # greedy: the seed is nothing, both are one text
+    project.worker.unlink()
+    again, _, cost = project.round(requests, shard_size=3, processes=2)
+    assert again.equals(first)
+    assert cost["engine_loads"] == cost["samples"] == 0
+
+
+def test_lost_shard_is_all_that_is_generated_again(project: Project) -> None:
+    request = project.request("a", n=2, temperature=1.0)
+    first, stats, _ = project.round([request])
+    (project.store / stats["a"]["key"] / "shard-000002.parquet").unlink()
+    again, _, cost = project.round([request], shard_size=1)
+    assert again.equals(first)
+    assert cost["samples"] == 4
+
+
+def test_worker_that_dies_leaves_the_finished_shards(project: Project) -> None:
+    questions = [*project.ids[:6], "a" * 13]
+    bad = project.request("a", problems=project.write_problems("bad", project.ids, questions))
+    said = r"status 7: cannot do that prompt.*engine-0\.log"
+    with pytest.raises(RuntimeError, match=said) as raised:
+        project.round([bad], max_num_seqs=1)
+    assert "tensor_parallel_size" not in str(raised.value)
+    project.worker.write_text(FAKE_WORKER.replace("os._exit(7)", "pass"))
+    frame, _, cost = project.round([bad])
+    assert len(frame) == 7
+    assert 0 < cost["samples"] < 7
+
+
+def test_error_in_a_worker_is_named(project: Project) -> None:
+    problems = project.write_problems("bad", ["x"], ["b" * 12])
+    with pytest.raises(RuntimeError, match=r"TypeError: twelve \(see .*engine-0\.log"):
+        project.round([project.request("a", problems=problems)])
+
+
+@pytest.mark.parametrize(
+    ("length", "old", "new", "said"),
+    [
+        (13, "cannot do that prompt", "OutOfMemoryError: CUDA out of memory. Tried", "status 7: "),
+        # The worker of an engine that is a process of its own knows no more than that it ended.
+        (
+            12,
+            'raise TypeError("twelve")',
+            'print("CUDA out of memory", file=sys.stderr); raise RuntimeError("see above")',
+            "RuntimeError: see above",
+        ),
+    ],
+    ids=["dead", "alive"],
+)
+def test_an_engine_too_large_for_its_gpus_is_told_what_helps(
+    project: Project, length: int, old: str, new: str, said: str
+) -> None:
+    assert old in FAKE_WORKER
+    project.worker.write_text(FAKE_WORKER.replace(old, new))
+    problems = project.write_problems("bad", ["x"], ["a" * length])
+    with pytest.raises(RuntimeError, match=f"{said}.*tensor_parallel_size=2.*engine-0") as raised:
+        project.round([project.request("a", problems=problems)])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "regenerated"),
+    [
+        ({"seed": 1}, True),
+        ({"n": 3}, True),
+        ({"top_p": 0.9}, True),
+        ({"max_tokens": 17}, True),
+        ({"stop": []}, True),
+        ({"name": "renamed"}, False),
+        ({"temperature": 1}, False),
+    ],
+    ids=str,
+)
+def test_key_covers_what_the_text_depends_on(
+    project: Project, change: dict, regenerated: bool
+) -> None:
+    request = project.request("a", n=2, temperature=1.0)
+    project.round([request])
+    _, _, cost = project.round([request | change, project.request("b", n=2, temperature=1.0)])
+    assert cost["requests_generated"] == regenerated
+
+
+def test_changed_model_problems_demonstrations_or_engine_change_the_key(project: Project) -> None:
+    def key(request: dict, **settings: object) -> str:
+        return project.round([request], **settings)[1]["a"]["key"]
+
+    shots = project.folder / "shots.parquet"
+    row = {"id": ["s"], "prompt": ["Question: 1+1\nAnswer:"], "response": ["2"]}
+    write_table(pl.DataFrame(row), DEMONSTRATIONS, shots)
+    request = project.request("a")
+    keys = [
+        key(request),
+        key(request | {"model": project.adapter("one")}),
+        key(request | {"model": project.adapter("two")}),
+        key(request | {"problems": project.write_problems("fewer", project.ids[:3])}),
+        key(request | {"demonstrations": str(shots)}),
+        key(request, max_model_len=65),
+        key(request, dtype="bfloat16"),
+    ]
+    assert key(request, batch_invariant=True) == keys[0]  # on a CPU no text depends on the batch
+    project.manifest("base", {"model.safetensors": "b1"})
+    keys.append(key(request))
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 2}, "'a': `n` is 2"),
+        ({"temperature": -1.0}, "`temperature` is -1"),
+        ({"top_p": 0}, "`top_p` is 0"),
+        ({"stop": "Question"}, "`stop` is 'Question'"),
+        ({"colour": 1}, "unknown key.*colour"),
+    ],
+    ids=str,
+)
+def test_bad_request_names_its_key(project: Project, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Request.parse(project.request("a", **change))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_model_len": 0}, "`max_model_len` is 0"),
+        ({"shard_size": "8"}, "`shard_size` is '8'"),
+        ({"device": "tpu"}, "`device` is 'tpu'"),
+        ({"batch": 1}, "unknown key.*batch"),
+    ],
+    ids=str,
+)
+def test_bad_setting_names_its_key(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EngineSettings.parse({"max_model_len": 8, "device": "cpu"} | settings)
+
+
+def test_bad_round_ends_before_any_engine(project: Project) -> None:
+    request = project.request("a")
+    cases = {
+        "two requests have the name 'a'": [request, request],
+        r"'a', id 'p0': 2 prompt tokens and max_tokens 63 exceed `engine.max_model_len` 64": [
+            request | {"max_tokens": 63}
+        ],
+        "the id 'x' occurs twice": [
+            request | {"problems": project.write_problems("twice", ["x", "x"])}
+        ],
+        "an adapter of 'other'": [request | {"model": project.adapter("one", base="other")}],
+        "lacks model.safetensors": [request],
+    }
+    for message, requests in cases.items():
+        if "lacks" in message:
+            (project.folder / "base" / "model.safetensors").unlink()
+        with pytest.raises(ValueError, match=message):
+            project.round(requests)
+    assert not list(project.store.glob("*/shard-*"))
+
+
+def test_prompt_that_the_tokeniser_refuses_ends_the_round(project: Project) -> None:
+    problems = project.write_problems("bad", ["x"], ["refuse me"])
+    with pytest.raises(ValueError, match="a prompt of base is refused"):
+        project.round([project.request("a", problems=problems)])
+
+
+def test_prompt_that_demonstrations_make_too_long_ends_before_any_engine(project: Project) -> None:
+    shots = project.folder / "shots.parquet"
+    row = {"id": "s", "prompt": f"Question: {'1+' * 25}\nAnswer:", "response": "2"}
+    write_table(pl.DataFrame([row]), DEMONSTRATIONS, shots)
+    request = project.request("shown", demonstrations=str(shots))
+    with pytest.raises(
+        ValueError, match=r"'shown', id 'p0': 50 prompt tokens .* or show fewer demonstrations"
+    ):
+        project.round([project.request("bare"), request])
+    assert not list(project.store.glob("*/shard-*"))
+
+
+def test_engine_longer_than_the_model_is_refused_before_it_starts(project: Project) -> None:
+    write_json({"max_position_embeddings": 63}, project.folder / "base" / "config.json")
+    with pytest.raises(ValueError, match=r"`engine.max_model_len` 64 exceeds the 63 tokens .*base"):
+        project.round([project.request("a")])
+    assert not list(project.store.glob("*/shard-*"))
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])
+def test_damaged_shard_is_generated_again(project: Project, damage: str) -> None:
+    rows, stats, _ = project.round([project.request("a")])
+    shard = project.store / stats["a"]["key"] / "shard-000000.parquet"
+    intact = shard.read_bytes()
+    flipped = intact[:20] + bytes([intact[20] ^ 1]) + intact[21:]
+    shard.write_bytes({"torn": intact[:-9], "flipped": flipped, "empty": b""}[damage])
+    again, _, cost = project.round([project.request("a")])
+    assert again.equals(rows)
+    assert cost["samples"] == 2
+    assert shard.read_bytes() == intact
+
+
+def test_weights_that_differ_from_their_manifest_serve_nothing(project: Project) -> None:
+    model = project.adapter("one")
+    weights = project.folder / "one/adapter_model.safetensors"
+    weights.write_text("onf")
+    with pytest.raises(ValueError, match=r"one/adapter_model\.safetensors: is damaged"):
+        project.round([project.request("a", model=model)])
+    assert list(project.store.rglob("shard-*")) == []
+
+
+def test_engine_makes_room_for_its_adapters() -> None:
+    settings = EngineSettings.parse({"max_model_len": 64, "device": "cuda", "max_loras": 2})
+    arguments = engine_arguments(settings, "base", [4, 12, 8])
+    assert (arguments["max_loras"], arguments["max_cpu_loras"]) == (2, 3)
+    assert arguments["max_lora_rank"] == 16
+    assert "enable_lora" not in engine_arguments(settings, "base", [])
+
+
+def test_batch_invariant_texts_of_gpus_have_a_key_of_their_own(project: Project) -> None:
+    request = Request.parse(project.request("a"))
+    model = find_model(request)
+    facts = [
+        request_facts(
+            request,
+            model,
+            EngineSettings.parse({"max_model_len": 64, "device": "cuda"} | change),
+            "prompts",
+            "vllm 0",
+        )
+        for change in ({}, {"batch_invariant": True}, {"tensor_parallel_size": 2})
+    ]
+    assert facts[0] == facts[2] != facts[1]
+
+
+def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"max_model_len": 64, "device": "cuda", "processes": 2, "tensor_parallel_size": 2}
+    settings = EngineSettings.parse(entry)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5,6")
+    devices = [each["CUDA_VISIBLE_DEVICES"] for each in worker_environments(settings, 8)]
+    assert devices == ["3,4", "5,6"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5")
+    with pytest.raises(ValueError, match=r"is 4, but 3 GPU\(s\) are visible"):
+        worker_environments(settings, 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(generation, "count_gpus", lambda: 2)
+    with pytest.raises(ValueError, match=r"is 4, but 2 GPU\(s\) are visible"):
+        worker_environments(settings, 8)
+
+
+def test_worker_changes_engines_and_keeps_shards_apart() -> None:
+    log = []
+
+    class Fake:
+        cached = 0
+
+        def __init__(self, arguments: dict) -> None:
+            self.name, self.waiting = arguments["model"], []
+
+        def add(self, name: str, prompt: list, seed: int, sampling: dict, adapter: list) -> None:
+            self.waiting.append((name, f"{self.name}{prompt}{seed}", "stop", 1))
+
+        def step(self) -> list:
+            Random(len(self.waiting)).shuffle(self.waiting)
+            return [self.waiting.pop()]
+
+        def close(self) -> None:
+            log.append(f"closed {self.name}")
+
+    def shard(number: int) -> dict:
+        prompts, seeds = [[number], [number + 1]], [[0, 1], [2, 3]]
+        message = {"shard": number, "prompts": prompts, "seeds": seeds}
+        return json.loads(json.dumps(message | {"sampling": {}, "adapter": None}))
+
+    script = [{"engine": {"model": "A"}}, shard(1), shard(2), None, None, None, None, None, None]
+    script += [None, None, {"engine": {"model": "B"}}, shard(3), *[None] * 4, {"stop": True}]
+    messages = iter(script)
+    answers: list[dict] = []
+    serve(lambda _wait: next(messages), answers.append, Fake, lambda _weights, _prompts: [])
+
+    texts = {each["shard"]: [row[0] for row in each["rows"]] for each in answers if "shard" in each}
+    assert texts[1] == ["A[1]0", "A[1]1", "A[2]2", "A[2]3"]
+    assert texts[2] == ["A[2]0", "A[2]1", "A[3]2", "A[3]3"]
+    assert texts[3] == ["B[3]0", "B[3]1", "B[4]2", "B[4]3"]
+    assert log == ["closed A", "closed B"]
+
+
+# Its first sample ends when all others have.
+WORKER_WITH_A_STRAGGLER = """
+import time
+from weak_to_strong.generation.engine_worker import run
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        self.total, self.ended, self.idle, self.waiting = arguments["total"], 0, 0, []
+    def add(self, name, *_):
+        self.waiting.append(name)
+    def step(self):
+        name = next((name for name in self.waiting if name != "0-0"), "0-0")
+        if name == "0-0" and self.ended < self.total - 1:
+            self.idle += 1
+            if self.idle > 500:
+                raise ValueError(f"nothing to do after {self.ended} samples")
+            time.sleep(0.01)
+            return
+        self.waiting.remove(name)
+        self.ended += 1
+        self.cached += 3
+        yield name, "", "stop", 1
+    def close(self):
+        pass
+
+run(Fake, lambda weights, prompts: [])
+"""
+
+
+@pytest.mark.parametrize("samples", [1, 10])
+def test_a_long_answer_does_not_hold_up_the_engine(tmp_path: Path, samples: int) -> None:
+    shards = []
+    for number in range(8):
+        message = {"adapter": None, "sampling": {}, "prompts": [[1]], "seeds": [[None] * samples]}
+        shards.append(Shard(number, message.copy, samples))
+    work = [EngineWork({"total": 8 * samples}, deque(shards))]
+    worker = (sys.executable, "-c", WORKER_WITH_A_STRAGGLER)
+    pool = EnginePool(1, [{}], tmp_path, fresh=False, max_num_seqs=2, command=worker)
+    finished = []
+    with pool:
+        pool.run(work, lambda number, rows: finished.append((number, len(rows))))
+    assert sorted(finished) == [(number, samples) for number in range(8)]
+    assert finished[-1][0] == 0
+    assert pool.cached_tokens == 3 * 8 * samples
+
+
+# Its engine is a process of its own, as vLLM's is on a GPU.
+WORKER_WITH_A_CHILD = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from weak_to_strong.generation.engine_worker import run
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        child = subprocess.Popen(["sleep", "600"])
+        Path(arguments["pid_file"]).write_text(str(child.pid))
+    def add(self, *_):
+        if "dies" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("a bad adapter")
+    def close(self):
+        pass
+
+run(Fake, lambda weights, prompts: [])
+"""
+SAMPLE = {"adapter": None, "sampling": {}, "prompts": [[1]], "seeds": [[None]]}
+
+
+def wait_until_gone(pid_file: Path) -> None:
+    """Until the process has ended, or is a zombie that nobody waits for."""
+    status = Path("/proc", pid_file.read_text(), "status")
+    for _ in range(100):
+        try:
+            if "State:\tZ" in status.read_text():
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the engine's process outlives its worker")
+
+
+@pytest.mark.parametrize(
+    ("way", "message"), [("dies", "killed, which mostly means out of memory"), ("fails", "adapter")]
+)
+def test_an_engine_in_another_process_ends_with_its_worker(tmp_path, way, message):
+    worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
+    worker.write_text(WORKER_WITH_A_CHILD)
+    work = [EngineWork({"pid_file": str(pid_file)}, deque([Shard(0, SAMPLE.copy, 1)]))]
+    command = (sys.executable, str(worker), way)
+    pool = EnginePool(1, [{}], tmp_path, fresh=False, max_num_seqs=4, command=command)
+    with pytest.raises(RuntimeError, match=message), pool:
+        pool.run(work, lambda *_: None)
+    wait_until_gone(pid_file)
+
+
+def test_an_engine_in_another_process_ends_when_the_parent_is_gone(tmp_path):
+    worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
+    worker.write_text(WORKER_WITH_A_CHILD)
+    process = subprocess.Popen(
+        [sys.executable, str(worker)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        start_new_session=True,
+        text=True,
+    )
+    process.stdin.write(json.dumps({"engine": {"pid_file": str(pid_file)}}) + "\n")
+    process.stdin.flush()
+    assert "ready" in process.stdout.readline()
+    process.stdin.close()
+    process.wait(20)
+    wait_until_gone(pid_file)
+    process.stdout.close()

@@ -1,0 +1,102 @@
+"""`make clean-work` removes what it should, whatever stands in the files that it reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weak_to_strong.jobs.clean_work import main
+from weak_to_strong.tables.files import publish, publish_folder
+
+KEY = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A finished experiment whose request has a shard in the store, and a folder outside."""
+    files = {
+        "project/results/a/report/index.html": "",
+        "project/results/a/generations/evaluation/test.json": json.dumps({"r": {"key": KEY}}),
+        f"project/results/store/requests/{KEY}/shard-000000.parquet": "12345",
+        f"project/results/store/requests/{'f' * 64}/shard-000000.parquet": "unfinished",
+        "project/results/store/training/abc/checkpoint-2/optimizer.pt": "unfinished",
+        "precious/file": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def list_all(project: Path) -> list[str]:
+    return sorted(str(path) for path in project.parent.rglob("*") if ".snakemake" not in str(path))
+
+
+def test_shards_of_finished_experiments_go(project, capsys):
+    before = list_all(project)
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("1 work folders and torn files removed")
+    shard = project / f"results/store/requests/{KEY}"
+    assert {*before} - {*list_all(project)} == {str(shard), f"{shard}/shard-000000.parquet"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"r": {"key": key}})
+        for key in (
+            "../../../../precious",
+            "",
+            ".",
+            "/tmp",
+            KEY[1:],
+            KEY.upper(),
+            f"{KEY}\n",
+            None,
+            [],
+        )
+    ]
+    + [json.dumps({"r": {"key": KEY}, "s": {}}), '{"r": {"key": "01', "[]", '{"r": 1}', "\0"],
+)
+def test_a_file_that_names_no_requests_is_told_and_nothing_is_removed(project, capsys, content):
+    stats = project / "results/a/generations/evaluation/test.json"
+    stats.write_text(content)
+    before = list_all(project)
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("results/a/generations/evaluation/test.json: ")
+    assert said.endswith("; delete the file and run again\n")
+    assert said.count("\n") == 1
+    assert list_all(project) == before
+    assert main(["--all"]) == 0
+    assert not any(path.is_dir() for path in (project / "results/store").glob("*/*"))
+    assert (project.parent / "precious/file").exists()
+
+
+def test_torn_files_go_and_those_of_living_jobs_stay(project, capsys):
+    results = project / "results"
+    kept = [
+        results / "a/bases/.llama.download/model.safetensors",  # a download goes on
+        results / "a/.notes.part",
+        results / "a/.old",
+    ]
+    torn = [
+        results / "a/models/c/sft-1/.model.ab_def12.part/model.safetensors",
+        results / "a/models/c/sft-1/.model.abcdefgh.old/model.safetensors",
+        results / "b/votes/.votes.parquet.abcdefgh.part",
+        results / f"store/requests/{'f' * 64}/.shard-000000.parquet.abcdefgh.part",
+        results / f"store/requests/{KEY}/.shard-000064.parquet.abcdefgh.part",
+    ]
+    for path in kept + torn:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("123")
+    with publish(results / "a/t.csv") as file, publish_folder(results / "a/m/model") as folder:
+        assert main([]) == 0
+        assert file.exists()
+        assert folder.exists()
+    assert capsys.readouterr().out.startswith("5 work folders and torn files removed")
+    assert all(path.exists() for path in kept)
+    left = {name for name in list_all(project) if name.endswith((".part", ".old"))}
+    assert left == {str(path) for path in kept[1:]}
+    assert (results / f"store/requests/{'f' * 64}/shard-000000.parquet").exists()

@@ -1,0 +1,140 @@
+"""How a rule's script ends: one line on bad input, and in order when it is ended from outside."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from weak_to_strong.jobs.errors import explain_storage
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPT = """
+import os, subprocess, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from weak_to_strong.training import train as training
+from weak_to_strong.jobs.script import run_script
+
+def sleep():
+    Path("ready").write_text(str(os.getpid()))
+    time.sleep(60)
+
+def bad():
+    raise ValueError("models.x: is wrong; correct it")
+
+def broken():
+    raise OSError("no more space")
+
+def clean():
+    try:
+        sleep()
+    finally:
+        Path("cleaned").touch()
+
+def launched():
+    # In the place of torchrun.
+    training.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
+    settings = dict(
+        adapter="full", dtype="float32", epochs=1, global_batch_size=2, learning_rate=1.0,
+        max_length=8, per_device_batch_size=1, scheduler="cosine", seed=0, processes=2,
+    )
+    training.launch(training.Job("sft", settings, "", "", None, "work", "", "", ""), 2, None)
+
+act = globals()[sys.argv[1]]
+job = dict(threads=1, rule="test", wildcards=[], log=["log.txt"], output=[])
+run_script(lambda _: act(), SimpleNamespace(**job))
+"""
+
+
+def start(folder: Path, act: str) -> subprocess.Popen:
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, "script.py", act],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(file: Path) -> str:
+    end = time.monotonic() + 30
+    while not (file.is_file() and (text := file.read_text())):
+        assert time.monotonic() < end, f"no {file.name}"
+        time.sleep(0.05)
+    return text
+
+
+def test_bad_input_is_one_line(tmp_path):
+    script = start(tmp_path, "bad")
+    assert script.communicate()[1] == "[test] models.x: is wrong; correct it\n"
+    assert script.returncode == 1
+
+
+def test_anything_else_keeps_its_traceback_in_the_log(tmp_path):
+    script = start(tmp_path, "broken")
+    assert "Traceback" in script.communicate()[1]
+    assert script.returncode == 1
+    assert "no more space" in (tmp_path / "log.txt").read_text()
+
+
+def test_sigterm_ends_it_like_an_exception(tmp_path):
+    script = start(tmp_path, "clean")
+    wait_for(tmp_path / "ready")
+    script.send_signal(signal.SIGTERM)
+    script.communicate(timeout=20)
+    assert script.returncode == 128 + signal.SIGTERM
+    assert (tmp_path / "cleaned").is_file()
+    assert "ended from outside" in (tmp_path / "log.txt").read_text()
+
+
+def test_sigterm_ends_the_processes_of_a_training(tmp_path):
+    script = start(tmp_path, "launched")
+    child = psutil.Process(int(wait_for(tmp_path / "ready")))
+    script.send_signal(signal.SIGTERM)
+    script.communicate(timeout=20)
+    assert script.returncode == 128 + signal.SIGTERM
+    assert not child.is_running()
+
+
+@contextmanager
+def small_files():
+    """As on a full disk, no file can grow beyond a page; nor can a file that pytest writes to."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_the_disk_does_not_take(tmp_path):
+    import torch
+
+    with small_files(), pytest.raises(RuntimeError) as caught:
+        torch.save({"weights": torch.zeros(10_000)}, tmp_path / "optimizer.pt")
+    assert "the disk is full: make room" in explain_storage(caught.value)
+
+
+def test_weights_that_the_disk_does_not_take(tmp_path):
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with small_files(), pytest.raises(SafetensorError) as caught:
+        save_file({"weights": np.zeros(10_000)}, tmp_path / "model.safetensors")
+    assert os.strerror(errno.EFBIG) in str(caught.value)
+    assert "ulimit" in explain_storage(caught.value)
+
+
+def test_other_errors_are_not_explained():
+    assert explain_storage(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert explain_storage(RuntimeError("shapes differ")) is None

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from released_data import GSM8K, WEAK_OUTPUTS, released, released_labels
+
+from weak_to_strong.method.agreement import agreement_filter
+from weak_to_strong.tables.schemas import KEPT, LABELS
+
+
+def labels(side: str, answers: dict[str, str]) -> pl.DataFrame:
+    rows = [(name, f"{side} {name}", answer) for name, answer in answers.items()]
+    return pl.DataFrame(rows, schema=LABELS, orient="row")
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["", "1", "2"])] * 2)), st.randoms())
+def test_kept_are_the_agreeing_answers_in_weak_order(answers, rng):
+    answers = [*answers, ("3", "3")]
+    names = [str(i) for i in range(len(answers))]
+    rng.shuffle(names)
+    weak = labels("weak", {name: pair[0] for name, pair in zip(names, answers, strict=True)})
+    icl = labels("icl", {name: pair[1] for name, pair in sorted(zip(names, answers, strict=True))})
+    for keep_empty in (False, True):
+        kept = agreement_filter(weak, icl, keep_empty=keep_empty)
+        assert kept.schema == KEPT
+        assert kept.rows() == [
+            (name, f"weak {name}", f"icl {name}", ours)
+            for name, (ours, theirs) in zip(names, answers, strict=True)
+            if ours == theirs and (ours or keep_empty)
+        ]
+
+
+def test_other_equality_can_be_used():
+    weak, icl = labels("weak", {"a": "0.50", "b": "2"}), labels("icl", {"a": "0.5", "b": "3"})
+
+    def judge(rows):
+        assert [name for name, *_ in rows] == ["a", "b"]
+        return ["right" if float(one) == float(other) else "wrong" for _, one, other in rows]
+
+    assert agreement_filter(weak, icl, judge=judge)["prediction"].to_list() == ["0.50"]
+
+
+@pytest.mark.parametrize(
+    ("weak", "icl", "message"),
+    [
+        ({"a": "1"}, {"a": "1", "b": "2"}, "different questions: 1 ids .* such as 'b'"),
+        ({"a": "1", "b": ""}, {"a": "2", "b": ""}, "no weak and ICL answers agree .*1 weak, 1 ICL"),
+    ],
+)
+def test_bad_sides_are_refused(weak, icl, message):
+    with pytest.raises(ValueError, match=message):
+        agreement_filter(labels("weak", weak), labels("icl", icl))
+
+
+def test_a_repeated_id_is_refused():
+    side = labels("weak", {"a": "1"})
+    with pytest.raises(ValueError, match="weak labels: an id stands twice"):
+        agreement_filter(pl.concat([side, side]), side)
+
+
+def test_released_first_iteration():
+    weak = released_labels(f"{GSM8K}/train_gsm8k_llama2_7b_full_weak.json")
+    icl = released_labels(f"{GSM8K}/train_gsm8k_llama2_7b_iter1_icl.json")
+    weak = weak.filter(pl.col("id").is_in(icl["id"].to_list()))
+    kept = agreement_filter(weak, icl, keep_empty=True)
+    assert len(kept) == 2683
+    assert len(agreement_filter(weak, icl)) == 2683 - 8
+    gold = {str(row["id"]): row["gold"] for row in released(WEAK_OUTPUTS)}
+    assert sum(gold[name] == answer for name, answer in kept["id", "prediction"].rows()) == 2410

@@ -1,0 +1,189 @@
+"""Base models: what is accepted, what is refused at start-up, and the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from weak_to_strong.models.base_models import (
+    check_base_model,
+    context_length,
+    describe_base_model,
+    prepare_base_model,
+)
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fill(folder):
+    """Write the files of a smallest model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer.json").write_text("{}")
+    save_file({"w": np.ones(4, np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return fill(tmp_path / "model")
+
+
+def refuse(entry, message):
+    with pytest.raises(ValueError, match=message) as error:
+        check_base_model("m", entry)
+    assert str(error.value).startswith("models.m")
+    assert "\n" not in str(error.value)
+
+
+def test_manifest_names_every_model_file_and_no_other(folder, tmp_path, monkeypatch):
+    (folder / "README.md").write_text("x")
+    (folder / "pytorch_model.bin").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    entry = {"path": "model"}
+    check_base_model("m", entry)
+    manifest = describe_base_model("m", entry)
+    files = ["config.json", "model.safetensors", "tokenizer.json"]
+    assert manifest == {
+        "name": "m",
+        "path": "model",
+        "files": {f: hashlib.sha256((folder / f).read_bytes()).hexdigest() for f in files},
+        "source": {"path": "model"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "give exactly one of `path`, `hub` or `gguf_package`"),
+        ({"path": "a", "hub": "b"}, "exactly one"),
+        ({"path": "a", "revision": COMMIT}, r"unknown keys \['revision'\]"),
+        ({"path": "nowhere"}, "no folder nowhere"),
+        ({"hub": "a/b"}, "`hub` needs `revision`"),
+        ({"hub": "a/b", "revision": "main"}, "revision: 'main' is not a full commit"),
+        ({"gguf_package": "no-such-package-xyz"}, "not installed.*--no-deps"),
+        ({"gguf_package": "pytest"}, "pytest has 0 GGUF files"),
+    ],
+)
+def test_refused_entries(entry, message):
+    refuse(entry, message)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("config.json", "has no config.json"),
+        ("tokenizer.json", "has no tokenizer"),
+        ("model.safetensors", "safetensors weights, it has none"),
+    ],
+)
+def test_missing_parts(folder, missing, message):
+    (folder / missing).unlink()
+    refuse({"path": str(folder)}, message)
+
+
+def test_pickle_weights(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refuse({"path": str(folder)}, r"only pickle weights \(pytorch_model.bin\)")
+
+
+def test_adapter(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    refuse({"path": str(folder)}, "is an adapter")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_its_own_takes_trust(folder, file):
+    (folder / file).write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
+    (folder / "modeling.py").write_text("")
+    entry = {"path": str(folder)}
+    refuse(entry, f"{file} names code of the model's own.*trust_remote_code")
+    refuse({**entry, "trust_remote_code": "yes"}, "auto_map")
+    trusted = {**entry, "trust_remote_code": True}
+    check_base_model("m", trusted)
+    assert "modeling.py" in describe_base_model("m", trusted)["files"]
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({}, None),
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"max_position_embeddings": 2048, "rope_scaling": None}, 2048),
+        ({"max_position_embeddings": 2048, "rope_parameters": {"rope_type": "default"}}, 2048),
+        ({"max_position_embeddings": 2048, "rope_scaling": {"type": "linear", "factor": 2}}, None),
+    ],
+)
+def test_context_length(folder, config, length):
+    (folder / "config.json").write_text(json.dumps(config))
+    assert context_length(folder) == length
+
+
+def test_missing_shard(folder):
+    index = {"weight_map": {"w": "model.safetensors", "v": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refuse({"path": str(folder)}, "lacks model-2.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:4],
+        lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n",
+    ],
+)
+def test_damaged_weights(folder, damage):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    refuse({"path": str(folder)}, "no complete safetensors file.*fetch it again")
+
+
+def test_hub_model_appears_only_when_complete(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    entry, target = {"hub": "a/b", "revision": COMMIT}, tmp_path / "models" / "m"
+    calls = []
+
+    def download(repo, *, revision, local_dir, allow_patterns, ignore_patterns):
+        assert (repo, revision) == ("a/b", COMMIT)
+        assert "*.bin" not in allow_patterns
+        assert "*.py" not in allow_patterns
+        calls.append(local_dir)
+        local_dir.mkdir(exist_ok=True)
+        if len(calls) == 1:
+            raise ConnectionError("cut off")
+        fill(local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(ValueError, match=r"models\.m: cannot fetch a/b.*cut off"):
+        prepare_base_model("m", entry, target)
+    assert not target.exists()
+    synced = []
+    monkeypatch.setattr(
+        "weak_to_strong.tables.frames.os.fsync", lambda _: synced.append(target.exists())
+    )
+    prepare_base_model("m", entry, target)
+    assert calls[0] == calls[1], "a second try must find what the first left"
+    files = len(list(target.rglob("*")))
+    assert synced == [False] * (1 + files) + [True], "files, then the name that says they are there"
+    manifest = describe_base_model("m", entry, target)
+    assert manifest["source"] == entry
+    assert manifest["path"] == str(target)
+
+
+def test_hub_model_without_safetensors_is_refused(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def download(*_, local_dir, **__):
+        fill(local_dir)
+        (local_dir / "model.safetensors").unlink()
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(ValueError, match="must have safetensors weights"):
+        prepare_base_model("m", {"hub": "a/b", "revision": COMMIT}, tmp_path / "m")
+    assert not (tmp_path / "m").exists()

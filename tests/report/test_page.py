@@ -1,0 +1,423 @@
+"""The report: findings follow the numbers, hostile text stays text, nothing leaves the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import runpy
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import report_examples as examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+from weak_to_strong.evaluation.metrics import metrics_table
+from weak_to_strong.jobs.costs import COSTS, LEDGER
+from weak_to_strong.report.names import ChainName, NodeName, natural_key
+from weak_to_strong.report.page import (
+    MAX_CHARACTERS,
+    MINUS,
+    ReportInputs,
+    build_report,
+    contamination_tables,
+    costs_table,
+    diagnostics_tables,
+    duration,
+    findings,
+    p_text,
+    percent,
+    pick_questions,
+    predecessors_of,
+    show_controls,
+)
+from weak_to_strong.report.plots import FIGURES
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import METRICS
+
+HOSTILE = "</pre><script>alert(1)</script>\u202e\x07<img src=http://example.org/x onerror=alert(1)>"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+BEFORE = {NodeName(*node): NodeName(*before) for node, before in examples.BEFORE.items()}
+
+
+def inputs(**changes):
+    test = examples.problems()
+    nodes, scores, generations = examples.answers(test)
+    example = ReportInputs(
+        experiment="example",
+        metrics=examples.metrics(),
+        diagnostics=examples.diagnostics(),
+        costs=pl.DataFrame(
+            [("train", 3, 75.0, 60.0, None, 1234.5, None, *[None] * 3, 5000, None, None, 66.6)],
+            schema=COSTS,
+            orient="row",
+        ),
+        plots={"accuracy": "<svg xmlns='http://www.w3.org/2000/svg'/>"},
+        scores=scores,
+        generations=generations,
+        problems={"sums": test},
+        nodes=nodes,
+        config={"experiment": "example", "iterations": 2},
+        versions={"python": "3.11.0"},
+    )
+    return replace(example, **changes)
+
+
+class Page(HTMLParser):
+    """Elements of a page: (tag, attributes), texts by tag, and tags left open."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.open, self.texts = [], [], {}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+class TestPage:
+    def test_it_is_well_formed_and_asks_for_nothing(self):
+        page = Page(build_report(inputs()))
+        assert page.open == []
+        links = [
+            value
+            for _, attrs in page.elements
+            for name, value in attrs.items()
+            if name in ("src", "href", "action", "srcset", "data")
+        ]
+        assert links
+        assert all(link.startswith(("#", "data:image/svg+xml;base64,")) for link in links)
+        anchors = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+        assert {link[1:] for link in links if link.startswith("#")} <= anchors
+
+    def test_its_policy_allows_its_own_style_and_script_only(self):
+        page = Page(build_report(inputs()))
+        policy = page.all("meta")[1]["content"]
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        for tag in ("style", "script"):
+            assert len(page.all(tag)) == 1
+            digest = hashlib.sha256("".join(page.texts[tag]).encode()).digest()
+            assert f"{tag}-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
+        # The policy would drop these without a word.
+        assert not any("style" in attrs or "onclick" in attrs for _, attrs in page.elements)
+
+    def test_hostile_text_stays_text(self):
+        test = examples.problems(5, question=[HOSTILE] * 5, answer=[HOSTILE] * 5)
+        nodes, scores, generations = examples.answers(test, HOSTILE)
+        html = build_report(
+            inputs(
+                experiment=HOSTILE,
+                problems={"sums": test},
+                nodes=nodes,
+                scores=scores,
+                generations=generations,
+                config={HOSTILE: HOSTILE},
+                contamination={"sums": pl.DataFrame({"kind": [HOSTILE], "count": [1]})},
+                metrics=examples.metrics(models=[(HOSTILE, "stage1", 0, 0.3)]),
+            )
+        )
+        page = Page(html)
+        assert len(page.all("script")) == 1
+        assert {attrs["src"][:5] for attrs in page.all("img")} == {"data:"}
+        assert not set("\u202e\x07") & set(html)
+        assert any("\\u202e\\u0007" in text for text in page.texts["pre"])
+
+    def test_images_cannot_run_scripts(self):
+        # An <img> runs none, and its document is apart from the page.
+        html = build_report(inputs(plots={"accuracy": "<svg><script>alert(1)</script></svg>"}))
+        assert "alert(1)" not in html
+
+    def test_the_same_tables_give_the_same_page(self):
+        assert build_report(inputs()) == build_report(inputs())
+
+    def test_a_run_with_metrics_only_still_has_a_page(self):
+        bare = ReportInputs(
+            "bare", examples.metrics(), pl.DataFrame(schema=DIAGNOSTICS), pl.DataFrame(schema=COSTS)
+        )
+        assert "No answers to show" in build_report(bare)
+
+    def test_no_metrics_are_an_error(self):
+        with pytest.raises(ValueError, match=r"metrics\.csv has no rows"):
+            build_report(inputs(metrics=pl.DataFrame(schema=METRICS)))
+
+    def test_several_seeds_are_shown_one_by_one(self):
+        parts = [examples.metrics(seed=seed) for seed in (0, 1, -1)]
+        html = build_report(inputs(metrics=pl.concat(parts)))
+        assert "means over 2 seeds" in html
+        assert "McNemar p against full weak fine-tuning, by seed" in html
+        assert "seed -1" not in html
+
+
+class TestFindings:
+    def found(self, models=examples.MODELS, **changes):
+        metrics = examples.metrics(models)
+        if changes:
+            metrics = metrics.with_columns(**changes)
+        return "\n".join(findings(metrics, "test", BEFORE))
+
+    def test_a_clear_gain_is_stated_with_its_interval_and_corrected_p(self):
+        text = self.found()
+        # The example's p of 0.0004 is the smallest of nine.
+        gain = "DPO, 50.0%, +20.0 points (95% interval +16.0 to +24.0, p 0.004)"
+        assert f"{gain} against full weak fine-tuning." in text
+        assert "DPO recovers 71.4% of the gap" in text
+
+    def test_an_interval_that_holds_0_is_no_finding(self):
+        text = self.found([("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.32)])
+        assert "p 0.60) against full weak fine-tuning: no reliable difference was found." in text
+        assert "reliably better" not in text
+
+    def test_a_negative_result_is_stated_as_such(self):
+        text = self.found([("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.20)])
+        assert "No other method was more accurate than full weak fine-tuning" in text
+        assert "for 1): reliably worse: Weak-FT, iteration 1." in text
+
+    def test_the_test_decides_and_not_the_interval(self):
+        p = pl.when(pl.col("metric").str.starts_with("mcnemar")).then(0.02).otherwise("value")
+        models = [("full_weak", "baseline", 0, 0.30), ("weak_ft", "stage1", 1, 0.40)]
+        assert "reliably better: Weak-FT" in self.found(models, value=p)
+        models.append(("icl_ft", "stage1", 1, 0.41))
+        assert "reliably better: Weak-FT, iteration 1; ICL-FT" in self.found(models, value=p)
+        models.append(("hybrid_ft", "stage1", 1, 0.42))  # 3 x 0.02 is no longer below 0.05
+        text = self.found(models, value=p)
+        assert "Holm's correction for 3): no reliable difference" in text
+        assert "reliably better" not in text
+
+    def test_over_seeds_the_interval_decides(self):
+        metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1, -1)])
+        text = "\n".join(findings(metrics, "test", BEFORE))
+        assert "not corrected for their number): reliably better: Weak in-context" in text
+        assert "Hybrid-FT, iteration 2 (48.0%) improves on Hybrid-FT, iteration 1, +5.0" in text
+
+    def test_what_is_to_improve_is_compared_with_what_it_starts_from(self):
+        text = self.found()
+        # Of the example's five comparisons one is clear: 5 x 0.001.
+        gain = "+5.0 points (95% interval +1.0 to +9.0, p 0.005)"
+        assert f"Hybrid-FT, iteration 2 (48.0%) improves on Hybrid-FT, iteration 1, {gain}." in text
+        span = f"+2.0 points (95% interval {MINUS}2.0 to +6.0, p 1.00)"
+        assert f"DPO (50.0%) improves on Hybrid-FT, iteration 2, {span}: no reliable" in text
+        assert "ORPO (46.0%) improves on ICL-FT, iteration 2, +1.0 points" in text
+
+    def test_predecessors_are_read_from_the_facts(self):
+        chain = {"task": "t", "weak": "w", "strong": "s", "iteration": 0, "predecessor": None}
+        facts = {
+            "hybrid": {**chain, "method": "hybrid_ft", "iteration": 2, "predecessor": "lost"},
+            "dpo": {**chain, "method": "dpo", "predecessor": "hybrid"},
+            "other": {**chain, "method": "dpo", "weak": "v", "predecessor": "hybrid"},
+        }
+        found = predecessors_of(facts, ChainName("t", "w", "s"))
+        assert found == {NodeName("dpo", 0): NodeName("hybrid_ft", 2)}
+
+    def test_stage_two_may_fall_below_stage_one(self):
+        text = self.found([("hybrid_ft", "stage1", 2, 0.5), ("dpo", "stage2", 0, 0.3)])
+        span = f"{MINUS}20.0 points (95% interval {MINUS}24.0 to {MINUS}16.0, p 0.001)"
+        assert f"DPO (30.0%) falls below Hybrid-FT, iteration 2, {span}." in text
+
+    def test_a_ceiling_below_the_floor_leaves_no_gap(self):
+        text = self.found(
+            [
+                ("weak", "baseline", 0, 0.5),
+                ("weak_ft", "stage1", 1, 0.4),
+                ("ceiling", "baseline", 0, 0.4),
+            ]
+        )
+        assert "leaves nothing to recover (floor 50.0%, ceiling 40.0%)" in text
+        assert "recovers" not in text
+
+    def test_scorers_that_rank_differently_are_told(self):
+        better = pl.when(pl.col("scorer") == "math", pl.col("method") == "orpo").then(0.9)
+        text = self.found(value=better.otherwise("value"))
+        assert "The math scorer ranks another model first: ORPO, 90.0%" in text
+
+    def test_an_undefined_metric_is_left_out(self):
+        undefined = pl.when(pl.col("metric") == "pgr").then(float("nan")).otherwise("value")
+        text = self.found(value=undefined)
+        assert "recovers" not in text
+        assert "nan" not in text
+
+    def test_seeds_without_a_summary_are_not_mixed(self):
+        metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1)])
+        assert findings(metrics, "test", {}) == [
+            "No model was evaluated, or several seeds have no summary row."
+        ]
+
+
+class TestAnswers:
+    def answers(self, html):
+        return re.findall(r'<details data-method="([^"]*)" data-paper="([^"]*)"', html)
+
+    def test_greedy_answers_of_at_most_60_questions(self):
+        html = build_report(inputs())
+        assert html.count('<article class="question"') == 60
+        found = self.answers(html)
+        assert len(found) == 120
+        assert {method for method, _ in found} == {"weak-0", "hybrid_ft-2"}
+        assert {verdict for _, verdict in found} == {"right", "wrong"}
+
+    def test_the_draw_depends_on_ids_only_and_is_shared_among_tasks(self):
+        test = examples.problems()
+        turned = {"a": test, "b": test.reverse()}
+        chosen = pick_questions(turned, 20)
+        assert [task for task, _ in chosen] == ["a"] * 10 + ["b"] * 10
+        assert chosen == pick_questions({"a": test.reverse(), "b": test}, 20)
+        assert len({name for _, name in chosen}) > 10
+
+    def test_ids_are_in_the_order_of_the_numbers_in_them(self):
+        ids = ["0", "٣", "7", "007", "9", "10", "9" * 5000, "1" + "0" * 5000, "a2", "a10", "b1"]
+        assert sorted(ids, key=natural_key) == ids
+
+    def test_long_responses_are_cut_and_say_so(self):
+        test = examples.problems(1)
+        nodes, scores, generations = examples.answers(test, "x" * (MAX_CHARACTERS + 7))
+        html = build_report(
+            inputs(problems={"sums": test}, nodes=nodes, scores=scores, generations=generations)
+        )
+        assert "[... 7 more characters]" in html
+        assert "x" * (MAX_CHARACTERS + 1) not in html
+
+
+class TestTables:
+    def test_diagnostics_tell_counts_from_shares(self):
+        tables = {table["label"]: table for table in diagnostics_tables(examples.diagnostics())}
+        rows = {
+            name: dict(zip(table["columns"], table["rows"][0], strict=True))
+            for name, table in tables.items()
+        }
+        precision = {"text": "82.0", "range": "79.0 to 85.0 of 390"}
+        assert rows["Agreement filter"]["precision"] == precision
+        assert rows["Preference pairs"]["questions"] == "140"
+        assert rows["Label accuracy"]["Side"] == "weak side"
+
+    def test_contamination_leaves_out_what_found_nothing(self):
+        frame = pl.DataFrame({"kind": ["exact", "ngram"], "count": [0, 2], "ids": [None, "1 2"]})
+        (table,) = contamination_tables({"sums": frame})
+        assert table["rows"] == [["ngram", "2", "1 2"]]
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("share", "text"), [(0.5, "50.0"), (-0.034, "\u22123.4"), (-0.0001, "0.0"), (1, "100.0")]
+    )
+    def test_percent(self, share, text):
+        assert percent(share) == text
+
+    def test_signs(self):
+        assert [percent(x, signed=True) for x in (0.1, 0.0, -0.1)] == ["+10.0", "0.0", "\u221210.0"]
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(4.21, "4.2 s"), (59.96, "1 min 00 s"), (3599.6, "1 h 00 min"), (7620, "2 h 07 min")],
+    )
+    def test_duration(self, seconds, text):
+        assert duration(seconds) == text
+
+    def test_p(self):
+        assert [p_text(p) for p in (1e-9, 0.0123, 0.5, 1.0)] == ["<0.001", "0.012", "0.50", "1.00"]
+
+    @given(st.text())
+    def test_no_control_character_is_left(self, text):
+        shown = show_controls(text)
+        assert all(char.isprintable() or char in "\n\t" or ord(char) > 0x9F for char in shown)
+        assert not set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\ufeff") & set(shown)
+
+
+def test_it_reads_what_the_metrics_module_writes():
+    test = examples.problems(20)
+    nodes, scores, _ = examples.answers(test)
+    metrics = metrics_table(scores, nodes, "example", [1], bootstrap_draws=100)
+    page = build_report(
+        inputs(metrics=metrics, problems={"sums": test}, nodes=nodes, scores=scores)
+    )
+    assert "Hybrid-FT, iteration 2, 50.0%" in page
+    for draw in FIGURES.values():
+        assert draw(metrics, inputs().diagnostics).axes
+
+
+def test_costs_show_gpus_where_these_were_measured():
+    without = costs_table(inputs().costs)
+    assert without["rows"] == [
+        ["train", "3", "1 min 15 s", "1 min 00 s", "1,234", *[None] * 4, "5,000", "67"]
+    ]
+    assert not any("GPU" in heading for heading in without["columns"])
+    measured = inputs().costs.with_columns(gpu_seconds=150.0, peak_gpu_memory_mb=70_000.0)
+    table = costs_table(measured)
+    cells = dict(zip(table["columns"], table["rows"][0], strict=True))
+    assert (cells["GPU time"], cells["Peak GPU memory (MB)"]) == ("2 min 30 s", "70,000")
+    total = dict(zip(table["columns"], table["total"], strict=True))
+    assert (total["Rule"], total["GPU time"]) == ("all rules", "2 min 30 s")
+
+
+def test_the_rule_writes_page_and_costs(tmp_path):
+    """The entry script, with the files it gets in a run."""
+    example = inputs()
+    example.metrics.write_csv(tmp_path / "metrics.csv")
+    example.diagnostics.write_csv(tmp_path / "diagnostics.csv")
+    (tmp_path / "accuracy.svg").write_text(example.plots["accuracy"])
+    pl.DataFrame({"kind": ["exact"], "count": [0]}).write_csv(tmp_path / "contamination.csv")
+    for name, frame in (
+        ("problems", example.problems["sums"]),
+        ("scores", example.scores),
+        ("generations", example.generations),
+    ):
+        write_table(frame, frame.schema, tmp_path / f"{name}.parquet")
+    for rule in ("splits", "report"):
+        cost = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "peak_memory_mb": 80.5}
+        write_json({"rule": rule, "outputs": {}, "cost": cost}, tmp_path / f"logs/{rule}.json")
+    snakemake = SimpleNamespace(
+        rule="report",
+        input=SimpleNamespace(
+            metrics=str(tmp_path / "metrics.csv"),
+            diagnostics=str(tmp_path / "diagnostics.csv"),
+            plots=[str(tmp_path / "accuracy.svg")],
+            scores=[str(tmp_path / "scores.parquet")],
+            generations=[str(tmp_path / "generations.parquet")],
+            problems=[str(tmp_path / "problems.parquet")],
+            contamination=[str(tmp_path / "contamination.csv")],
+        ),
+        params=SimpleNamespace(
+            experiment="example",
+            tasks=["sums"],
+            nodes=example.nodes,
+            config=example.config,
+            logs=str(tmp_path / "logs"),
+        ),
+        output=SimpleNamespace(
+            html=tmp_path / "index.html",
+            costs=tmp_path / "costs.csv",
+            ledger=tmp_path / "ledger.csv",
+        ),
+    )
+    runpy.run_path(str(SCRIPTS / "report.py"))["main"](snakemake)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "no duplicated and no shared questions" in html
+    assert str(tmp_path) not in html
+    # The record of the report itself is that of an earlier run.
+    assert pl.read_csv(tmp_path / "costs.csv")["rule"].to_list() == ["splits"]
+    ledger = pl.read_csv(tmp_path / "ledger.csv", schema=LEDGER)
+    assert ledger.select("job", "wall_seconds").rows() == [("splits", 2.5)]
