@@ -72,7 +72,11 @@ def declared(*extras: str) -> dict[str, str]:
 
 @cache
 def imports(module: Path, everywhere: bool = True) -> frozenset[str]:
-    """Names that a file imports, inside functions too where `everywhere` is set, in the form `package` or `weak_to_strong.x.y`."""
+    """Names that a file imports, in the form `package` or `weak_to_strong.x.y`.
+
+    Args:
+        everywhere: imports inside functions count too.
+    """
     found = set()
     tree = ast.parse(module.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if everywhere else tree.body:
