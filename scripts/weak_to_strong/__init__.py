@@ -1,6 +1,6 @@
 """Weak-to-strong reasoning (Yang, Ma, Liu; arXiv 2407.13647), as a Snakemake workflow.
 
-Packages import only packages that stand above them in this list (`tests/repository/test_layers.py`):
+A package imports only those above it in this list (see `tests/repository/test_layers.py`):
 
 tables       columns of all tables; files that appear whole or not at all
 jobs         what every job does around its work: log, record, locks, cost, code digest

@@ -1,5 +1,5 @@
 """What the authors published: their figures, and checks of this workflow on their released data.
 
-Here belong facts about the paper. The method itself (`method`) and tables that show published beside
+Here belong facts about the paper. The method (`method`) and tables with published beside
 reproduced figures (`report`) never do.
 """
