@@ -125,6 +125,10 @@ dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 	mkdir -p docs
 	snakemake --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
 
+.PHONY: picture
+picture: setup ## Take the README's picture of the demo's report (needs Chromium)
+	python docs/picture.py
+
 clean-work: setup ## Remove shards of finished experiments and torn files (ARGS=--all: all shards and checkpoints)
 	PYTHONPATH=scripts python -m weak_to_strong.jobs.clean_work $(ARGS)
 

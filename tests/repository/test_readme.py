@@ -1,4 +1,4 @@
-"""README.md shows what its files say, and names what exists."""
+"""The pages for readers show what their files say, and name only what exists."""
 
 import importlib.util
 import re
@@ -7,15 +7,60 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs/architecture.md"
+PAGES = sorted(
+    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    + [file for name in ("docs", "config", "benchmarks") for file in (ROOT / name).glob("*.md")]
+    + [file for name in ("resources", "tests/bad_inputs") for file in (ROOT / name).rglob("*.md")]
+)
+PACKAGE = ROOT / "scripts/weak_to_strong"
 
 spec = importlib.util.spec_from_file_location("update", ROOT / "docs/update.py")
 update = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(update)
 
 
-def test_quoted_results_are_those_of_their_files():
-    assert update.insert_files(README, ROOT) == README
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def prose(page):
+    """The text of a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), flags=re.M)
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower() for title in titles]
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in titles}
+
+
+def links(page):
+    """Relative links of a page as (path or "", anchor or "")."""
+    targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page))
+    return sorted({target.partition("#")[::2] for target in targets})
+
+
+def modules_named(text):
+    """Modules in a text: `package/module.py`, with or without the folders before it."""
+    return set(re.findall(r"`(?:scripts/weak_to_strong/)?([a-z]\w+/\w+\.py)`", text))
+
+
+def rules():
+    """Name of each rule -> the text of its body."""
+    found = {}
+    for file in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
+        for body in re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.M)[1:]:
+            found[body.split(":")[0]] = body
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_quoted_results_are_those_of_their_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert update.insert_files(text, ROOT) == text
 
 
 def test_a_block_is_filled_from_its_file(tmp_path):
@@ -24,26 +69,86 @@ def test_a_block_is_filled_from_its_file(tmp_path):
     assert text == "x\n<!-- begin a.txt -->\n\n```text\n1\n```\n\n<!-- end -->\ny"
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
-def test_links_lead_somewhere(target):
-    assert (ROOT / target).exists()
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 140
 
 
-def test_rules_and_modules_named_in_the_readme_exist():
-    table = README.partition("## Where each step")[2].partition("\n\nRules are")[0]
+def test_the_accuracies_of_the_readme_are_those_of_the_three_seeds():
+    table = README.read_text(encoding="utf-8").partition("## The result")[2].partition("\n## ")[0]
+    (line,) = re.findall(r"^\| % .*$", table, flags=re.M)
+    quoted = [float(cell) for cell in re.findall(r"\| (\d+\.\d) ", line)]
+    rows = (ROOT / "docs/results/seeds.txt").read_text(encoding="utf-8").splitlines()[2:]
+    columns = [re.split(r" {2,}", row.strip()) for row in rows]
+    accuracy = {cells[0]: float(cells[3].split()[0]) for cells in columns}
+    methods = [
+        "weak",
+        "full_weak",
+        "weak_icl",
+        "hybrid_ft 1",
+        "hybrid_ft 2",
+        "dpo",
+        "orpo",
+        "ceiling",
+    ]
+    assert quoted == [accuracy[method] for method in methods]
+    recovered = {cells[0]: cells[-1].split()[0] for cells in columns}
+    percents = re.findall(r"recovers (\d+)%", " ".join(table.split()))
+    expected = [recovered["hybrid_ft 1"], recovered["full_weak"]]
+    assert percents == [f"{100 * float(value):.0f}" for value in expected]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_their_anchors_lead_somewhere(page):
+    for path, anchor in links(page):
+        target = (page.parent / path) if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_named_on_a_page_exist(page):
+    folders = "benchmarks|config|docs|envs|profiles|requirements|resources|rules|scripts|tests"
+    named = re.findall(rf"`((?:{folders})/[\w./+-]*)`", prose(page))
+    invented = {"config/mine.yaml", "data/train_1.jsonl"}
+    assert [path for path in named if path not in invented and not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_modules_named_on_a_page_exist(page):
+    packages = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir()}
+    named = {name for name in modules_named(prose(page)) if name.split("/")[0] in packages}
+    assert {name for name in named if not (PACKAGE / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_named_on_a_page_exist(page):
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M)
+    named = re.findall(r"(?:`|^)make ([a-z][a-z0-9-]+)", page.read_text("utf-8"), flags=re.M)
+    assert set(named) <= set(targets)
+
+
+def test_the_table_of_steps_names_every_rule_and_module_right():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    table = text.partition("## Where each step")[2].partition("\n## ")[0]
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| ")][1:]
-    rules = {rule for row in rows for rule in re.findall(r"`(\w+)`", row[2])}
-    modules = {module for row in rows for module in re.findall(r"`(\w+\.py)`", row[3])}
-    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
-    package = {path.name for path in (ROOT / "scripts/weak_to_strong").rglob("*.py")}
-    assert rules
-    assert rules <= scripts
-    assert modules <= package
+    assert len(rows) > 10
+    for row in rows:
+        assert set(re.findall(r"`(\w+)`", row[2])) <= set(rules()), row[1]
+        assert modules_named(row[3]), row[1]
+
+
+def test_the_table_of_packages_names_all_in_their_order():
+    import weak_to_strong
+
+    order = [
+        line.split()[0] for line in weak_to_strong.__doc__.split("\n\n")[2].splitlines() if line
+    ]
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    table = text.partition("## The packages")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.M) == order
 
 
 def test_every_rule_with_a_script_has_its_name():
-    for file in (ROOT / "rules").glob("*.smk"):
-        text = file.read_text(encoding="utf-8")
-        for body in re.split(r"^rule ", text, flags=re.M)[1:]:
-            script = re.search(r'"\.\./scripts/(\w+)\.py"', body)
-            assert not script or script[1] == body.split(":")[0]
+    for rule, body in rules().items():
+        script = re.search(r'"\.\./scripts/(\w+)\.py"', body)
+        assert not script or script[1] == rule
