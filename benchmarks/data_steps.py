@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/unit")]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
 
 SAMPLES_OF_A_QUESTION = 10
 KEY, STOPS = "####", ["Question", "Answer"]
