@@ -13,14 +13,14 @@ ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebu
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
 SNAKEMAKE := snakemake --cores $(CORES)
-# PyTorch's CPU build is not on PyPI: uv knows PyTorch's own index, unless a place is given.
+# PyPI has no CPU build of PyTorch. uv takes it from PyTorch's index, unless PIP_FIND_LINKS names a place.
 UV_cpu := $(if $(PIP_FIND_LINKS),$(PIP_FIND_LINKS:%=--find-links %),--torch-backend cpu)
 UV_cuda :=
 PYTHON_CODE := benchmarks docs envs scripts tests
 , := ,
 SNAKEMAKE_CODE := Snakefile rules
 
-# Tools call each other by name: Snakemake its scripts' Python, snakefmt its shell formatter.
+# Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
@@ -32,7 +32,7 @@ help: ## List the targets and settings
 
 setup: $(INSTALLED) ## Install the locked environment into .venv
 
-# One device at a time: the other one's mark goes.
+# .venv is for one device at a time, so the mark of the other device is removed.
 $(INSTALLED): requirements/$(DEVICE).txt requirements/build.txt envs/install.sh
 	envs/install.sh $(DEVICE) $(UV_$(DEVICE))
 	rm -f $(VENV)/.installed-*
@@ -61,21 +61,21 @@ seeds: setup ## The embedded study with three seeds, greedy answers only
 smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
-# For so few samples a second engine process costs more than it brings.
+# One engine process: for so few samples, starting a second one costs more time than it saves.
 paper-mini: setup ## The paper's whole matrix with tiny models (20 to 40 minutes on two cores)
 	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
 	  --set-threads generate=1 --set-resources generate:engine_processes=1)
 
-rebuild-models: setup ## Pretrain the embedded models anew, into results/embedded/
+rebuild-models: setup ## Pretrain the embedded models again, into results/embedded/
 	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
 
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
-test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
+test-slurm: setup ## Run the study on a SLURM cluster on this machine: 10 minutes (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
-test-faults: setup ## Kill, stop, starve and damage runs; about twenty minutes (as root: all of it)
+test-faults: setup ## Kill, stop, starve and damage runs: 20 minutes (as root: all of it)
 	python -m pytest tests/faults --timeout 1800 $(ARGS)
 
 slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
@@ -92,10 +92,10 @@ format: setup ## Format the code
 	ruff format $(PYTHON_CODE)
 	snakefmt $(SNAKEMAKE_CODE)
 
-record: ## Copy the tables of finished experiments into docs/ and README.md (EXPERIMENTS=...)
+record: ## Copy the tables of finished experiments into docs/ (EXPERIMENTS=names)
 	python docs/update.py $(EXPERIMENTS)
 
-lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still fit (UPGRADE=1: newest)
+lock: setup ## Resolve lock lists and conda pins again, keeping pins that still fit (UPGRADE=1: newest)
 	uv pip compile requirements/build.in --quiet --python-version 3.11 --generate-hashes \
 	  --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	  --output-file requirements/build.txt
@@ -103,12 +103,12 @@ lock: setup ## Resolve lock lists and conda pins anew, keeping pins that still f
 	$(call compile,cpu)
 	python envs/pin.py
 
-licences: setup ## Write requirements/licences.csv (needs a network: not all is installed)
+licences: setup ## Write requirements/licences.csv (needs a network: not all packages are installed)
 	python envs/licences.py
 
-audit: setup ## Ask for known flaws of the locked packages (needs a network)
-# A build's mark (+cpu) goes: flaws are known by release. Strict: a package that the service could not
-# be asked about is a failure. One list at a time: they hold different releases of a package.
+audit: setup ## Ask whether the locked packages have known flaws (needs a network)
+# The mark of a build (+cpu) is removed, because flaws are listed by release. --strict: a package about which
+# the service cannot be asked is a failure. One list at a time: the lists have different releases of a package.
 	failed=0; for lock in build $(DEVICE); do \
 	  uv tool run pip-audit==2.10.1 --strict --disable-pip --no-deps \
 	    --requirement <(sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements/$$lock.txt) || failed=1; \
@@ -117,7 +117,7 @@ audit: setup ## Ask for known flaws of the locked packages (needs a network)
 docs: setup ## Write config/README.md from its introduction and the schema
 	PYTHONPATH=scripts python -m weak_to_strong.experiment.config_reference
 
-plan: setup ## Write docs/plan.csv and docs/plan.md: what the paper's experiments would take
+plan: setup ## Write docs/plan.csv and docs/plan.md: estimates of the paper's experiments
 	PYTHONPATH=scripts python docs/plan.py
 
 dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
@@ -129,7 +129,7 @@ dag: setup ## Draw the rule graph to docs/rulegraph.svg (needs Graphviz)
 picture: setup ## Take the README's picture of the demo's report (needs Chromium)
 	python docs/picture.py
 
-clean-work: setup ## Remove shards of finished experiments and torn files (ARGS=--all: all shards and checkpoints)
+clean-work: setup ## Remove shards of finished experiments and half-written files (ARGS=--all: all shards and checkpoints)
 	PYTHONPATH=scripts python -m weak_to_strong.jobs.clean_work $(ARGS)
 
 clean: ## Remove the results of all experiments and Snakemake's records

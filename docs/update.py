@@ -2,10 +2,10 @@
 
     python docs/update.py [EXPERIMENT ...]
 
-`published` stands for the checks of the released data (docs/released_data.md). Between
-`<!-- begin FILE -->` and `<!-- end -->` a document shows the text of FILE. The tables of published
-figures are written anew from resources/published_results.csv. An experiment for which the target
-`paper` was run has its own figures in the same tables, in docs/results/EXPERIMENT/.
+The name `published` stands for the checks of the released data (docs/released_data.md). A document
+shows the text of FILE between `<!-- begin FILE -->` and `<!-- end -->`. The tables of published
+figures are written again from resources/published_results.csv. If the target `paper` was run for an
+experiment, the same tables with its figures go to docs/results/EXPERIMENT/.
 """
 
 import re
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", flags=re.S)
 
-#: In place of an experiment: the checks of the released data (`snakemake published`).
+#: Given instead of an experiment: the checks of the released data (`snakemake published`).
 CHECKED = "published"
 
 
 def insert_files(text: str, folder: Path) -> str:
-    """`text` with each marked block filled from its file under `folder`."""
+    """Fill each marked block of `text` from the file that it names, relative to `folder`."""
 
     def fill(match: re.Match) -> str:
         content = (folder / match[2]).read_text(encoding="utf-8").rstrip()
@@ -35,7 +35,7 @@ def insert_files(text: str, folder: Path) -> str:
 
 
 def published_tables() -> dict[str, str]:
-    """The paper's tables in Markdown, published figures alone, by name."""
+    """The paper's tables with published figures only: name -> Markdown."""
     from weak_to_strong.paper.published_results import read_published
     from weak_to_strong.report.paper_tables import paper_tables
     from weak_to_strong.report.text_tables import markdown
@@ -44,10 +44,13 @@ def published_tables() -> dict[str, str]:
 
 
 def own_tables(experiment: Path) -> dict[str, str]:
-    """The same tables with an experiment's figures alone, by name; those without any left out.
+    """The same tables with an experiment's figures only; tables without any figure are left out.
 
     Args:
-        experiment: folder of its results.
+        experiment: folder of the experiment's results.
+
+    Returns:
+        name -> Markdown.
     """
     from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
     from weak_to_strong.paper.published_results import read_published
@@ -56,9 +59,9 @@ def own_tables(experiment: Path) -> dict[str, str]:
     from weak_to_strong.tables.frames import read_csv
     from weak_to_strong.tables.schemas import METRICS
 
-    none = read_published().clear()
+    no_figures = read_published().clear()
     reproduced = reproduced_figures(
-        none,
+        no_figures,
         {},
         metrics=read_csv(experiment / "report/metrics.csv", METRICS),
         diagnostics=read_csv(experiment / "report/diagnostics.csv", DIAGNOSTICS),
@@ -67,17 +70,19 @@ def own_tables(experiment: Path) -> dict[str, str]:
             for file in sorted(experiment.glob("data/*/contamination.csv"))
         },
     )
-    tables = paper_tables(none, reproduced)
+    tables = paper_tables(no_figures, reproduced)
     return {name: markdown(table) for name, table in tables.items() if table.rows}
 
 
 def write_tables(tables: dict[str, str], folder: Path) -> None:
+    """Write each Markdown table to `folder`/<name>.md."""
     folder.mkdir(exist_ok=True)
     for name, text in tables.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def main(experiments: list[str]) -> None:
+    """Copy the results of the experiments, then fill the marked blocks of all documents."""
     (ROOT / "docs/results").mkdir(exist_ok=True)
     for name in experiments:
         folder = ROOT / "results" / name
