@@ -1,10 +1,16 @@
 """The pages for readers show what their files say, and name only what exists."""
 
 import importlib.util
+import json
 import re
+import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
+
+from weak_to_strong.experiment.configuration import load_configuration
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -95,6 +101,20 @@ def test_the_accuracies_of_the_readme_are_those_of_the_three_seeds():
     percents = re.findall(r"recovers (\d+)%", " ".join(table.split()))
     expected = [recovered["hybrid_ft 1"], recovered["full_weak"]]
     assert percents == [f"{100 * float(value):.0f}" for value in expected]
+
+
+def test_the_configuration_of_the_readme_passes_every_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+    config = yaml.safe_load(textwrap.dedent(block))
+    row = {"prompt": "1 + 1?", "rationale": "1 + 1 = 2.", "final": "2"}
+    (tmp_path / "data").mkdir()
+    for split in config["tasks"]["sums"]["splits"].values():
+        (tmp_path / split["path"]).write_text(json.dumps(row) + "\n", encoding="utf-8")
+    small = shutil.copytree(ROOT / "resources/embedded/weak", tmp_path / "models/small")
+    facts = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps({**facts, "max_position_embeddings": 2048}))
+    assert load_configuration(config)["experiment"] == "mine"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
