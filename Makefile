@@ -72,7 +72,7 @@ rebuild-models: setup ## Pretrain the embedded models again, into results/embedd
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
-test-slurm: setup ## Run the study on a SLURM cluster on this machine: 10 minutes (as root; installs SLURM)
+test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
 test-faults: setup ## Kill, stop, starve and damage runs: 20 minutes (as root: all of it)
