@@ -22,9 +22,16 @@ PAGES = sorted(
 )
 PACKAGE = ROOT / "scripts/weak_to_strong"
 
-spec = importlib.util.spec_from_file_location("update", ROOT / "docs/update.py")
-update = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(update)
+
+def load_script(name):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+update, picture = load_script("update"), load_script("picture")
 
 
 def name_of(page):
@@ -77,6 +84,24 @@ def test_a_block_is_filled_from_its_file(tmp_path):
 
 def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 140
+
+
+def test_the_picture_of_the_readme_is_small():
+    assert (ROOT / "docs/images/report.png").stat().st_size < 150_000
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium")
+def test_a_picture_is_taken_from_a_page(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("<h1>Report</h1>")
+    picture.take_picture(page, tmp_path / "new" / "report.png")
+    assert (tmp_path / "new" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_report_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture.shutil, "which", lambda name: name)
+    with pytest.raises(SystemExit, match=r"^.*index.html is missing: make the report first .*$"):
+        picture.main([str(tmp_path / "index.html")])
 
 
 def test_the_accuracies_of_the_readme_are_those_of_the_three_seeds():
