@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import runpy
 import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -87,7 +85,7 @@ def test_tables_give_back_what_was_written(text, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
 
 
-def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
+def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path, run_rule):
     evil = '=HYPERLINK("http://127.0.0.1:9/")'
     row = {"id": evil, "q": "How many dice?", "a": "1"}
     for name in ("train_2", "test"):
@@ -98,12 +96,8 @@ def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
         "splits": {"train_2": {"path": paths[0]}, "test": {"path": paths[1]}},
         "remove_overlap": "none",
     }
-    job = SimpleNamespace(
-        params=SimpleNamespace(task="t", settings=settings),
-        input={"sources": paths},
-        output=SimpleNamespace(report=tmp_path / "contamination.csv"),
-    )
-    runpy.run_path(str(SCHEMA_FILE.parents[1] / "scripts/contamination.py"))["main"](job)
+    report = {"report": "contamination.csv"}
+    run_rule("contamination", {"sources": paths}, report, task="t", settings=settings)
     cells = pl.read_csv(tmp_path / "contamination.csv")["ids"].drop_nulls().to_list()
     assert f"'{evil}" in cells
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]

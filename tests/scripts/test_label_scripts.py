@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from snakemake.iocontainers import InputFiles, OutputFiles, Params
 
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import (
@@ -22,21 +19,9 @@ from weak_to_strong.tables.schemas import (
     VOTES,
 )
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 JUDGE = {"name": "string"}
 KEYS = {"answer_key": "####", "stop": ["Question"], "quirks": {}, "judge": JUDGE}
 PROMPT = "question_answer"
-
-
-def run(rule: str, inputs: dict, output: dict, **params) -> None:
-    snakemake = SimpleNamespace(
-        # Snakemake's own containers: they are lists, so a parameter `count`, say, is hidden.
-        input=InputFiles(fromdict=inputs),
-        output=OutputFiles(fromdict=output),
-        params=Params(fromdict=params),
-        threads=1,
-    )
-    runpy.run_path(str(SCRIPTS / f"{rule}.py"))["main"](snakemake)
 
 
 def generations(path: Path, request: str, responses: dict[str, list[str]]) -> Path:
@@ -50,40 +35,35 @@ def generations(path: Path, request: str, responses: dict[str, list[str]]) -> Pa
 
 
 @pytest.fixture
-def made(tmp_path) -> Path:
+def made(tmp_path, run_rule) -> Path:
     """A folder with questions and the labels of both sides."""
     questions = [{"id": name, "question": f"{name}?"} for name in ("0", "1")]
     write_table(pl.DataFrame(questions, schema=QUESTIONS), QUESTIONS, tmp_path / "questions")
     answers = {"weak": ["#### 1", "#### 2"], "icl": ["so\n#### 1", "#### 3"]}
-    for side, texts in answers.items():
-        source = generations(
-            tmp_path / f"{side}.gen", f"{side}-1", {"0": texts[:1], "1": texts[1:]}
-        )
-        run(
-            "extract_labels",
-            {"generations": source},
-            {"labels": tmp_path / side},
-            request=f"{side}-1",
-            **KEYS,
+    for side, (first, second) in answers.items():
+        request = f"{side}-1"
+        source = generations(tmp_path / f"{side}.gen", request, {"0": [first], "1": [second]})
+        run_rule(
+            "extract_labels", {"generations": source}, {"labels": side}, request=request, **KEYS
         )
     return tmp_path
 
 
-def test_stage_1(made):
-    run(
+def test_stage_1(made, run_rule):
+    run_rule(
         "demonstrations",
-        {"weak_labels": made / "weak", "questions": made / "questions"},
-        {"demonstrations": made / "shots"},
+        {"weak_labels": "weak", "questions": "questions"},
+        {"demonstrations": "shots"},
         shots=2,
         seed=0,
         ids=None,
         prompt=PROMPT,
     )
     assert sorted(read_table(made / "shots", DEMONSTRATIONS)["id"]) == ["0", "1"]
-    run(
+    run_rule(
         "agreement_filter",
-        {"weak": made / "weak", "icl": made / "icl", "questions": made / "questions"},
-        {"kept": made / "kept", "summary": made / "kept.json"},
+        {"weak": "weak", "icl": "icl", "questions": "questions"},
+        {"kept": "kept", "summary": "kept.json"},
         settings={"keep_empty": False, "pad_to": None, "pad_seed": 42},
         judge=JUDGE,
     )
@@ -95,10 +75,10 @@ def test_stage_1(made):
         "empty_weak": 0,
         "empty_icl": 0,
     }
-    run(
+    run_rule(
         "sft_set",
-        {"questions": made / "questions", "kept": made / "kept"},
-        {"rows": made / "rows", "export": made / "rows.json"},
+        {"questions": "questions", "kept": "kept"},
+        {"rows": "rows", "export": "rows.json"},
         kind="kept_hybrid",
         answer_key="####",
         prompt=PROMPT,
@@ -109,7 +89,7 @@ def test_stage_1(made):
     assert [row["output"] for row in exported] == ["#### 1", "so\n#### 1"]
 
 
-def test_olympicarena_compares_raw_answers_by_type(tmp_path):
+def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     """Both stages with the other prompt, answer key and judge."""
     judge = {"name": "olympicarena", "timeout_seconds": 1.0}
     keys = {"answer_key": r"\boxed", "stop": ["Question"], "quirks": {}, "judge": judge}
@@ -124,12 +104,12 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path):
     for side, (first, second) in texts.items():
         source = generations(tmp_path / f"{side}.gen", side, {"0": [first], "1": [second]})
         files = {"generations": source}, {"labels": tmp_path / side}
-        run("extract_labels", *files, request=side, **keys)
+        run_rule("extract_labels", *files, request=side, **keys)
     weak, icl = tmp_path / "weak", tmp_path / "icl"
-    run(
+    run_rule(
         "agreement_filter",
         {"weak": weak, "icl": icl, "questions": questions},
-        {"kept": tmp_path / "kept", "summary": tmp_path / "kept.json"},
+        {"kept": "kept", "summary": "kept.json"},
         settings={"keep_empty": False, "pad_to": None, "pad_seed": 42},
         judge=judge,
     )
@@ -137,7 +117,7 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path):
     assert read_table(tmp_path / "kept", KEPT)["prediction"].to_list() == ["A, C"]
     drawn = {"0": [r"\boxed{A, C}", r"\boxed{C, A}", r"\boxed{B}"], "1": [r"\boxed{12}"] * 3}
     votes, samples = tmp_path / "votes", tmp_path / "samples"
-    run(
+    run_rule(
         "majority_vote",
         {"generations": generations(tmp_path / "s", "s", drawn), "questions": questions},
         {"votes": votes, "samples": samples},
@@ -145,10 +125,10 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path):
         **keys,
     )
     assert read_table(votes, VOTES)["confidence"].round(2).to_list() == [0.67, 1.0]
-    run(
+    run_rule(
         "pairs",
         {"weak_labels": weak, "samples": samples, "votes": votes, "questions": questions},
-        {"rows": tmp_path / "rows", "export": tmp_path / "rows.json"},
+        {"rows": "rows", "export": "rows.json"},
         settings={},
         prompt="olympicarena",
         judge=judge,
@@ -158,28 +138,28 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path):
     assert pairs["prompt"].str.contains("international Biology competition").all()
 
 
-def test_stage_2(made):
+def test_stage_2(made, run_rule):
     source = generations(
         made / "samples.gen",
         "samples",
         {"0": ["#### 1"] * 4 + ["#### 9 Question"], "1": ["#### 7"] * 5},
     )
-    run(
+    run_rule(
         "majority_vote",
-        {"generations": source, "questions": made / "questions"},
-        {"votes": made / "votes", "samples": made / "samples"},
+        {"generations": source, "questions": "questions"},
+        {"votes": "votes", "samples": "samples"},
         request="samples",
         **KEYS,
     )
-    run(
+    run_rule(
         "pairs",
         {
-            "weak_labels": made / "weak",
-            "samples": made / "samples",
-            "votes": made / "votes",
-            "questions": made / "questions",
+            "weak_labels": "weak",
+            "samples": "samples",
+            "votes": "votes",
+            "questions": "questions",
         },
-        {"rows": made / "rows", "export": made / "rows.json"},
+        {"rows": "rows", "export": "rows.json"},
         settings={"min_confidence": 0.6, "rng_seed": 1},
         prompt=PROMPT,
         judge=JUDGE,
