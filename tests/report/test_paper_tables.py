@@ -287,11 +287,9 @@ class TestReproduced:
         assert (row["published"], row["reproduced"]) == (64.06, "60")
 
     def test_counts_of_the_data(self):
-        def row(diagnostic, method, name, value, n, iteration=1, seed=0, **other):
-            chain = {"task": "sums", "weak": "tiny", "strong": "small", "seed": seed}
-            chain |= {"diagnostic": diagnostic, "method": method, "iteration": iteration}
-            chain |= {"name": name, "value": value, "n": n, "ci_low": 0.1, "ci_high": 0.9}
-            return {**chain, **other}
+        def row(kind, method, name, value, n, iteration=1, seed=0):
+            other = {"method": method, "iteration": iteration, "seed": seed}
+            return examples.diagnostic(kind, name, value, n, ci_low=0.1, ci_high=0.9, **other)
 
         diagnostics = pl.DataFrame(
             [

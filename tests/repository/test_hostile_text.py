@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_examples import answers, diagnostics, metrics, problems
+from table_builders import labels, questions, samples
 
 from weak_to_strong.evaluation.scoring import math_verify_many
 from weak_to_strong.experiment.configuration import SCHEMA_FILE, ConfigError, load_configuration
@@ -29,12 +30,12 @@ from weak_to_strong.method.answers import (
     extract_answer,
     normalise_answer,
 )
-from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
+from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import build_pairs
 from weak_to_strong.method.prompts import clean_response, few_shot_prompt, zero_shot_prompt
 from weak_to_strong.report.page import ReportInputs, build_report
 from weak_to_strong.tables.frames import read_table, write_table
-from weak_to_strong.tables.schemas import LABELS, PROBLEMS, QUESTIONS
+from weak_to_strong.tables.schemas import PROBLEMS
 from weak_to_strong.training.rows import encode_rows
 
 HOSTILE = [
@@ -314,23 +315,15 @@ def test_names_of_special_tokens_are_text():
 
 @FUZZ
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=5))
-def test_a_vote_is_a_share_of_its_samples(questions):
-    rows = [
-        (str(q), s, "", text) for q, texts in enumerate(questions) for s, text in enumerate(texts)
-    ]
-    votes = majority_vote(pl.DataFrame(rows, schema=SAMPLES, orient="row"))
-    for (name, majority, confidence, total), texts in zip(votes.rows(), questions, strict=True):
+def test_a_vote_is_a_share_of_its_samples(drawn):
+    votes = majority_vote(samples({str(q): texts for q, texts in enumerate(drawn)}, ""))
+    for (name, majority, confidence, total), texts in zip(votes.rows(), drawn, strict=True):
         assert total == len(texts)
         assert confidence == texts.count(majority) / total
         assert all(texts.count(each) <= texts.count(majority) for each in texts), name
 
 
 ANSWER = st.sampled_from(["", "1", "2", "3"])
-
-
-def labels(predictions):
-    rows = [(str(i), f"text {i} {p}", p) for i, p in enumerate(predictions)]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 
 @FUZZ
@@ -355,25 +348,16 @@ def test_the_filter_is_symmetric(sides, keep_empty):
     st.integers(1, 3),
     st.booleans(),
 )
-def test_pairs_have_an_answer_on_either_side(questions, least, count, weak_side):
-    weak = labels([answer for answer, _ in questions])
-    rows = [
-        (str(q), s, f"{a}!{s}", a)
-        for q, (_, each) in enumerate(questions)
-        for s, a in enumerate(each)
-    ]
-    samples = pl.DataFrame(rows, schema=SAMPLES, orient="row")
-    votes = majority_vote(samples)
-    names = {"id": list(weak["id"]), "question": ["q"] * weak.height}
-    asked = pl.DataFrame(
-        {**{k: [None] * weak.height for k in QUESTIONS}, **names}, schema=QUESTIONS
-    )
+def test_pairs_have_an_answer_on_either_side(asked, least, count, weak_side):
+    weak = labels(answer for answer, _ in asked)
+    drawn = samples({str(q): answers for q, (_, answers) in enumerate(asked)}, "{answer}!{sample}")
+    votes = majority_vote(drawn)
     try:
         made = build_pairs(
             weak,
-            samples,
+            drawn,
             votes,
-            asked,
+            questions(weak["id"]),
             min_confidence=least,
             weak_rejected_confidence=least,
             pairs_per_question=count,
@@ -382,7 +366,7 @@ def test_pairs_have_an_answer_on_either_side(questions, least, count, weak_side)
     except ValueError as error:
         assert "no question gives a contrastive pair" in str(error)  # noqa: PT017
         return
-    answer = {f" {text}": given for _, _, text, given in samples.rows()}
+    answer = {f" {text}": given for _, _, text, given in drawn.rows()}
     answer |= {f" {text}": given for _, text, given in weak.rows()}
     majority = {name: (most, share) for name, most, share, _ in votes.rows()}
     for name, _, chosen, rejected, side, confidence in made.rows():

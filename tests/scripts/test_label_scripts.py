@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import polars as pl
 import pytest
+from table_builders import generations, questions
 
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import (
@@ -22,27 +22,27 @@ from weak_to_strong.tables.schemas import (
 JUDGE = {"name": "string"}
 KEYS = {"answer_key": "####", "stop": ["Question"], "quirks": {}, "judge": JUDGE}
 PROMPT = "question_answer"
+PAIR_INPUTS = {"weak_labels": "weak"} | {name: name for name in ("samples", "votes", "questions")}
 
 
-def generations(path: Path, request: str, responses: dict[str, list[str]]) -> Path:
+def write_generations(path: Path, request: str, responses: dict[str, list[str]]) -> Path:
     rows = [
-        (request, name, i, text, "stop", 1, 1)
+        (request, name, sample, text)
         for name, texts in responses.items()
-        for i, text in enumerate(texts)
+        for sample, text in enumerate(texts)
     ]
-    write_table(pl.DataFrame(rows, schema=GENERATIONS, orient="row"), GENERATIONS, path)
+    write_table(generations(rows), GENERATIONS, path)
     return path
 
 
 @pytest.fixture
 def made(tmp_path, run_rule) -> Path:
     """A folder with questions and the labels of both sides."""
-    questions = [{"id": name, "question": f"{name}?"} for name in ("0", "1")]
-    write_table(pl.DataFrame(questions, schema=QUESTIONS), QUESTIONS, tmp_path / "questions")
+    write_table(questions("01"), QUESTIONS, tmp_path / "questions")
     answers = {"weak": ["#### 1", "#### 2"], "icl": ["so\n#### 1", "#### 3"]}
     for side, (first, second) in answers.items():
         request = f"{side}-1"
-        source = generations(tmp_path / f"{side}.gen", request, {"0": [first], "1": [second]})
+        source = write_generations(tmp_path / f"{side}.gen", request, {"0": [first], "1": [second]})
         run_rule(
             "extract_labels", {"generations": source}, {"labels": side}, request=request, **KEYS
         )
@@ -93,22 +93,15 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     """Both stages with the other prompt, answer key and judge."""
     judge = {"name": "olympicarena", "timeout_seconds": 1.0}
     keys = {"answer_key": r"\boxed", "stop": ["Question"], "quirks": {}, "judge": judge}
-    kinds = {"0": "MC", "1": "NV"}
-    rows = [
-        {"id": name, "question": f"{name}?", "answer_type": kind, "subject": "Biology"}
-        for name, kind in kinds.items()
-    ]
-    questions = tmp_path / "questions"
-    write_table(pl.DataFrame(rows, schema=QUESTIONS), QUESTIONS, questions)
+    asked = questions("01", answer_type=["MC", "NV"], subject="Biology")
+    write_table(asked, QUESTIONS, tmp_path / "questions")
     texts = {"weak": [r"\boxed{A, C}", r"\boxed{1,2}"], "icl": [r"\boxed{CA}", r"\boxed{12}"]}
     for side, (first, second) in texts.items():
-        source = generations(tmp_path / f"{side}.gen", side, {"0": [first], "1": [second]})
-        files = {"generations": source}, {"labels": tmp_path / side}
-        run_rule("extract_labels", *files, request=side, **keys)
-    weak, icl = tmp_path / "weak", tmp_path / "icl"
+        source = write_generations(tmp_path / f"{side}.gen", side, {"0": [first], "1": [second]})
+        run_rule("extract_labels", {"generations": source}, {"labels": side}, request=side, **keys)
     run_rule(
         "agreement_filter",
-        {"weak": weak, "icl": icl, "questions": questions},
+        {"weak": "weak", "icl": "icl", "questions": "questions"},
         {"kept": "kept", "summary": "kept.json"},
         settings={"keep_empty": False, "pad_to": None, "pad_seed": 42},
         judge=judge,
@@ -116,18 +109,18 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     # Strings without their commas, `12` and `12`, would agree.
     assert read_table(tmp_path / "kept", KEPT)["prediction"].to_list() == ["A, C"]
     drawn = {"0": [r"\boxed{A, C}", r"\boxed{C, A}", r"\boxed{B}"], "1": [r"\boxed{12}"] * 3}
-    votes, samples = tmp_path / "votes", tmp_path / "samples"
+    source = write_generations(tmp_path / "samples.gen", "samples", drawn)
     run_rule(
         "majority_vote",
-        {"generations": generations(tmp_path / "s", "s", drawn), "questions": questions},
-        {"votes": votes, "samples": samples},
-        request="s",
+        {"generations": source, "questions": "questions"},
+        {"votes": "votes", "samples": "samples"},
+        request="samples",
         **keys,
     )
-    assert read_table(votes, VOTES)["confidence"].round(2).to_list() == [0.67, 1.0]
+    assert read_table(tmp_path / "votes", VOTES)["confidence"].round(2).to_list() == [0.67, 1.0]
     run_rule(
         "pairs",
-        {"weak_labels": weak, "samples": samples, "votes": votes, "questions": questions},
+        PAIR_INPUTS,
         {"rows": "rows", "export": "rows.json"},
         settings={},
         prompt="olympicarena",
@@ -139,7 +132,7 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
 
 
 def test_stage_2(made, run_rule):
-    source = generations(
+    source = write_generations(
         made / "samples.gen",
         "samples",
         {"0": ["#### 1"] * 4 + ["#### 9 Question"], "1": ["#### 7"] * 5},
@@ -153,12 +146,7 @@ def test_stage_2(made, run_rule):
     )
     run_rule(
         "pairs",
-        {
-            "weak_labels": "weak",
-            "samples": "samples",
-            "votes": "votes",
-            "questions": "questions",
-        },
+        PAIR_INPUTS,
         {"rows": "rows", "export": "rows.json"},
         settings={"min_confidence": 0.6, "rng_seed": 1},
         prompt=PROMPT,
