@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from rule_scripts import rule_job, script_main
 
+pytest_plugins = ("slow_tests",)
+
 
 @pytest.fixture
 def run_rule(tmp_path: Path) -> Callable[..., Any]:

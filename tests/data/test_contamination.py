@@ -111,6 +111,7 @@ def test_removal_of_everything_and_unknown_kind_are_refused():
         remove_overlap(splits, "fuzzy")
 
 
+@pytest.mark.slow
 def test_hundred_thousand_rows():
     filler = " ".join(f"word{i}" for i in range(20))
     shared = [f"problem {i} asks {filler} {i}" for i in range(1000)]

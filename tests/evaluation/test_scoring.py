@@ -192,6 +192,7 @@ class TestCompare:
 
 
 class TestWorkers:
+    @pytest.mark.slow
     def test_hostile_answers_are_bounded_and_the_rest_still_scored(self):
         pairs = [
             ("9^{9^{9}}", "5"),
@@ -204,6 +205,7 @@ class TestWorkers:
         verdicts = math_verify_many(pairs, timeout_seconds=1, workers=2)
         assert verdicts == ["timeout", "right", "timeout", "undecided", "wrong", "timeout"]
 
+    @pytest.mark.slow
     @pytest.mark.timeout(300)
     def test_hostile_answers_are_right_or_undecided(self):
         """And never "wrong" where they equal 5, nor "right" where they do not."""
@@ -243,6 +245,7 @@ def inner(worker: scoring._Worker) -> psutil.Process:
     return children[0]
 
 
+@pytest.mark.slow
 class TestDeaths:
     """What ends a worker from outside changes no verdict; what a comparison does to itself is one.
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from faulty import CHAIN, WEAK_SIDE
 
+pytestmark = pytest.mark.slow
+
 ADAPTER = "model/adapter_model.safetensors"
 PARQUET = {
     "split": ("data/dice/train_1", f"models/{WEAK_SIDE}/weak-0/rows.parquet"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from faulty import WEAK_SIDE
 
+pytestmark = pytest.mark.slow
+
 TABLE = "results/test/data/dice/train_1.parquet"
 TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
 

@@ -11,9 +11,12 @@ from contextlib import suppress
 from random import Random
 
 import psutil
+import pytest
 from faulty import COMPARISONS, SCORES, alive_in, wait_for
 
 from weak_to_strong.jobs.clean_work import clean
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("W2S_KILLS", "51"))
 SEED = int(os.environ.get("W2S_KILL_SEED", "0"))

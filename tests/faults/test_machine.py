@@ -7,8 +7,11 @@ import time
 from contextlib import suppress
 
 import psutil
+import pytest
 from faulty import COMPARISONS, SCORES, WEAK_SIDE, wait_for
 from project import ROOT
+
+pytestmark = pytest.mark.slow
 
 DAY = 24 * 3600.0
 TABLE = "results/test/data/dice/train_1.parquet"

@@ -8,6 +8,8 @@ import psutil
 import pytest
 from faulty import WEAK_SIDE, alive_in, wait_for
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 30.0
 TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
 ROUND = f"results/test/generations/{WEAK_SIDE}/weak-1.parquet"

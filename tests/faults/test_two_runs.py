@@ -4,7 +4,10 @@ import fcntl
 import signal
 from pathlib import Path
 
+import pytest
 from faulty import WEAK_SIDE, alive_in, wait_for
+
+pytestmark = pytest.mark.slow
 
 TABLES = [f"results/test/data/dice/{split}.parquet" for split in ("train_1", "train_2", "test")]
 

@@ -124,6 +124,7 @@ def test_memory_is_not_that_of_the_process_which_started_the_job():
     assert 5 < float(said) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [BURN, BURN_BELOW], ids=["child", "grandchild"])
 def test_cpu_time_of_what_is_killed_counts_once(code):
     """For the grandchild nobody waits: only the samples have it."""
@@ -138,6 +139,7 @@ def test_cpu_time_of_what_is_killed_counts_once(code):
     assert 1 - TICKS <= meter.cost()["cpu_seconds"] - before < 1.9
 
 
+@pytest.mark.slow
 def test_cpu_time_of_an_ended_and_of_a_running_child_add_up():
     """The first was never sampled, the second is not in the kernel's account."""
     before = cpu_before()
@@ -149,6 +151,7 @@ def test_cpu_time_of_an_ended_and_of_a_running_child_add_up():
     assert 2 - TICKS <= meter.cost()["cpu_seconds"] - before < 2.9
 
 
+@pytest.mark.slow
 def test_cpu_time_of_what_still_runs_counts_once():
     before = cpu_before()
     with Watched() as meter:

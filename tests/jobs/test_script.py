@@ -117,6 +117,7 @@ def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_the_disk_does_not_take(tmp_path):
     import torch
 

@@ -118,6 +118,7 @@ def test_linear_rewriting_equals_the_lazy_patterns(text):
     assert answers._keep_first_formula(line) == re.sub(r".*?\$(.*?)\$.*", r"$\1$", line)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("quirks", [PaperQuirks(), NO_QUIRKS])
 @pytest.mark.parametrize(

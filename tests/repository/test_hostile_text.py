@@ -104,6 +104,7 @@ def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path, run_rule):
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
+@pytest.mark.slow
 def test_exploding_expressions_have_a_verdict_in_bounded_time():
     pairs = [(text, "8") for text in EXPLODING] + [(text, f"{text}+1") for text in EXPLODING[:2]]
     begun = time.monotonic()
@@ -115,6 +116,7 @@ def test_exploding_expressions_have_a_verdict_in_bounded_time():
     assert math_verify_many([("\\frac{1}{3}", "1/3")]) == ["right"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ANSWER_KEYS)
 @pytest.mark.parametrize(
     "piece", ["x", "\\text{", "\\boxed{", "}", "$", "####", "\n", "sqrt", "a ", "="]
@@ -225,6 +227,7 @@ def open_in_browser(page: str, folder: Path) -> tuple[str, set[str]]:
 TITLE = "<title>example: weak-to-strong reasoning</title>"
 
 
+@pytest.mark.slow
 def test_the_report_in_a_browser(tmp_path):
     """Nothing that the page shows runs, and the page asks for nothing."""
     dom, asked = open_in_browser(hostile_report(), tmp_path)
@@ -242,6 +245,7 @@ INJECTED = """<body>
 POLICY = '<meta http-equiv="Content-Security-Policy"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["kept", "removed"])
 def test_the_policy_stops_what_is_on_the_page_all_the_same(tmp_path, policy):
     """Without it the browser would run and fetch, and this check would see it."""
@@ -293,6 +297,7 @@ def test_any_text_has_an_answer(text, key, quirks):
     assert normalise_answer(raw, quirks=quirks) == normalise_answer(raw, quirks=quirks)
 
 
+@pytest.mark.slow
 def test_names_of_special_tokens_are_text():
     """A question that says `</s>` ends nothing, and an answer only where it is over."""
     from transformers import AutoTokenizer

@@ -89,6 +89,7 @@ def test_stage_1(made, run_rule):
     assert [row["output"] for row in exported] == ["#### 1", "so\n#### 1"]
 
 
+@pytest.mark.slow
 def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     """Both stages with the other prompt, answer key and judge."""
     judge = {"name": "olympicarena", "timeout_seconds": 1.0}

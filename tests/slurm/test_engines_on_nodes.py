@@ -5,6 +5,8 @@ import pytest
 from cluster import command
 from conftest import WEAK_EVALUATION, ClusterProject, comment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def spread(study, tmp_path_factory):

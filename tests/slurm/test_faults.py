@@ -24,6 +24,8 @@ from conftest import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 CANCELLED, CUT, LOST = APART
 ROUND = comment("generate", WEAK_EVALUATION)
 #: Of the round: 60 questions, answered greedily and twice sampled.

@@ -14,6 +14,8 @@ from weak_to_strong.cluster.slurm_costs import SLURM_COSTS
 from weak_to_strong.experiment.configuration import complete
 from weak_to_strong.experiment.graph import Graph
 
+pytestmark = pytest.mark.slow
+
 GPU_RULES = ("train", "generate")
 GPUS = {node.name: node.gpus for node in NODES}
 

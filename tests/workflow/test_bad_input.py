@@ -13,6 +13,8 @@ from weak_to_strong.tables.files import hash_file, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import GENERATIONS, LABELS
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "pairs.tau": (0.5, "unknown key"),
     "pairs.min_confidence": ("high", "not of type 'number'"),
