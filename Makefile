@@ -73,7 +73,7 @@ test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
 test-unit: setup ## Run the tests that load no model and start no Snakemake; about a minute
-	python -m pytest -m "not slow" --durations 10 --durations-min 2 $(ARGS)
+	python -m pytest -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
 
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)

@@ -1,4 +1,4 @@
-"""What all tests share: running a rule's script."""
+"""What all tests share: running a rule's script, and the profiles of Hypothesis."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from rule_scripts import rule_job, script_main
 
 pytest_plugins = ("slow_tests",)
+
+# A loaded machine must not fail a test, so examples have no deadline.
+settings.register_profile("all", deadline=None)
+# For `make test-unit`; `make test` draws the usual number of examples.
+settings.register_profile("unit", deadline=None, max_examples=20)
+settings.load_profile("all")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 
@@ -135,7 +135,6 @@ def test_a_megabyte_of_repetition_ends(unit, quirks):
         predict(f"{key} {text}\n{text}", key)
 
 
-@settings(deadline=None)  # a loaded machine
 @given(st.lists(st.sampled_from(["#### 1", "#### 1.0", "no", ""])))
 def test_predict_column_equals_predict(texts):
     column = predict_column(pl.Series("text", texts, dtype=pl.String), "####")

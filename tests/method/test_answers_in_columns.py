@@ -8,7 +8,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from plain_steps import plain_pairs, plain_vote
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
@@ -120,7 +120,6 @@ def test_feet_as_a_word_of_its_own(text):
     assert normalise_answer(text, quirks=PaperQuirks(ft_units=False)) == expected
 
 
-@settings(deadline=None)
 @given(texts, st.sampled_from(ANSWER_KEYS), quirks)
 def test_extracted_columns(values, key, quirks):
     assert extract_column(column(values), key).to_list() == [
@@ -130,7 +129,6 @@ def test_extracted_columns(values, key, quirks):
     assert predict_column(column(values), key, quirks).to_list() == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(BOXES), max_size=14).map("".join), min_size=1))
 def test_boxes(values):
     expected = [extract_answer(text, BOXED) for text in values]

@@ -346,6 +346,7 @@ def test_the_filter_is_symmetric(sides, keep_empty):
     assert there["weak_response"].to_list() == back["icl_response"].to_list()
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     st.lists(st.tuples(ANSWER, st.lists(ANSWER, min_size=2, max_size=6)), min_size=1, max_size=6),
