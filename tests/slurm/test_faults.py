@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 from cluster import command
-from conftest import (
+from cluster_project import (
     APART,
     CONFIG,
     WEAK_EVALUATION,

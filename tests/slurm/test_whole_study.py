@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import yaml
 from cluster import NODES, command
-from conftest import CEILING, CONFIG, ROOT, comment, training
+from cluster_project import CEILING, CONFIG, ROOT, comment, training
 
 from weak_to_strong.cluster.slurm_costs import SLURM_COSTS
 from weak_to_strong.experiment.configuration import complete
