@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the run ends soon, says so, leaves no process, and goes on when told to."""
+"""SIGTERM and Ctrl-C: the run ends soon with a message and no process left; the next continues."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def terminate(run):
 
 
 def interrupt(run):
-    """As a terminal does: the whole group."""
+    """Send the signal to the whole process group, as a terminal does."""
     os.killpg(run.process.pid, signal.SIGINT)
 
 

@@ -36,7 +36,7 @@ def write_generations(path: Path, request: str, responses: dict[str, list[str]])
 
 
 @pytest.fixture
-def made(tmp_path, run_rule) -> Path:
+def labelled(tmp_path, run_rule) -> Path:
     """A folder with questions and the labels of both sides."""
     write_table(questions("01"), QUESTIONS, tmp_path / "questions")
     answers = {"weak": ["#### 1", "#### 2"], "icl": ["so\n#### 1", "#### 3"]}
@@ -49,7 +49,7 @@ def made(tmp_path, run_rule) -> Path:
     return tmp_path
 
 
-def test_stage_1(made, run_rule):
+def test_stage_1_draws_filters_and_makes_a_training_set(labelled, run_rule):
     run_rule(
         "demonstrations",
         {"weak_labels": "weak", "questions": "questions"},
@@ -59,7 +59,7 @@ def test_stage_1(made, run_rule):
         ids=None,
         prompt=PROMPT,
     )
-    assert sorted(read_table(made / "shots", DEMONSTRATIONS)["id"]) == ["0", "1"]
+    assert sorted(read_table(labelled / "shots", DEMONSTRATIONS)["id"]) == ["0", "1"]
     run_rule(
         "agreement_filter",
         {"weak": "weak", "icl": "icl", "questions": "questions"},
@@ -67,7 +67,7 @@ def test_stage_1(made, run_rule):
         settings={"keep_empty": False, "pad_to": None, "pad_seed": 42},
         judge=JUDGE,
     )
-    assert json.loads((made / "kept.json").read_text()) == {
+    assert json.loads((labelled / "kept.json").read_text()) == {
         "questions": 2,
         "kept": 1,
         "padded": 0,
@@ -83,9 +83,9 @@ def test_stage_1(made, run_rule):
         answer_key="####",
         prompt=PROMPT,
     )
-    rows = read_table(made / "rows", SFT_ROWS)
+    rows = read_table(labelled / "rows", SFT_ROWS)
     assert rows["completion"].to_list() == [" #### 1", " so\n#### 1"]
-    exported = json.loads((made / "rows.json").read_text())
+    exported = json.loads((labelled / "rows.json").read_text())
     assert [row["output"] for row in exported] == ["#### 1", "so\n#### 1"]
 
 
@@ -132,9 +132,9 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     assert pairs["prompt"].str.contains("international Biology competition").all()
 
 
-def test_stage_2(made, run_rule):
+def test_stage_2_votes_and_makes_pairs(labelled, run_rule):
     source = write_generations(
-        made / "samples.gen",
+        labelled / "samples.gen",
         "samples",
         {"0": ["#### 1"] * 4 + ["#### 9 Question"], "1": ["#### 7"] * 5},
     )
@@ -153,10 +153,10 @@ def test_stage_2(made, run_rule):
         prompt=PROMPT,
         judge=JUDGE,
     )
-    pairs = read_table(made / "rows", PAIRS)
+    pairs = read_table(labelled / "rows", PAIRS)
     assert pairs.drop("prompt").rows() == [
         ("0", " #### 1", " #### 9", "chosen", 0.8),
         ("1", " #### 7", " #### 2", "rejected", 1.0),
     ]
-    exported = json.loads((made / "rows.json").read_text())
+    exported = json.loads((labelled / "rows.json").read_text())
     assert exported[1]["output"] == ["#### 7", "#### 2"]

@@ -45,8 +45,8 @@ CONFIG = {
         },
     },
 }
-#: When the executor looks for ended jobs: then, and after each time in vain 10 s later than before.
-#: Jobs here take some 20 s, and the second look falls due just after that.
+#: When the executor first looks for ended jobs; after each look without one it waits 10 s longer.
+#: Jobs here take about 20 s, and the second look comes just after that.
 LOOK_SECONDS = "10"
 #: Folders and files of results that must not depend on where they were made.
 RESULTS = (
@@ -58,7 +58,7 @@ RESULTS = (
 
 @dataclass
 class Run:
-    """A run of Snakemake on the cluster, in the background or over."""
+    """A run of Snakemake on the cluster, in the background or finished."""
 
     process: subprocess.Popen
     output: Path
@@ -68,12 +68,12 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """The run's id, once it is known: the name of all its jobs."""
+        """The id of the run, which is the name of all its jobs; waits until it is known."""
         found = wait_for(lambda: re.search(r"^SLURM run ID: (\S+)$", self.text(), re.M), 120, self)
         return found[1]
 
     def finish(self, seconds: float = 900) -> str:
-        """Wait for its end, which must be success; what it said."""
+        """Wait for the end of the run, which must succeed, and return its output."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -83,11 +83,11 @@ class Run:
         return self.text()
 
     def allocations(self) -> pl.DataFrame:
-        """SLURM's records of its jobs."""
+        """SLURM's records of the run's jobs."""
         return read_allocations([self.identity], time.strftime("%Y-%m-%d"))
 
     def job(self, comment: str) -> str | None:
-        """Id of the job with this comment, if it runs now."""
+        """Id of the running job with this comment; None if there is none."""
         listed = command("squeue", "-h", f"--name={self.identity}", "-tR", "-o", "%i %k")
         jobs = dict(reversed(line.split(" ", 1)) for line in listed.splitlines())
         return jobs.get(comment)
@@ -97,7 +97,7 @@ class ClusterProject(Project):
     """A project folder whose jobs go to the cluster."""
 
     def start(self, *arguments: str, **environment: str) -> Run:
-        """Type `snakemake --profile slurm --configfile config/test.yaml`, and more arguments."""
+        """Start `snakemake --profile slurm --configfile config/test.yaml` with more arguments."""
         number = len(list(self.folder.glob("run-*.log")))
         output = self.path(f"run-{number}.log")
         variables = {**os.environ, **environment}
@@ -136,16 +136,16 @@ class ClusterProject(Project):
             (folder / name).unlink()
 
     def manifest(self, node: str) -> str:
-        """Target that trains a node."""
+        """The target that trains a node."""
         return f"results/test/models/{node}/manifest.json"
 
     def log(self, node: str) -> str:
-        """What a node's training, as it last ran, has written so far."""
+        """The log of a node's last training."""
         file = self.result(f"logs/train/{node}.log")
         return file.read_text() if file.exists() else ""
 
     def checkpoints(self, node: str) -> dict[int, float]:
-        """Steps at which a node's training has whole checkpoints, and when they were written."""
+        """Complete checkpoints of a node's training: step -> time of writing."""
         work = re.search(r"work folder (\w+)", self.log(node))
         if not work:
             return {}
@@ -159,7 +159,7 @@ class ClusterProject(Project):
 
 
 def comment(rule: str, *wildcards: str) -> str:
-    """The comment by which the executor marks a job."""
+    """The comment that the executor gives a job."""
     return f"rule_{rule}_wildcards_{'_'.join(wildcards).replace('/', '_')}"
 
 
@@ -170,7 +170,10 @@ def training(node: str) -> str:
 
 
 def wait_for(ready: Callable, seconds: float, run: Run | None = None, what: str = ""):
-    """The first true value of `ready()`; fails after `seconds`, or when the run ends before."""
+    """Wait for a true value of `ready()` and return it.
+
+    Fails after `seconds`, or when the run ends first.
+    """
     end = time.monotonic() + seconds
     while True:
         over = run is not None and run.process.poll() is not None
@@ -201,13 +204,13 @@ class Study:
 
 
 def kill(run: Run) -> None:
-    """SIGKILL for the main process, which can then neither cancel jobs nor release its lock."""
+    """Send SIGKILL to the main process, which can then neither cancel jobs nor release its lock."""
     run.process.send_signal(signal.SIGKILL)
     run.process.wait(10)
 
 
 def hold(job: str, script: str) -> None:
-    """Stop a job's script where it is, so that it cannot end before what is to happen to it."""
+    """Suspend a job's script, so that it cannot end before the test acts on it."""
     held = 0
     for process in psutil.process_iter():
         try:

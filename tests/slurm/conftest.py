@@ -20,7 +20,7 @@ from cluster_project import CEILING, Study, create
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """The running cluster; where it cannot be had every test fails, and says why."""
+    """The running cluster; where it cannot start, every test fails with the reason."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.start()
     os.environ["W2S_SITE"] = str(cluster.site_file)
@@ -33,7 +33,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def study(cluster, tmp_path_factory) -> Study:
-    """The ceiling's training over two nodes, then all the rest; on this machine at the same time.
+    """Train the ceiling over two nodes, then run the rest; meanwhile run the study locally.
 
     Locally the ceiling is trained by two processes, the same number as of GPUs on the cluster.
     """

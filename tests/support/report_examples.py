@@ -1,4 +1,4 @@
-"""Small made-up tables of a finished run, for the tests of figures and report."""
+"""Small made-up tables of a finished run, for the tests of the figures and the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = [
     ("orpo", "stage2", 0, 0.46),
     ("ceiling", "baseline", 0, 0.60),
 ]
-#: Of (method, iteration) what it is to improve on.
+#: (method, iteration) -> the model that it should improve on.
 BEFORE = {
     **{(method, 2): (method, 1) for method in ("weak_ft", "icl_ft", "hybrid_ft")},
     ("dpo", 0): ("hybrid_ft", 2),
@@ -55,7 +55,7 @@ def metric(accuracy: float, name: str = "accuracy", **other: object) -> dict:
 
 
 def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
-    """METRICS of one chain. Floor and ceiling leave out the model they do not depend on."""
+    """METRICS of one chain. The floor names no strong model, and the ceiling no weak model."""
     rows = []
     floor, base, top = (
         next((m[3] for m in models if m[0] == name), None)
@@ -151,7 +151,7 @@ def problems(count: int = 80, **columns: list) -> pl.DataFrame:
 def answers(
     test: pl.DataFrame, response: str = "So\n#### 7"
 ) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
-    """Nodes, SCORES and GENERATIONS of two models, each answer right on even rows."""
+    """Nodes, SCORES and GENERATIONS of two models, whose answers are right on even rows."""
     nodes = {}
     for method, iteration in (("weak", 0), ("hybrid_ft", 2)):
         for decoding in ("greedy", "samples"):
