@@ -422,7 +422,7 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
     lines = [
         f"{weak},rows,{kept + 12},counted",
         f"{weak},agreeing,{kept},counted",
-        f"{SUMS}_full_weak.json,rows,59,wrong",
+        f"{SUMS}_full_weak.json,rows,39,wrong",
         f"{SUMS}_full_weak.json,empty,0,counted",
         f"{SUMS}_full_weak.json,correct,0,no answer is its gold answer",
         f"{PAIRS},questions,1,wrong",
