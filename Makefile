@@ -8,7 +8,7 @@ SHELL := bash
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake may use
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-slurm, test-faults); of clean-work and slurm-costs
+ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -23,7 +23,7 @@ SNAKEMAKE_CODE := Snakefile rules
 # Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
+.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-unit test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,9 @@ rebuild-models: setup ## Pretrain the embedded models again, into results/embedd
 
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
+
+test-unit: setup ## Run the tests that load no model and start no Snakemake; about a minute
+	python -m pytest -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
 
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)

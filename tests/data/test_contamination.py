@@ -7,18 +7,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import table_builders
 
 from weak_to_strong.data.contamination import contamination_report, find_matches, remove_overlap
 from weak_to_strong.data.readers import load_task
-from weak_to_strong.tables.schemas import PROBLEMS
 
 PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
 
 def problems(*questions: str) -> pl.DataFrame:
-    rows = [{"id": f"i{i}", "question": q, "answer": "1"} for i, q in enumerate(questions)]
-    return pl.DataFrame(rows, schema=PROBLEMS)
+    ids = [f"i{i}" for i in range(len(questions))]
+    return table_builders.problems(id=ids, question=list(questions), answer="1")
 
 
 def counts(report: pl.DataFrame) -> dict:
@@ -111,6 +111,7 @@ def test_removal_of_everything_and_unknown_kind_are_refused():
         remove_overlap(splits, "fuzzy")
 
 
+@pytest.mark.slow
 def test_hundred_thousand_rows():
     filler = " ".join(f"word{i}" for i in range(20))
     shared = [f"problem {i} asks {filler} {i}" for i in range(1000)]

@@ -113,6 +113,7 @@ def test_square_free_numbers():
     ]
 
 
+@pytest.mark.slow
 def test_olympicarena_answers_follow_from_the_result(arena):
     asked = {
         "NV": lambda x: f"{x}",

@@ -124,6 +124,7 @@ def test_tokenizer_has_one_bos_digits_apart_and_reads_any_text(tokenizer):
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
+@pytest.mark.slow
 def test_a_cut_off_pretraining_resumes_to_the_same_weights(tokenizer, tmp_path):
     documents = generate_documents(TEMPLATES, 1, 0.2)
     blocks = pack_tokens(documents, tokenizer, blocks=32, length=32)

@@ -6,17 +6,17 @@ import json
 
 import polars as pl
 import pytest
+import table_builders
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weak_to_strong.data.sources import SPLITS
 from weak_to_strong.data.splits import draw_splits, make_splits, withhold_gold
-from weak_to_strong.tables.schemas import GOLD, PROBLEMS, QUESTIONS
+from weak_to_strong.tables.schemas import GOLD, QUESTIONS
 
 
 def problems(questions) -> pl.DataFrame:
-    rows = [{"id": str(i), "question": q, "answer": "1"} for i, q in enumerate(questions)]
-    return pl.DataFrame(rows, schema=PROBLEMS)
+    return table_builders.problems(question=list(questions), answer="1")
 
 
 @pytest.fixture

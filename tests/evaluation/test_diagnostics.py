@@ -6,6 +6,7 @@ import math
 
 import polars as pl
 import pytest
+from table_builders import labels, questions, table, votes
 
 from weak_to_strong.evaluation.diagnostics import (
     DIAGNOSTICS,
@@ -21,26 +22,21 @@ from weak_to_strong.evaluation.stats import wilson_interval
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES
 
-GOLD_TABLE = pl.DataFrame([(i, "s", i) for i in "12345"], schema=GOLD, orient="row")
+GOLD_TABLE = table(GOLD, [(i, "s", i) for i in "12345"])
 ANSWERS = gold_answers(GOLD_TABLE)
 
 
-def labels(predictions: list[str]) -> pl.DataFrame:
-    rows = [(str(i), "r", prediction) for i, prediction in enumerate(predictions, start=1)]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
-
-
-WEAK = labels(["1", "9", "3", "8", ""])
-ICL = labels(["1", "9", "7", "4", ""])
-KEPT_TABLE = pl.DataFrame([("1", "a", "b", "1"), ("2", "a", "b", "9")], schema=KEPT, orient="row")
+WEAK = labels({"1": "1", "2": "9", "3": "3", "4": "8", "5": ""})
+ICL = labels({"1": "1", "2": "9", "3": "7", "4": "4", "5": ""})
+KEPT_TABLE = table(KEPT, [("1", "a", "b", "1"), ("2", "a", "b", "9")])
 PAIR_ROWS = [
     ("1", "p", " so #### 1", " so #### 2", "chosen", 0.9),
     ("1", "p", " no\n#### 1", " none", "chosen", 0.9),
     ("2", "p", " so\n#### 9", " so\n#### 2", "rejected", 0.8),
 ]
-PAIR_TABLE = pl.DataFrame(PAIR_ROWS, schema=PAIRS, orient="row")
+PAIR_TABLE = table(PAIRS, PAIR_ROWS)
 VOTE_ROWS = [("1", "1", 0.3), ("2", "9", 0.3), ("3", "3", 1.0), ("4", "4", 0.95), ("5", "", 1.0)]
-VOTE_TABLE = pl.DataFrame([(*row, 10) for row in VOTE_ROWS], schema=VOTES, orient="row")
+VOTE_TABLE = votes(VOTE_ROWS)
 
 
 def named(values: list[dict]) -> dict[str, tuple[float, int]]:
@@ -77,10 +73,10 @@ def test_pairs():
 
 def test_pairs_of_one_question_are_no_further_evidence():
     rows = [(i, "p", f" #### {i if i in '123' else 0}", " #### 0", "chosen", 0.9) for i in "12345"]
-    once = pl.DataFrame(rows, schema=PAIRS, orient="row")
+    once = table(PAIRS, rows)
     alone, thrice = (
-        {value["name"]: value for value in pair_quality(table, ANSWERS, "####")}
-        for table in (once, pl.concat([once] * 3))
+        {value["name"]: value for value in pair_quality(pairs, ANSWERS, "####")}
+        for pairs in (once, pl.concat([once] * 3))
     )
     for name in ("chosen_accuracy", "rejected_accuracy", "weak_chosen"):
         assert thrice[name]["n"] == 15
@@ -92,10 +88,10 @@ def test_pairs_of_one_question_are_no_further_evidence():
 
 
 def test_calibration():
-    table, error = confidence_calibration(VOTE_TABLE, ANSWERS)
-    assert table["bin_low"].to_list() == [0.2, 0.9]
-    assert table["n"].to_list() == [2, 2]
-    assert table["accuracy"].to_list() == [0.5, 1.0]
+    bins, error = confidence_calibration(VOTE_TABLE, ANSWERS)
+    assert bins["bin_low"].to_list() == [0.2, 0.9]
+    assert bins["n"].to_list() == [2, 2]
+    assert bins["accuracy"].to_list() == [0.5, 1.0]
     assert error == pytest.approx(0.5 * 0.2 + 0.5 * 0.025)
     quality = named(calibration_quality(VOTE_TABLE, ANSWERS))
     assert quality["bin 0.2-0.3 confidence"] == (pytest.approx(0.3), 2)
@@ -105,16 +101,14 @@ def test_calibration():
 
 @pytest.mark.parametrize("share", [i / 10 for i in range(11)])
 def test_a_share_falls_into_the_bin_that_ends_with_it(share):
-    votes = pl.DataFrame([("1", "1", share, 10)], schema=VOTES, orient="row")
-    table, _ = confidence_calibration(votes, ANSWERS)
-    assert table["bin_high"].item() == pytest.approx(max(share, 0.1))
+    bins, _ = confidence_calibration(votes([("1", "1", share)]), ANSWERS)
+    assert bins["bin_high"].item() == pytest.approx(max(share, 0.1))
 
 
 @pytest.mark.parametrize("bins", [2, 3, 5, 8, 10, 11, 30, 100, 101, 1000])
 def test_names_tell_bins_apart_and_sort_like_them(bins):
     shares = [(number + 0.5) / bins for number in range(bins)]
-    votes = pl.DataFrame([("1", "1", share, 10) for share in shares], schema=VOTES, orient="row")
-    values = calibration_quality(votes, ANSWERS, bins)
+    values = calibration_quality(votes(("1", "1", share) for share in shares), ANSWERS, bins)
     names = [value["name"] for value in values if value["name"].endswith(" confidence")]
     assert names == sorted(set(names))
     assert len(names) == bins
@@ -126,8 +120,8 @@ def test_names_have_no_more_decimals_than_it_takes():
 
 
 def test_votes_without_any_answer():
-    votes = VOTE_TABLE.filter(pl.col("majority") == "")
-    quality = named(calibration_quality(votes, ANSWERS))
+    unanswered = VOTE_TABLE.filter(pl.col("majority") == "")
+    quality = named(calibration_quality(unanswered, ANSWERS))
     assert math.isnan(quality["ece"][0])
     assert quality["empty"] == (1.0, 1)
 
@@ -165,37 +159,37 @@ class TestTable:
         }
 
     def test_one_tidy_table(self, chain):
-        table = diagnostics_table([chain])
-        assert table.schema == DIAGNOSTICS
-        kinds = table.select("diagnostic", "method", "iteration").unique(maintain_order=True)
+        diagnostics = diagnostics_table([chain])
+        assert diagnostics.schema == DIAGNOSTICS
+        kinds = diagnostics.select("diagnostic", "method", "iteration").unique(maintain_order=True)
         one_iteration = [("labels", "weak"), ("labels", "icl"), ("filter", "agreement")]
         assert kinds.rows() == [
             *((*kind, iteration) for iteration in (1, 2) for kind in one_iteration),
             ("calibration", "majority", 0),
             ("pairs", "dpo", 0),
         ]
-        assert not table["value"].is_nan().any()
+        assert not diagnostics["value"].is_nan().any()
 
     def test_a_judge_compares_answers_as_they_are_written(self, chain, tmp_path):
         path = {name: str(tmp_path / f"other_{name}") for name in ("gold", "questions")}
         fractions = GOLD_TABLE.with_columns(answer="\\frac{" + pl.col("answer") + "}{1}")
         write_table(fractions, GOLD, path["gold"])
-        asked = [{"id": name, "question": "?", "answer_type": "NV"} for name in GOLD_TABLE["id"]]
-        write_table(pl.DataFrame(asked, schema=QUESTIONS), QUESTIONS, path["questions"])
+        asked = questions(GOLD_TABLE["id"], answer_type="NV")
+        write_table(asked, QUESTIONS, path["questions"])
         judge = {"name": "olympicarena", "timeout_seconds": 1.0}
         found = diagnostics_table([{**chain, **path, "judge": judge}])
         assert found.equals(diagnostics_table([chain]))
         assert not found.equals(diagnostics_table([{**chain, **path}]))
 
     def test_stage_two_may_be_absent(self, chain):
-        table = diagnostics_table([{**chain, "votes": None, "pairs": {}}])
-        assert set(table["diagnostic"]) == {"labels", "filter"}
+        diagnostics = diagnostics_table([{**chain, "votes": None, "pairs": {}}])
+        assert set(diagnostics["diagnostic"]) == {"labels", "filter"}
 
     def test_quirks_of_a_chain_count(self, chain, tmp_path):
         gold = GOLD_TABLE.with_columns(answer=pl.lit("1, 2"))
-        labels = WEAK.with_columns(prediction=pl.lit("1,2"))
+        weak = WEAK.with_columns(prediction=pl.lit("1,2"))
         write_table(gold, GOLD, chain["gold"])
-        write_table(labels, LABELS, chain["weak_labels"][0])
+        write_table(weak, LABELS, chain["weak_labels"][0])
         row = pl.col("diagnostic") == "labels", pl.col("method") == "weak"
         accuracy = [
             diagnostics_table([{**chain, **quirks}]).filter(*row)["value"][0]

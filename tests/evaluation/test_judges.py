@@ -6,10 +6,12 @@ import json
 
 import polars as pl
 import pytest
+import table_builders
 from hypothesis import given
 from hypothesis import strategies as st
 from olympicarena_examples import FOLDER, parts, read_back
 from released_data import released
+from table_builders import generations, labels, samples
 
 from weak_to_strong.evaluation import scoring
 from weak_to_strong.evaluation.judges import (
@@ -22,9 +24,8 @@ from weak_to_strong.evaluation.judges import (
 from weak_to_strong.evaluation.scoring import score_generations
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answers import extract_answer, string_judge
-from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
+from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import build_pairs
-from weak_to_strong.tables.schemas import GENERATIONS, LABELS, PROBLEMS, QUESTIONS
 
 TYPES = ["SC", "MC", "TF", "NV", "SET", "IN", "EX", "EQ", "TUP", "MPV", "MA"]
 
@@ -233,38 +234,22 @@ class TestMathVerify:
 # --- where the judge is used ---------------------------------------------------------------------
 
 
-def questions(**kinds: str) -> pl.DataFrame:
-    rows = [
-        {"id": name, "question": f"{name}?", "answer_type": kind} for name, kind in kinds.items()
-    ]
-    return pl.DataFrame(rows, schema=QUESTIONS)
-
-
-def labels(**answers: str) -> pl.DataFrame:
-    rows = [(name, f"{name}: {answer}", answer) for name, answer in answers.items()]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
-
-
-def samples(**answers: list[str]) -> pl.DataFrame:
-    rows = [
-        (name, number, f"{number}: {answer}", answer)
-        for name, given in answers.items()
-        for number, answer in enumerate(given)
-    ]
-    return pl.DataFrame(rows, schema=SAMPLES, orient="row")
+def questions(**types: str) -> pl.DataFrame:
+    """QUESTIONS with these answer types by id."""
+    return table_builders.questions(types, answer_type=list(types.values()))
 
 
 @pytest.mark.usefixtures("no_worker")
 class TestUse:
     def test_agreement(self):
         judge = question_judge(questions(a="MC", b="NV", c="OT", d="SC"))
-        weak = labels(a="A, C", b="0.5", c="this", d="")
-        icl = labels(a="CA", b=r"\frac{1}{2}", c="that", d="")
+        weak = labels({"a": "A, C", "b": "0.5", "c": "this", "d": ""})
+        icl = labels({"a": "CA", "b": r"\frac{1}{2}", "c": "that", "d": ""})
         assert agreement_filter(weak, icl, judge=judge)["prediction"].to_list() == ["A, C", "0.5"]
         assert agreement_filter(weak, icl, judge=judge, keep_empty=True)["id"][-1] == "d"
 
     def test_votes_for_the_same_answer_add_up(self):
-        rows = samples(a=["2", "0.5", "1/2", "", "2.0", "0.50"], b=["A", "B"])
+        rows = samples({"a": ["2", "0.5", "1/2", "", "2.0", "0.50"], "b": ["A", "B"]})
         votes = majority_vote(rows, judge=question_judge(questions(a="NV", b="SC")))
         assert votes.rows() == [("a", "0.5", 0.5, 6), ("b", "A", 0.5, 2)]
         assert majority_vote(rows)["majority"].to_list() == ["2", "A"]
@@ -272,35 +257,26 @@ class TestUse:
     def test_pairs_hold_only_answers_that_can_be_compared(self):
         asked = questions(a="NV", b="NV")
         judge = question_judge(asked)
-        rows = samples(a=["5"] * 7 + ["5 m", "5.0", "6"], b=["5"] * 9 + ["6"])
-        weak = labels(a="5.00", b="5 m")
+        rows = samples({"a": ["5"] * 7 + ["5 m", "5.0", "6"], "b": ["5"] * 9 + ["6"]})
+        weak = labels({"a": "5.00", "b": "5 m"})
         votes = majority_vote(rows, judge=judge)
         pairs = build_pairs(weak, rows, votes, asked, judge=judge)
         # Another unit is neither right nor wrong: no negative sample, no weak side.
         assert pairs.select("id", "chosen", "rejected").rows() == [("a", " a: 5.00", " 9: 6")]
 
     def test_scores_and_their_summary_by_type(self):
-        problems = pl.DataFrame(
-            [
-                {"id": "a", "answer": "A, C", "answer_type": "MC"},
-                {"id": "b", "answer": "5", "answer_type": "NV"},
-                {"id": "c", "answer": "so", "answer_type": "OT"},
-            ],
-            schema=PROBLEMS,
+        problems = table_builders.problems(
+            id=["a", "b", "c"], answer=["A, C", "5", "so"], answer_type=["MC", "NV", "OT"]
         )
         texts = {"a": r"\boxed{CA}", "b": r"\boxed{\text{about } 4}", "c": r"\boxed{thus}"}
-        generations = pl.DataFrame(
-            [("r", name, 0, text, "stop", 1, 1) for name, text in texts.items()],
-            schema=GENERATIONS,
-            orient="row",
-        )
+        answers = generations([("r", name, 0, text) for name, text in texts.items()])
         judge = question_judge(problems)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "weak_to_strong.evaluation.judges.ask_workers",
                 lambda asked, *_: dict.fromkeys(asked, "wrong"),
             )
-            scores = score_generations(generations, problems, r"\boxed", [], judge=judge)
+            scores = score_generations(answers, problems, r"\boxed", [], judge=judge)
         assert scores["paper"].to_list() == ["wrong"] * 3
         assert scores["math"].to_list() == ["right", "wrong", "undecided"]
         counts = verdicts_by_type(scores, problems)

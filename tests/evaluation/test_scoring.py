@@ -12,6 +12,8 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
+import table_builders
+from table_builders import generations
 
 from weak_to_strong.evaluation import scoring
 from weak_to_strong.evaluation.math_verify_worker import compare, is_balanced, to_latex
@@ -24,19 +26,13 @@ from weak_to_strong.evaluation.scoring import (
 )
 from weak_to_strong.jobs.errors import ProcessDied, explain
 from weak_to_strong.method.answers import PaperQuirks
-from weak_to_strong.tables.schemas import GENERATIONS, PROBLEMS, SCORES
+from weak_to_strong.tables.schemas import SCORES
 
 PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")
 
 
-def generations(rows: list[tuple]) -> pl.DataFrame:
-    full = [(*row, "stop", 1, 1) for row in rows]
-    return pl.DataFrame(full, schema=GENERATIONS, orient="row")
-
-
 def problems(answers: list[str]) -> pl.DataFrame:
-    rows = [{"id": str(i), "answer": answer, "level": "1"} for i, answer in enumerate(answers)]
-    return pl.DataFrame(rows, schema=PROBLEMS)
+    return table_builders.problems(answer=answers, level="1")
 
 
 class TestFastPaths:
@@ -196,6 +192,7 @@ class TestCompare:
 
 
 class TestWorkers:
+    @pytest.mark.slow
     def test_hostile_answers_are_bounded_and_the_rest_still_scored(self):
         pairs = [
             ("9^{9^{9}}", "5"),
@@ -208,6 +205,7 @@ class TestWorkers:
         verdicts = math_verify_many(pairs, timeout_seconds=1, workers=2)
         assert verdicts == ["timeout", "right", "timeout", "undecided", "wrong", "timeout"]
 
+    @pytest.mark.slow
     @pytest.mark.timeout(300)
     def test_hostile_answers_are_right_or_undecided(self):
         """And never "wrong" where they equal 5, nor "right" where they do not."""
@@ -247,6 +245,7 @@ def inner(worker: scoring._Worker) -> psutil.Process:
     return children[0]
 
 
+@pytest.mark.slow
 class TestDeaths:
     """What ends a worker from outside changes no verdict; what a comparison does to itself is one.
 
@@ -419,8 +418,8 @@ def test_scorers_on_the_released_outputs():
     folder = "outputs/gsm8k_train_2/zero_shot/llama2_7b_gsm8k_1/zero-shot/direct"
     lines = (Path(PUBLISHED) / folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    asked = pl.DataFrame(
-        [{"id": str(row["id"]), "answer": row["gold"]} for row in rows], schema=PROBLEMS
+    asked = table_builders.problems(
+        id=[str(row["id"]) for row in rows], answer=[row["gold"] for row in rows]
     )
     answers = generations([("weak", str(row["id"]), 0, row["response"]) for row in rows])
     scores = score_generations(answers, asked, "####", ["Question", "Answer"], workers=2)

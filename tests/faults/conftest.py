@@ -1,4 +1,4 @@
-"""The short study before any run and after one that nothing disturbed."""
+"""The short study before any run, and after one undisturbed run."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ def untouched(tmp_path_factory) -> FaultProject:
 
 @pytest.fixture(scope="session")
 def undisturbed(untouched) -> FaultProject:
-    """The project after a complete run, to be copied."""
+    """The project after a complete undisturbed run, to be copied."""
     project = untouched.copy(untouched.folder.with_name("undisturbed"))
     project.finish()
     return project

@@ -1,4 +1,4 @@
-"""A project with a short study, ways to disturb its runs, and what must come out even so."""
+"""A project with a short study, ways to disturb its runs, and the expected results."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from weak_to_strong.tables.files import hash_file
 
 CHAIN = random_study.CHAIN
 WEAK_SIDE = random_study.WEAK_SIDE
-#: Every rule of a study, without baselines.
+#: A study in which every rule has a job, without baselines.
 CONFIG = {"methods": dict.fromkeys(("full_weak", "ceiling", "strong_zero_shot", "weak_icl"))}
-#: Checkpoints and shards several times in a training or round of a few seconds.
+#: Frequent checkpoints and small shards, so that a few seconds of work have several.
 OFTEN = ("--set-resources", "train:checkpoint_steps=2", "generate:shard_size=8")
 OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
 COSTS = ("report/costs.csv", "report/ledger.csv")
@@ -31,7 +31,7 @@ COMPARISONS = "weak_to_strong.evaluation.math_verify_worker"
 
 @dataclass
 class Run:
-    """A run of Snakemake in the background, with a process group of its own."""
+    """A run of Snakemake in the background, in its own process group."""
 
     process: subprocess.Popen
     output: Path
@@ -40,14 +40,14 @@ class Run:
         return self.output.read_text(errors="replace")
 
     def below(self) -> list[psutil.Process]:
-        """All processes that it started and that live."""
+        """All live processes that the run has started."""
         try:
             return psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
     def find(self, *words: str) -> list[psutil.Process]:
-        """Processes below it that have one of `words` in their command."""
+        """Live processes of the run whose command contains one of `words`."""
         found = []
         for process in self.below():
             try:
@@ -59,7 +59,7 @@ class Run:
         return found
 
     def wait(self, seconds: float = 300) -> int:
-        """Its exit status; fails when it does not end."""
+        """Wait for the end of the run, and return its exit status."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -70,7 +70,7 @@ class Run:
 class FaultProject(Project):
     """A project folder with the short study."""
 
-    #: So that scoring takes math-verify, which plain numbers do not.
+    #: Plain numbers are scored without math-verify; these answers need it.
     ANSWERS = ("x+1", "1+x", "|x|")
 
     @classmethod
@@ -81,7 +81,7 @@ class FaultProject(Project):
         return made
 
     def start(self, *arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> Run:
-        """Start the run that a user would, in the background."""
+        """Start a run in the background, as a user would."""
         output = self.path(f"run-{time.monotonic_ns()}.log")
         with output.open("w") as file:
             process = subprocess.Popen(
@@ -99,21 +99,20 @@ class FaultProject(Project):
         return Run(process, output)
 
     def finish(self, *arguments: str) -> str:
-        """The same command to its end, which must be success."""
+        """Run the same command to its end. It must succeed."""
         run = self.start(*arguments)
         assert run.wait(600) == 0, run.text()[-6000:]
         return run.text()
 
     def fail(self, *arguments: str, **variables: str) -> str:
-        """The same command to its end, which must be a failure without a traceback."""
+        """Run the same command to its end. It must fail, without a traceback."""
         run = self.start(*arguments, **variables)
         assert run.wait(300) != 0, run.text()[-6000:]
         assert "Traceback" not in run.text(), run.text()[-6000:]
         return run.text()
 
     def hashes(self) -> dict[str, str]:
-        """Digest of each artefact, but for what measures time: COSTS, and that table in the
-        report."""
+        """Digest of each artefact without measured times, which are in COSTS and in the report."""
         root = self.path("results/test")
         found = {}
         for file in artefacts(root):
@@ -131,7 +130,7 @@ class FaultProject(Project):
 
 
 def wait_for(ready: Callable, seconds: float, run: Run | None = None):
-    """The first true value of `ready()`; None when `run` ends before."""
+    """Wait for a true value of `ready()` and return it; None when `run` ends first."""
     end = time.monotonic() + seconds
     while not (found := ready()):
         if run and run.process.poll() is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from faulty import CHAIN, WEAK_SIDE
 
+pytestmark = pytest.mark.slow
+
 ADAPTER = "model/adapter_model.safetensors"
 PARQUET = {
     "split": ("data/dice/train_1", f"models/{WEAK_SIDE}/weak-0/rows.parquet"),
@@ -35,7 +37,7 @@ QUICK = {"split", "generations", "scores"}
 
 
 def damage(path: Path, how: str) -> None:
-    """Cut the end off, or flip one bit in the middle; the file's time stays."""
+    """Cut off the end of a file, or flip one bit in its middle; keep its modification time."""
     status, content = path.stat(), path.read_bytes()
     half = len(content) // 2
     if how == "truncated":
@@ -47,7 +49,7 @@ def damage(path: Path, how: str) -> None:
 
 
 def refuse(project, target: str, file: Path) -> str:
-    """Ask for a target whose rule reads a damaged file; the line in which it is named."""
+    """Run a target whose rule reads a damaged file; return the line that names the file."""
     said = project.fail("--force", f"results/test/{target}")
     assert not project.result(target).exists()
     assert list(project.path("results").rglob("*.part")) == []
@@ -59,7 +61,7 @@ def refuse(project, target: str, file: Path) -> str:
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 @pytest.mark.parametrize("kind", PARQUET)
-def test_parquet(finished, undisturbed, kind, how):
+def test_a_damaged_table_is_named_and_can_be_made_again(finished, undisturbed, kind, how):
     name, target = PARQUET[kind]
     file = finished.result(f"{name}.parquet")
     damage(file, how)
@@ -79,7 +81,7 @@ def test_parquet(finished, undisturbed, kind, how):
         (f"{CHAIN}/hybrid_ft-2", f"models/{CHAIN}/dpo-0/history.json"),
     ],
 )
-def test_trained_safetensors(finished, node, target, how):
+def test_damaged_trained_weights_are_named_with_the_fix(finished, node, target, how):
     shutil.rmtree(finished.path("results/store/requests"))
     file = finished.result(f"models/{node}/{ADAPTER}")
     damage(file, how)
@@ -87,9 +89,9 @@ def test_trained_safetensors(finished, node, target, how):
     assert refuse(finished, target, file).endswith(remedy)
 
 
-def test_safetensors_of_the_user(finished):
-    """Cut, they end a run before any job; a changed bit may be meant, and all that it reaches is
-    made again."""
+def test_truncated_weights_of_the_user_end_a_run(finished):
+    """Truncated weights end a run before any job. A changed bit may be intended: everything that
+    depends on the weights is made again."""
     file = finished.path("models/weak/model.safetensors")
     intact = file.read_bytes()
     damage(file, "truncated")
@@ -118,14 +120,14 @@ def test_a_damaged_adapter_is_trained_again(finished, undisturbed):
         (f"models/{WEAK_SIDE}/weak-0/manifest.json", f"generations/{WEAK_SIDE}/weak-1.parquet"),
     ],
 )
-def test_truncated_json(finished, name, target):
+def test_a_truncated_json_file_is_named(finished, name, target):
     file = finished.result(name)
     damage(file, "truncated")
     assert refuse(finished, target, file).endswith("delete the file and run again")
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
-def test_fetched_jsonl(finished, how):
+def test_a_damaged_download_is_named_and_can_be_fetched_again(finished, how):
     [file] = finished.result("data/dice/sources").iterdir()
     damage(file, how)
     line = refuse(finished, "data/dice/contamination.csv", file)
@@ -134,7 +136,7 @@ def test_fetched_jsonl(finished, how):
     finished.finish("results/test/data/dice/contamination.csv")
 
 
-def test_truncated_jsonl_of_the_user(finished):
+def test_a_truncated_file_of_the_user_is_named(finished):
     file = finished.path("data/train_1.jsonl")
     damage(file, "truncated")
     line = refuse(finished, "data/dice/train_1.parquet", file)
@@ -149,8 +151,8 @@ def test_truncated_jsonl_of_the_user(finished):
         ("scores/dice.json", "report/index.html"),
     ],
 )
-def test_text(finished, undisturbed, name, target, how):
-    """A digit that became another one: only the record of its job can tell."""
+def test_damaged_text_is_named_and_can_be_made_again(finished, undisturbed, name, target, how):
+    """A digit is changed. Only the record of the job shows this."""
     file = finished.result(name)
     damage(file, how)
     assert refuse(finished, target, file).endswith("delete the file and run again")
@@ -170,7 +172,7 @@ def test_a_flipped_bit_in_text_is_named_by_verify(finished):
 
 
 def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undisturbed):
-    """The store is a means, so damage in it costs only time."""
+    """The store can be rebuilt, so damage in it costs only time."""
     from weak_to_strong.training.checkpoints import SEAL
 
     text = f"generations/{WEAK_SIDE}/weak-1.parquet"

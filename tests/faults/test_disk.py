@@ -1,4 +1,4 @@
-"""A full disk and a read-only folder: one line, nothing half-written, and on it goes afterwards."""
+"""A full disk or a read-only folder gives one line and no partial file; the next run continues."""
 
 import subprocess
 from contextlib import contextmanager
@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from faulty import WEAK_SIDE
 
+pytestmark = pytest.mark.slow
+
 TABLE = "results/test/data/dice/train_1.parquet"
 TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
 
 
 @contextmanager
 def tmpfs(folder: Path, options: str):
-    """A file system in memory on `folder`; skips where that is not allowed."""
+    """Mount a file system in memory on `folder`; skip the test where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -33,8 +35,8 @@ def lines_of_scripts(said: str) -> list[str]:
     return [line for line in said.splitlines() if line.startswith("[") and "run again" in line]
 
 
-def test_a_disk_that_fills_during_a_training(fresh, undisturbed):
-    """Room for the tables, none for the model's checkpoint."""
+def test_a_disk_that_fills_during_a_training_is_told_and_the_next_run_continues(fresh, undisturbed):
+    """The disk has room for the tables, but not for the model's checkpoint."""
     results = fresh.path("results")
     with tmpfs(results, "size=1m"):
         rows = TRAINING.replace("manifest.json", "rows.parquet")
@@ -55,7 +57,7 @@ def test_a_disk_that_fills_during_a_training(fresh, undisturbed):
         assert after == {name: expected[name] for name in after}
 
 
-def test_a_full_disk_at_the_start(fresh):
+def test_a_full_disk_at_the_start_ends_the_run_before_any_job(fresh):
     with tmpfs(fresh.path("results"), "size=64k"):
         fresh.path("results/filler").write_bytes(bytes(2**16))
         said = fresh.fail(TABLE)
@@ -67,7 +69,7 @@ def test_a_full_disk_at_the_start(fresh):
     ("options", "reason"),
     [("size=64k", "No space left on device"), ("ro", "Read-only file system")],
 )
-def test_where_snakemake_cannot_write_either(fresh, options, reason):
+def test_an_unwritable_snakemake_folder_is_named(fresh, options, reason):
     with tmpfs(fresh.path(".snakemake"), options):
         if options != "ro":
             fresh.path(".snakemake/filler").write_bytes(bytes(2**16))
@@ -76,8 +78,8 @@ def test_where_snakemake_cannot_write_either(fresh, options, reason):
     assert TABLE in fresh.finish("--dry-run", TABLE)
 
 
-def test_a_file_larger_than_allowed(fresh):
-    """`ulimit -f`, in place of a full disk where mounting is not allowed."""
+def test_a_file_larger_than_allowed_is_told_in_one_line(fresh):
+    """`ulimit -f` stands for a full disk where mounting is not allowed."""
     fresh.finish(TRAINING.replace("manifest.json", "rows.parquet"))
     limited = ("bash", "-c", 'ulimit -f 16; exec "$0" "$@"')
     run = fresh.start(TRAINING, prefix=limited)
@@ -88,7 +90,7 @@ def test_a_file_larger_than_allowed(fresh):
     fresh.finish(TRAINING)
 
 
-def test_a_read_only_results_folder(fresh):
+def test_a_read_only_results_folder_ends_the_run_before_any_job(fresh):
     results = fresh.path("results")
     with tmpfs(results, "size=64m"):
         remount(results, "ro")

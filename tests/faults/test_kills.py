@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: the same command goes on, and the same artefacts come out.
+"""SIGKILL at random moments: the same command continues, and the artefacts are the same.
 
 W2S_KILLS (default 51) is how many; W2S_KILL_SEED (default 0) gives the moments.
 """
@@ -11,9 +11,12 @@ from contextlib import suppress
 from random import Random
 
 import psutil
+import pytest
 from faulty import COMPARISONS, SCORES, alive_in, wait_for
 
 from weak_to_strong.jobs.clean_work import clean
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("W2S_KILLS", "51"))
 SEED = int(os.environ.get("W2S_KILL_SEED", "0"))
@@ -25,7 +28,7 @@ MARKS = {"script": "/.snakemake/scripts/", "worker": "weak_to_strong.generation.
 
 
 def disturb(run, kind: str, rng: Random) -> bool:
-    """Kill one process of a kind at a random moment; false if the run ends without one."""
+    """Kill one process of a kind at a random moment; return false if the run ends first."""
     if kind == "main":
         victims = [psutil.Process(run.process.pid)]
     else:
@@ -79,7 +82,7 @@ def test_killed_runs_end_with_the_same_artefacts(untouched, undisturbed, tmp_pat
 
 
 def test_killed_comparisons_end_with_the_same_scores(finished, undisturbed):
-    """One of them at a random moment of its three seconds; the job goes on by itself."""
+    """A comparison is killed at a random moment of its three seconds; the job continues."""
     rng = Random(SEED)
     kills, starts = 0, 0
     while kills < 5:

@@ -1,4 +1,4 @@
-"""A clock that was set back, a missing GPU, want of memory, and the store's cleaning."""
+"""A clock that was set back, a missing GPU, too little memory, and cleaning of the store."""
 
 import os
 import subprocess
@@ -7,8 +7,11 @@ import time
 from contextlib import suppress
 
 import psutil
+import pytest
 from faulty import COMPARISONS, SCORES, WEAK_SIDE, wait_for
 from project import ROOT
+
+pytestmark = pytest.mark.slow
 
 DAY = 24 * 3600.0
 TABLE = "results/test/data/dice/train_1.parquet"
@@ -28,8 +31,8 @@ def test_results_from_the_future_rerun_nothing(finished):
     assert "Nothing to be done" in finished.finish()
 
 
-def test_inputs_from_the_future(fresh, undisturbed):
-    """Files that were written before the clock was set back: all results would be older."""
+def test_inputs_from_the_future_are_refused(fresh, undisturbed):
+    """Files were written before the clock was set back: all results would be older."""
     shift([fresh.path("data/train_1.jsonl")], DAY)
     targets = (TABLE, "results/test/bases/random_weak.json")
     said = fresh.fail(*targets)
@@ -43,8 +46,8 @@ def test_inputs_from_the_future(fresh, undisturbed):
     assert after == {name: expected[name] for name in after}
 
 
-def test_a_change_made_while_the_clock_was_set_back(finished):
-    """Its time is that of a file older than all results, and still it counts."""
+def test_a_change_made_while_the_clock_was_set_back_counts(finished):
+    """The changed file is older than all results, and the change still counts."""
     data = finished.path("data/train_1.jsonl")
     data.write_text(data.read_text().replace('"die ', '"die die ', 1))
     shift([data], -DAY)
@@ -64,7 +67,7 @@ metadata.version = version
 """
 
 
-def test_a_missing_gpu(fresh, tmp_path):
+def test_a_missing_gpu_is_told_before_any_job(fresh, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(OTHER_BUILD)
     variables = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     said = fresh.fail(**variables)
@@ -77,8 +80,8 @@ def test_a_missing_gpu(fresh, tmp_path):
     assert fresh.start(TABLE, **variables).wait() == 0
 
 
-def test_a_script_killed_for_want_of_memory(fresh):
-    """What the kernel does to it looks like this."""
+def test_a_script_killed_for_lack_of_memory_gets_one_line(fresh):
+    """The kernel ends a process that uses too much memory in this way."""
     target = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
     run = fresh.start(target)
     [script] = wait_for(lambda: run.find(".train.py"), 300, run)
@@ -88,7 +91,7 @@ def test_a_script_killed_for_want_of_memory(fresh):
     assert "Traceback" not in run.text()
 
 
-def test_an_engine_killed_for_want_of_memory(finished):
+def test_an_engine_killed_for_lack_of_memory_gets_one_line(finished):
     text = f"results/test/generations/{WEAK_SIDE}/weak-1.parquet"
     finished.path(text).unlink()
     for shard in finished.path("results/store/requests").rglob("shard-*"):
@@ -103,7 +106,7 @@ def test_an_engine_killed_for_want_of_memory(finished):
     assert "Traceback" not in run.text()
 
 
-def test_comparisons_killed_for_want_of_memory(finished, undisturbed):
+def test_comparisons_killed_for_lack_of_memory_get_one_line(finished, undisturbed):
     finished.path(SCORES).unlink()
     run = finished.start(SCORES)
     while run.process.poll() is None:
@@ -123,7 +126,7 @@ def test_comparisons_killed_for_want_of_memory(finished, undisturbed):
 
 
 def clean(project, *arguments: str) -> subprocess.CompletedProcess:
-    """What `make clean-work` runs."""
+    """Run the command of `make clean-work`."""
     return subprocess.run(
         [sys.executable, "-m", "weak_to_strong.jobs.clean_work", *arguments],
         cwd=project.folder,

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the run ends soon, says so, leaves no process, and goes on when told to."""
+"""SIGTERM and Ctrl-C: the run ends soon with a message and no process left; the next continues."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ import time
 import psutil
 import pytest
 from faulty import WEAK_SIDE, alive_in, wait_for
+
+pytestmark = pytest.mark.slow
 
 LONGEST = 30.0
 TRAINING = f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json"
@@ -18,7 +20,7 @@ def terminate(run):
 
 
 def interrupt(run):
-    """As a terminal does: the whole group."""
+    """Send the signal to the whole process group, as a terminal does."""
     os.killpg(run.process.pid, signal.SIGINT)
 
 

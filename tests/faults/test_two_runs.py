@@ -1,10 +1,16 @@
-"""Two runs in one folder: the second ends with a line, the first is not harmed; stale locks go."""
+"""Two runs in one folder: the second ends with one line and does not harm the first.
+
+Stale locks are removed.
+"""
 
 import fcntl
 import signal
 from pathlib import Path
 
+import pytest
 from faulty import WEAK_SIDE, alive_in, wait_for
+
+pytestmark = pytest.mark.slow
 
 TABLES = [f"results/test/data/dice/{split}.parquet" for split in ("train_1", "train_2", "test")]
 
@@ -72,7 +78,7 @@ def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
 
 
 def test_a_lock_from_another_machine_stays(fresh):
-    """There the run may still be alive, where the file system does not share kernel locks."""
+    """The run may still be alive there: not every file system shares kernel locks."""
     run = fresh.start(*TABLES)
     assert wait_for(lambda: run.find("/.snakemake/scripts/"), 300, run)
     run.process.kill()

@@ -17,6 +17,8 @@ from weak_to_strong.tables.files import hash_file, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import DEMONSTRATIONS, QUESTIONS
 
+pytestmark = pytest.mark.slow
+
 CHARACTERS = "\n 0123456789+-=:.?abcdefghijklmnopqrstuvwxyzAQ"
 ENGINE = {"max_model_len": 192, "kv_cache_gib": 0.1, "max_num_seqs": 64, "shard_size": 8}
 MAX_TOKENS = 24

@@ -90,6 +90,7 @@ def test_a_module_with_the_name_of_the_script_is_told_from_it(package, tmp_path)
     assert module.code_digest(tmp_path / "first.py") != before
 
 
+@pytest.mark.slow
 def test_the_digest_does_not_depend_on_the_process():
     """Sets of names have another order in each process."""
     code = (
@@ -106,7 +107,7 @@ def test_the_digest_does_not_depend_on_the_process():
             check=True,
             text=True,
         ).stdout
-        for seed in range(6)
+        for seed in range(3)
     }
     assert len(printed) == 1
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
+from rule_scripts import rule_job
 
 from weak_to_strong.jobs import meter as ledger
 from weak_to_strong.jobs.meter import Gpus, Meter, process_age
@@ -124,6 +124,7 @@ def test_memory_is_not_that_of_the_process_which_started_the_job():
     assert 5 < float(said) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [BURN, BURN_BELOW], ids=["child", "grandchild"])
 def test_cpu_time_of_what_is_killed_counts_once(code):
     """For the grandchild nobody waits: only the samples have it."""
@@ -138,6 +139,7 @@ def test_cpu_time_of_what_is_killed_counts_once(code):
     assert 1 - TICKS <= meter.cost()["cpu_seconds"] - before < 1.9
 
 
+@pytest.mark.slow
 def test_cpu_time_of_an_ended_and_of_a_running_child_add_up():
     """The first was never sampled, the second is not in the kernel's account."""
     before = cpu_before()
@@ -149,6 +151,7 @@ def test_cpu_time_of_an_ended_and_of_a_running_child_add_up():
     assert 2 - TICKS <= meter.cost()["cpu_seconds"] - before < 2.9
 
 
+@pytest.mark.slow
 def test_cpu_time_of_what_still_runs_counts_once():
     before = cpu_before()
     with Watched() as meter:
@@ -295,17 +298,9 @@ def test_samples_are_rarer_where_they_take_long(monkeypatch):
     assert waits == pytest.approx([1, 3, 3])
 
 
-def job(folder: Path, **output: str) -> SimpleNamespace:
-    """What a rule's script gets."""
-    return SimpleNamespace(
-        rule="generate",
-        wildcards=Wildcards(),
-        threads=1,
-        log=[str(folder / "logs/round.log")],
-        input=InputFiles(),
-        params=Params(),
-        output=OutputFiles(fromdict=output),
-    )
+def job(folder: Path) -> SimpleNamespace:
+    """A job with one output, `made`."""
+    return rule_job("generate", outputs={"made": "made"}, folder=folder, log="logs/round.log")
 
 
 def test_the_record_of_a_job_has_its_cost(tmp_path):
@@ -315,7 +310,7 @@ def test_the_record_of_a_job_has_its_cost(tmp_path):
         made.touch()
         return {"response_tokens": 7}
 
-    run_script(main, job(tmp_path, made=str(made)))
+    run_script(main, job(tmp_path))
     cost = read_json(tmp_path / "logs/round.json")["cost"]
     assert cost["response_tokens"] == 7
     assert cost["wall_seconds"] > 0
@@ -327,6 +322,6 @@ def test_a_failed_job_leaves_no_record_and_no_thread(tmp_path):
         raise ValueError("wrong")
 
     with pytest.raises(SystemExit):
-        run_script(main, job(tmp_path, made=str(tmp_path / "made")))
+        run_script(main, job(tmp_path))
     assert not list(tmp_path.rglob("*.json"))
     assert "ledger" not in {thread.name for thread in threading.enumerate()}

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from rule_scripts import SCRIPTS
 
 from weak_to_strong.jobs.errors import explain_storage
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SUPPORT = Path(__file__).parents[1] / "support"
 SCRIPT = """
 import os, subprocess, sys, time
 from pathlib import Path
-from types import SimpleNamespace
+from rule_scripts import rule_job
 from weak_to_strong.training import train as training
 from weak_to_strong.jobs.script import run_script
 
@@ -50,8 +51,7 @@ def launched():
     training.launch(training.Job("sft", settings, "", "", None, "work", "", "", ""), 2, None)
 
 act = globals()[sys.argv[1]]
-job = dict(threads=1, rule="test", wildcards=[], log=["log.txt"], output=[])
-run_script(lambda _: act(), SimpleNamespace(**job))
+run_script(lambda _: act(), rule_job("test", log="log.txt"))
 """
 
 
@@ -60,7 +60,7 @@ def start(folder: Path, act: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "script.py", act],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{SUPPORT}"},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -117,6 +117,7 @@ def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_the_disk_does_not_take(tmp_path):
     import torch
 

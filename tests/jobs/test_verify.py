@@ -8,10 +8,9 @@ import re
 import shutil
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
+from rule_scripts import rule_job
 
 from weak_to_strong.jobs import records
 from weak_to_strong.jobs.records import leave_record, read_records, start_record
@@ -51,15 +50,14 @@ def results(tmp_path, monkeypatch):
 
 
 def a_job(rule, outputs, inputs=(), seed=0, manifest=None, **named):
-    """What a rule's script gets; `named` are inputs with a name."""
-    return SimpleNamespace(
-        rule=rule,
-        threads=1,
-        wildcards=Wildcards(fromdict={"chain": "a"}),
-        params=Params(fromdict={"settings": {"data_seed": seed}, "rounds": [{"seed": 5}]}),
-        log=[f"results/x/logs/{rule}.log"],
-        input=InputFiles(inputs, fromdict=named),
-        output=OutputFiles(outputs, fromdict={"manifest": manifest} if manifest else {}),
+    """A job with a log; `named` are inputs with a name of their own."""
+    return rule_job(
+        rule,
+        {"files": inputs, **named},
+        {"files": outputs, **({"manifest": manifest} if manifest else {})},
+        {"settings": {"data_seed": seed}, "rounds": [{"seed": 5}]},
+        log=f"results/x/logs/{rule}.log",
+        wildcards={"chain": "a"},
     )
 
 

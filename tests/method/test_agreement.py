@@ -5,14 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from released_data import GSM8K, WEAK_OUTPUTS, released, released_labels
+from table_builders import labels
 
 from weak_to_strong.method.agreement import agreement_filter
-from weak_to_strong.tables.schemas import KEPT, LABELS
-
-
-def labels(side: str, answers: dict[str, str]) -> pl.DataFrame:
-    rows = [(name, f"{side} {name}", answer) for name, answer in answers.items()]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
+from weak_to_strong.tables.schemas import KEPT
 
 
 @given(st.lists(st.tuples(*[st.sampled_from(["", "1", "2"])] * 2)), st.randoms())
@@ -20,20 +16,21 @@ def test_kept_are_the_agreeing_answers_in_weak_order(answers, rng):
     answers = [*answers, ("3", "3")]
     names = [str(i) for i in range(len(answers))]
     rng.shuffle(names)
-    weak = labels("weak", {name: pair[0] for name, pair in zip(names, answers, strict=True)})
-    icl = labels("icl", {name: pair[1] for name, pair in sorted(zip(names, answers, strict=True))})
+    rows = list(zip(names, answers, strict=True))
+    weak = labels({name: pair[0] for name, pair in rows}, "weak {id}")
+    icl = labels({name: pair[1] for name, pair in sorted(rows)}, "icl {id}")
     for keep_empty in (False, True):
         kept = agreement_filter(weak, icl, keep_empty=keep_empty)
         assert kept.schema == KEPT
         assert kept.rows() == [
             (name, f"weak {name}", f"icl {name}", ours)
-            for name, (ours, theirs) in zip(names, answers, strict=True)
+            for name, (ours, theirs) in rows
             if ours == theirs and (ours or keep_empty)
         ]
 
 
 def test_other_equality_can_be_used():
-    weak, icl = labels("weak", {"a": "0.50", "b": "2"}), labels("icl", {"a": "0.5", "b": "3"})
+    weak, icl = labels({"a": "0.50", "b": "2"}), labels({"a": "0.5", "b": "3"})
 
     def judge(rows):
         assert [name for name, *_ in rows] == ["a", "b"]
@@ -51,11 +48,11 @@ def test_other_equality_can_be_used():
 )
 def test_bad_sides_are_refused(weak, icl, message):
     with pytest.raises(ValueError, match=message):
-        agreement_filter(labels("weak", weak), labels("icl", icl))
+        agreement_filter(labels(weak), labels(icl))
 
 
 def test_a_repeated_id_is_refused():
-    side = labels("weak", {"a": "1"})
+    side = labels({"a": "1"})
     with pytest.raises(ValueError, match="weak labels: an id stands twice"):
         agreement_filter(pl.concat([side, side]), side)
 

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 
@@ -118,6 +118,7 @@ def test_linear_rewriting_equals_the_lazy_patterns(text):
     assert answers._keep_first_formula(line) == re.sub(r".*?\$(.*?)\$.*", r"$\1$", line)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("quirks", [PaperQuirks(), NO_QUIRKS])
 @pytest.mark.parametrize(
@@ -134,7 +135,6 @@ def test_a_megabyte_of_repetition_ends(unit, quirks):
         predict(f"{key} {text}\n{text}", key)
 
 
-@settings(deadline=None)  # a loaded machine
 @given(st.lists(st.sampled_from(["#### 1", "#### 1.0", "no", ""])))
 def test_predict_column_equals_predict(texts):
     column = predict_column(pl.Series("text", texts, dtype=pl.String), "####")

@@ -8,10 +8,11 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from plain_steps import plain_pairs, plain_vote
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
+from table_builders import generations, labels, questions, table
 
 from weak_to_strong.method import answers
 from weak_to_strong.method.answers import (
@@ -38,7 +39,7 @@ from weak_to_strong.method.training_sets import (
 )
 from weak_to_strong.tables.files import write_json, write_json_rows
 from weak_to_strong.tables.frames import write_table
-from weak_to_strong.tables.schemas import GENERATIONS, LABELS, PAIRS, QUESTIONS
+from weak_to_strong.tables.schemas import GENERATIONS, PAIRS
 
 #: What the steps of extraction and normalisation look for, whole and in pieces.
 PIECES = [
@@ -119,7 +120,6 @@ def test_feet_as_a_word_of_its_own(text):
     assert normalise_answer(text, quirks=PaperQuirks(ft_units=False)) == expected
 
 
-@settings(deadline=None)
 @given(texts, st.sampled_from(ANSWER_KEYS), quirks)
 def test_extracted_columns(values, key, quirks):
     assert extract_column(column(values), key).to_list() == [
@@ -129,7 +129,6 @@ def test_extracted_columns(values, key, quirks):
     assert predict_column(column(values), key, quirks).to_list() == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(BOXES), max_size=14).map("".join), min_size=1))
 def test_boxes(values):
     expected = [extract_answer(text, BOXED) for text in values]
@@ -172,10 +171,9 @@ def test_released_texts():
 
 
 def test_a_lazy_table_is_read_as_a_whole_one():
-    rows = [("s", str(i), 0, f"so\n#### {i % 7},000.", "stop", 1, 1) for i in range(1000)]
-    table = pl.DataFrame(rows, schema=GENERATIONS, orient="row")
-    lazy = read_answers(table.lazy(), "####", ["Question"]).collect(engine="streaming")
-    assert lazy.equals(read_answers(table, "####", ["Question"]))
+    whole = generations([("s", str(i), 0, f"so\n#### {i % 7},000.") for i in range(1000)])
+    lazy = read_answers(whole.lazy(), "####", ["Question"]).collect(engine="streaming")
+    assert lazy.equals(read_answers(whole, "####", ["Question"]))
     assert lazy["prediction"][8] == "1000"
 
 
@@ -198,25 +196,25 @@ def test_votes_and_pairs(asked, count, thresholds, weak_side, rng):
         for number, text in enumerate(answers)
     ]
     rng.shuffle(rows)
-    samples = pl.DataFrame(rows, schema=SAMPLES, orient="row")
+    samples = table(SAMPLES, rows)
     votes = majority_vote(samples)
     assert votes.equals(plain_vote(samples))
-    labels = [(name, f"weak {text}", text) for name, (text, _) in zip(names, asked, strict=True)]
-    weak = pl.DataFrame(labels, schema=LABELS, orient="row")
-    questions = pl.DataFrame([{"id": n, "question": f"{n}?"} for n in names], schema=QUESTIONS)
+    given_labels = {name: text for name, (text, _) in zip(names, asked, strict=True)}
+    tables = labels(given_labels, "weak {answer}"), samples, votes, questions(names)
     settings = {
         "min_confidence": thresholds[0],
         "weak_rejected_confidence": thresholds[1],
         "pairs_per_question": count,
         "weak_side": weak_side,
     }
-    expected = plain_pairs(weak, samples, votes, questions, **settings)
+    expected = plain_pairs(*tables, **settings)
     if expected.is_empty():
         with pytest.raises(ValueError, match="no question gives a contrastive pair"):
-            build_pairs(weak, samples, votes, questions, **settings)
+            build_pairs(*tables, **settings)
         return
-    for table in (samples, samples.lazy()):
-        assert build_pairs(weak, table, votes, questions, **settings).equals(expected)
+    weak, _, *others = tables
+    for drawn in (samples, samples.lazy()):
+        assert build_pairs(weak, drawn, *others, **settings).equals(expected)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -228,13 +226,11 @@ def test_draws_over_many_questions(count):
         for name in names
         for number in range(10)
     ]
-    samples = pl.DataFrame(rows, schema=SAMPLES, orient="row")
-    labels = [(name, "weak", rng.choice("12")) for name in names]
-    weak = pl.DataFrame(labels, schema=LABELS, orient="row")
-    questions = pl.DataFrame([{"id": n, "question": n} for n in names], schema=QUESTIONS)
+    samples = table(SAMPLES, rows)
+    weak = labels((rng.choice("12") for _ in names), "weak")
     votes = majority_vote(samples)
     assert votes.equals(plain_vote(samples))
-    made = (weak, samples, votes, questions)
+    made = (weak, samples, votes, questions(names))
     pairs = build_pairs(*made, pairs_per_question=count)
     assert pairs.equals(plain_pairs(*made, pairs_per_question=count))
     assert len(pairs) > 1000
@@ -265,9 +261,8 @@ def test_rows_are_written_as_one_list(tmp_path_factory, batches):
 
 
 def test_a_lazy_table_is_written_the_same_each_time(tmp_path):
-    rows = [("s", str(i), 0, "x" * (i % 50), "stop", 1, 1) for i in range(250_000)]
-    table = pl.DataFrame(rows, schema=GENERATIONS, orient="row")
+    whole = generations([("s", str(i), 0, "x" * (i % 50)) for i in range(250_000)])
     for name in ("one", "two"):
-        write_table(table.lazy(), GENERATIONS, tmp_path / name)
+        write_table(whole.lazy(), GENERATIONS, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert pl.read_parquet(tmp_path / "one").equals(table)
+    assert pl.read_parquet(tmp_path / "one").equals(whole)

@@ -1,39 +1,29 @@
 from __future__ import annotations
 
-import polars as pl
 import pytest
 from released_data import GSM8K, released_labels, released_questions
+from table_builders import labels, questions
 
 from weak_to_strong.method.demonstrations import draw_demonstrations
-from weak_to_strong.tables.schemas import DEMONSTRATIONS, LABELS, QUESTIONS
-
-
-def labels(answers: list[str]) -> pl.DataFrame:
-    rows = [(str(i), f"text {i}", answer) for i, answer in enumerate(answers)]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
-
-
-def questions(count: int) -> pl.DataFrame:
-    rows = [{"id": str(i), "question": f"question {i}?"} for i in range(count)]
-    return pl.DataFrame(rows, schema=QUESTIONS)
+from weak_to_strong.tables.schemas import DEMONSTRATIONS
 
 
 def test_drawn_rows_have_answers_and_belong_together():
-    weak = labels(["", "1"] * 10)
-    drawn = draw_demonstrations(weak, questions(20), 4, seed=0)
+    weak, asked = labels(["", "1"] * 10), questions(range(20))
+    drawn = draw_demonstrations(weak, asked, 4, seed=0)
     assert drawn.schema == DEMONSTRATIONS
     for name, prompt, response in drawn.rows():
         assert int(name) % 2 == 1
-        expected = (f"Question: question {name}?\nAnswer:", f"text {name}")
+        expected = (f"Question: {name}?\nAnswer:", f"{name}: 1")
         assert (prompt, response) == expected
     assert drawn["id"].n_unique() == 4
-    assert drawn.equals(draw_demonstrations(weak, questions(20), 4, seed=0))
-    others = {tuple(draw_demonstrations(weak, questions(20), 4, seed)["id"]) for seed in range(5)}
+    assert drawn.equals(draw_demonstrations(weak, asked, 4, seed=0))
+    others = {tuple(draw_demonstrations(weak, asked, 4, seed)["id"]) for seed in range(5)}
     assert len(others) > 1
 
 
 def test_ids_win_in_their_order():
-    drawn = draw_demonstrations(labels(["1", "", "3"]), questions(3), 4, 0, ids=["2", "1"])
+    drawn = draw_demonstrations(labels(["1", "", "3"]), questions(range(3)), 4, 0, ids=["2", "1"])
     assert drawn["id"].to_list() == ["2", "1"]
 
 
@@ -47,11 +37,11 @@ def test_ids_win_in_their_order():
 )
 def test_what_cannot_be_drawn_is_refused(ids, message):
     with pytest.raises(ValueError, match=message):
-        draw_demonstrations(labels(["1", "", "3"]), questions(3), 4, 0, ids)
+        draw_demonstrations(labels(["1", "", "3"]), questions(range(3)), 4, 0, ids)
 
 
 def test_seed_42_draws_the_papers_demonstrations():
-    math = draw_demonstrations(labels(["1"] * 6000), questions(6000), 4, seed=42)
+    math = draw_demonstrations(labels(["1"] * 6000), questions(range(6000)), 4, seed=42)
     assert math["id"].to_list() == ["4162", "5457", "5178", "5737"]
 
 

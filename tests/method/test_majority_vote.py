@@ -4,14 +4,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_builders import samples
 
 from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.tables.schemas import VOTES
-
-
-def samples(answers: dict[str, list[str]]) -> pl.DataFrame:
-    rows = [(name, i, text) for name, texts in answers.items() for i, text in enumerate(texts)]
-    return pl.DataFrame(rows, schema=["id", "sample", "prediction"], orient="row")
 
 
 def test_the_first_of_equally_frequent_answers_wins():

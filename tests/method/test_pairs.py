@@ -7,29 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from released_data import GSM8K, released
+from table_builders import labels, questions, samples
 
 from weak_to_strong.method.answers import predict
-from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
+from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import build_pairs
-from weak_to_strong.tables.schemas import LABELS, PAIRS, QUESTIONS
+from weak_to_strong.tables.schemas import PAIRS
 
 
 def tables(weak: dict[str, str], answers: dict[str, list[str]]) -> tuple[pl.DataFrame, ...]:
     """Tables in which a response is its answer, marked with who wrote it and when."""
-    labels = [(name, f"weak {answer}", answer) for name, answer in weak.items()]
-    rows = [
-        (name, i, f"{i}: {answer}", answer)
-        for name, texts in answers.items()
-        for i, answer in enumerate(texts)
-    ]
-    samples = pl.DataFrame(rows, schema=SAMPLES, orient="row")
-    questions = [{"id": name, "question": f"{name}?"} for name in weak]
-    return (
-        pl.DataFrame(labels, schema=LABELS, orient="row"),
-        samples,
-        majority_vote(samples),
-        pl.DataFrame(questions, schema=QUESTIONS),
-    )
+    drawn = samples(answers)
+    return labels(weak, "weak {answer}"), drawn, majority_vote(drawn), questions(weak)
 
 
 def sides(pairs: pl.DataFrame) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 from released_data import GSM8K, MATH, released, released_labels, released_questions
+from table_builders import labels, problems, questions, table
 
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.training_sets import (
@@ -11,19 +12,10 @@ from weak_to_strong.method.training_sets import (
     pad_disagreeing,
     sft_rows,
 )
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, PROBLEMS, QUESTIONS, SFT_ROWS
+from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, SFT_ROWS
 
-
-def table(schema: pl.Schema, *rows: tuple) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def questions_of(names: list[str]) -> pl.DataFrame:
-    return pl.DataFrame([{"id": name, "question": f"{name}?"} for name in names], schema=QUESTIONS)
-
-
-QUESTION_ROWS = questions_of(list("abcd"))
-KEPT_ROWS = table(KEPT, ("b", "weak b", "icl b", "1"), ("a", "same", "same", "2"))
+QUESTION_ROWS = questions("abcd")
+KEPT_ROWS = table(KEPT, [("b", "weak b", "icl b", "1"), ("a", "same", "same", "2")])
 
 
 def completions(rows: pl.DataFrame) -> list[tuple[str, str]]:
@@ -33,10 +25,9 @@ def completions(rows: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def test_gold_kinds():
-    row = {"id": "a", "question": "a?", "solution": "1+1=<<1+1=2>>2\n#### 2", "answer": "2"}
-    problems = pl.DataFrame([row], schema=PROBLEMS)
-    assert completions(sft_rows("gold_train_1", problems=problems)) == [("a", " 1+1=2\n#### 2")]
-    gold = table(GOLD, ("b", "So.", "3"), ("a", "Thus.", "2"))
+    solved = problems(id=["a"], question="a?", solution="1+1=<<1+1=2>>2\n#### 2", answer="2")
+    assert completions(sft_rows("gold_train_1", problems=solved)) == [("a", " 1+1=2\n#### 2")]
+    gold = table(GOLD, [("b", "So.", "3"), ("a", "Thus.", "2")])
     rows = sft_rows(
         "gold_train_2", questions=QUESTION_ROWS[:2], gold=gold, answer_key="The answer is:"
     )
@@ -47,7 +38,7 @@ def test_gold_kinds():
 
 
 def test_weak_labels_are_kept_empty_ones_included():
-    weak = table(LABELS, ("b", "no idea", ""), ("a", "#### 2", "2"))
+    weak = table(LABELS, [("b", "no idea", ""), ("a", "#### 2", "2")])
     tables = {"questions": QUESTION_ROWS, "weak_labels": weak}
     assert completions(sft_rows("weak_labels", **tables)) == [("b", " no idea"), ("a", " #### 2")]
 
@@ -69,12 +60,12 @@ def test_kept_kinds():
         ("kept_icl", {"questions": QUESTION_ROWS, "kept": KEPT_ROWS.clear()}, "has no rows"),
         (
             "gold_train_2",
-            {"questions": QUESTION_ROWS, "gold": table(GOLD, ("a", "#### 2", "2"))},
+            {"questions": QUESTION_ROWS, "gold": table(GOLD, [("a", "#### 2", "2")])},
             "id 'b' lacks its question or its answer",
         ),
         (
             "gold_train_2",
-            {"questions": QUESTION_ROWS[:1], "gold": table(GOLD, ("a", None, None))},
+            {"questions": QUESTION_ROWS[:1], "gold": table(GOLD, [("a", None, None)])},
             r"train_2 has no gold answers.* set `methods: \{ceiling: null\}`",
         ),
     ],
@@ -85,11 +76,8 @@ def test_bad_tables_are_refused(kind, tables, message):
 
 
 def test_padding_follows_the_agreeing_rows_side_by_side():
-    weak, icl = (
-        table(LABELS, *[(name, f"{side} {name}", side) for name in "abcd"])
-        for side in ("weak", "icl")
-    )
-    kept = table(KEPT, ("b", "weak b", "icl b", "1"))
+    weak, icl = (labels(dict.fromkeys("abcd", side), "{answer} {id}") for side in ("weak", "icl"))
+    kept = table(KEPT, [("b", "weak b", "icl b", "1")])
     padded = pad_disagreeing(kept, weak, icl, target=3, seed=0)
     assert padded["prediction"].to_list() == ["1", None, None]
     first, second = padded["id"][1:]
@@ -108,20 +96,20 @@ def test_padding_follows_the_agreeing_rows_side_by_side():
 
 
 def test_exports_have_the_released_form():
-    rows = table(SFT_ROWS, ("12", "p", " 12 "), ("Math_1", "q", " a"), ("007", "r", " b"))
+    rows = table(SFT_ROWS, [("12", "p", " 12 "), ("Math_1", "q", " a"), ("007", "r", " b")])
     assert export_llama_factory_sft(rows) == [
         {"id": 12, "content": "p", "output": "12 "},
         {"id": "Math_1", "content": "q", "output": "a"},
         {"id": "007", "content": "r", "output": "b"},
     ]
-    pairs = table(PAIRS, ("3", "p", " yes", " no", "chosen", 0.9))
+    pairs = table(PAIRS, [("3", "p", " yes", " no", "chosen", 0.9)])
     assert export_llama_factory_pairs(pairs) == [
         {"id": 3, "instruction": "p", "input": "", "output": ["yes", "no"]}
     ]
 
 
 def test_an_id_of_more_digits_than_python_reads_stays_text():
-    rows = table(SFT_ROWS, *[("9" * digits, "p", " a") for digits in (4300, 4301)])
+    rows = table(SFT_ROWS, [("9" * digits, "p", " a") for digits in (4300, 4301)])
     longest, longer = export_llama_factory_sft(rows)
     assert longest["id"] == int("9" * 4300)
     assert longer["id"] == "9" * 4301
@@ -130,26 +118,26 @@ def test_an_id_of_more_digits_than_python_reads_stays_text():
 def test_released_gold_files_regenerate():
     for split in (1, 2):
         raw = released(f"data/raw/gsm8k/train_{split}.jsonl")
-        rows = [
-            {"id": str(i), "question": row["question"], "solution": row["answer"], "answer": ""}
-            for i, row in enumerate(raw)
-        ]
-        problems = pl.DataFrame(rows, schema=PROBLEMS)
-        rows = sft_rows("gold_train_1", problems=problems)
+        solved = problems(
+            question=[row["question"] for row in raw],
+            solution=[row["answer"] for row in raw],
+            answer="",
+        )
+        rows = sft_rows("gold_train_1", problems=solved)
         assert export_llama_factory_sft(rows) == released(f"{GSM8K}/gsm8k_train_{split}.json")
 
 
 def test_released_weak_and_kept_files_regenerate():
     stem = f"{GSM8K}/train_gsm8k_llama2_7b"
-    questions, weak = released_questions(), released_labels(f"{stem}_full_weak.json")
+    asked, weak = released_questions(), released_labels(f"{stem}_full_weak.json")
     icl = released_labels(f"{stem}_iter1_icl.json")
-    full = sft_rows("weak_labels", questions=questions, weak_labels=weak)
+    full = sft_rows("weak_labels", questions=asked, weak_labels=weak)
     assert export_llama_factory_sft(full) == released(f"{stem}_full_weak.json")
     kept = agreement_filter(
         weak.filter(pl.col("id").is_in(icl["id"].to_list())), icl, keep_empty=True
     )
     for side in ("weak", "icl", "hybrid"):
-        rows = sft_rows(f"kept_{side}", questions=questions, kept=kept)
+        rows = sft_rows(f"kept_{side}", questions=asked, kept=kept)
         assert export_llama_factory_sft(rows) == released(f"{stem}_iter1_{side}.json")
 
 
@@ -157,18 +145,15 @@ def test_released_padding_has_this_order():
     ids = [row["id"] for row in released(f"{MATH}/train_math_gemma_2b_iter1_weak.json")]
     agreeing = len(released(f"{MATH}/train_math_gemma_2b_iter1_weak_wo_aug.json"))
     kept = table(
-        KEPT,
-        *[(str(n), "w", "i", "1" if i < agreeing else None) for i, n in enumerate(ids)],
+        KEPT, [(str(n), "w", "i", "1" if i < agreeing else None) for i, n in enumerate(ids)]
     )
-    questions = questions_of([str(n) for n in ids])
-    ours = sft_rows("kept_hybrid", questions=questions, kept=kept)["id"].to_list()
+    ours = sft_rows("kept_hybrid", questions=questions(ids), kept=kept)["id"].to_list()
     hybrid = released(f"{MATH}/train_math_gemma_2b_iter1_hybrid.json")
     assert ours == [str(row["id"]) for row in hybrid]
 
 
 @pytest.mark.parametrize("column", ["solution", "answer"])
 def test_a_gold_row_without_its_target_is_refused(column):
-    row = dict.fromkeys(PROBLEMS, "x") | {column: None}
-    problems = pl.DataFrame([row], schema=PROBLEMS)
+    lacking = problems(**{"id": ["x"], "solution": "x", "answer": "x", column: None})
     with pytest.raises(ValueError, match="no solution or no answer, the first is id 'x'"):
-        sft_rows("gold_train_1", problems=problems)
+        sft_rows("gold_train_1", problems=lacking)

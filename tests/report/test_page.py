@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import runpy
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -43,7 +40,6 @@ from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import METRICS
 
 HOSTILE = "</pre><script>alert(1)</script>\u202e\x07<img src=http://example.org/x onerror=alert(1)>"
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 BEFORE = {NodeName(*node): NodeName(*before) for node, before in examples.BEFORE.items()}
 
 
@@ -373,7 +369,7 @@ def test_costs_show_gpus_where_these_were_measured():
     assert (total["Rule"], total["GPU time"]) == ("all rules", "2 min 30 s")
 
 
-def test_the_rule_writes_page_and_costs(tmp_path):
+def test_the_rule_writes_page_and_costs(tmp_path, run_rule):
     """The entry script, with the files it gets in a run."""
     example = inputs()
     example.metrics.write_csv(tmp_path / "metrics.csv")
@@ -389,31 +385,24 @@ def test_the_rule_writes_page_and_costs(tmp_path):
     for rule in ("splits", "report"):
         cost = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "peak_memory_mb": 80.5}
         write_json({"rule": rule, "outputs": {}, "cost": cost}, tmp_path / f"logs/{rule}.json")
-    snakemake = SimpleNamespace(
-        rule="report",
-        input=SimpleNamespace(
-            metrics=str(tmp_path / "metrics.csv"),
-            diagnostics=str(tmp_path / "diagnostics.csv"),
-            plots=[str(tmp_path / "accuracy.svg")],
-            scores=[str(tmp_path / "scores.parquet")],
-            generations=[str(tmp_path / "generations.parquet")],
-            problems=[str(tmp_path / "problems.parquet")],
-            contamination=[str(tmp_path / "contamination.csv")],
-        ),
-        params=SimpleNamespace(
-            experiment="example",
-            tasks=["sums"],
-            nodes=example.nodes,
-            config=example.config,
-            logs=str(tmp_path / "logs"),
-        ),
-        output=SimpleNamespace(
-            html=tmp_path / "index.html",
-            costs=tmp_path / "costs.csv",
-            ledger=tmp_path / "ledger.csv",
-        ),
+    run_rule(
+        "report",
+        {
+            "metrics": "metrics.csv",
+            "diagnostics": "diagnostics.csv",
+            "plots": ["accuracy.svg"],
+            "scores": ["scores.parquet"],
+            "generations": ["generations.parquet"],
+            "problems": ["problems.parquet"],
+            "contamination": ["contamination.csv"],
+        },
+        {"html": "index.html", "costs": "costs.csv", "ledger": "ledger.csv"},
+        experiment="example",
+        tasks=["sums"],
+        nodes=example.nodes,
+        config=example.config,
+        logs=str(tmp_path / "logs"),
     )
-    runpy.run_path(str(SCRIPTS / "report.py"))["main"](snakemake)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "no duplicated and no shared questions" in html
     assert str(tmp_path) not in html

@@ -7,7 +7,6 @@ import re
 import runpy
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -15,6 +14,7 @@ import report_examples as examples
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rule_scripts import rule_job, script_main
 
 from weak_to_strong.data.contamination import REPORT
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
@@ -287,11 +287,9 @@ class TestReproduced:
         assert (row["published"], row["reproduced"]) == (64.06, "60")
 
     def test_counts_of_the_data(self):
-        def row(diagnostic, method, name, value, n, iteration=1, seed=0, **other):
-            chain = {"task": "sums", "weak": "tiny", "strong": "small", "seed": seed}
-            chain |= {"diagnostic": diagnostic, "method": method, "iteration": iteration}
-            chain |= {"name": name, "value": value, "n": n, "ci_low": 0.1, "ci_high": 0.9}
-            return {**chain, **other}
+        def row(kind, method, name, value, n, iteration=1, seed=0):
+            other = {"method": method, "iteration": iteration, "seed": seed}
+            return examples.diagnostic(kind, name, value, n, ci_low=0.1, ci_high=0.9, **other)
 
         diagnostics = pl.DataFrame(
             [
@@ -491,16 +489,11 @@ class TestFiguresAndScripts:
             "diagnostics": str(tmp_path / "diagnostics.csv"),
             "contamination": [str(tmp_path / "contamination.csv")],
         }
-        fake = SimpleNamespace(
-            input=SimpleNamespace(**given),
-            output=output,
-            params=SimpleNamespace(names=NAMES, tasks=["sums"]),
-        )
-        main = runpy.run_path(str(ROOT / f"scripts/{rule}.py"))["main"]
+        main = script_main(rule)
         if rule == "paper":
             # Drawing all of them takes its time, and the tests above have done so.
             main.__globals__["FIGURES"] = drawn
-        main(fake)
+        main(rule_job(rule, given, output, {"names": NAMES, "tasks": ["sums"]}))
         assert all(Path(path).stat().st_size for path in output.values())
         written = pl.read_csv(output["main_csv"], null_values=NOT_RUN)
         assert written["reproduced"].drop_nulls().len() == (7 if rule == "paper" else 0)

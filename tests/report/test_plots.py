@@ -27,6 +27,7 @@ def texts(figure):
     return {text.get_text() for text in figure.findobj(Text) if text.get_visible()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_the_same_bytes_twice(name, tmp_path):
     saved = []

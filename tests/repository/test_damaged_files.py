@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from table_builders import labels
 
 from weak_to_strong.generation.rounds import check_gpu, usable_gpus
 from weak_to_strong.jobs.errors import ProcessDied, explain
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(params=[False, True], ids=["eager", "lazy"])
 def table(tmp_path, request) -> Path:
-    frame = pl.DataFrame({"id": ["a", "b"], "response": ["x 1", "y 2"], "prediction": ["1", "2"]})
+    frame = labels({"a": "1", "b": "2"})
     path = tmp_path / "labels.parquet"
     write(frame.lazy() if request.param else frame, LABELS, path)
     return path

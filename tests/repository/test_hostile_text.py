@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-import runpy
 import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_examples import answers, diagnostics, metrics, problems
+from table_builders import labels, questions, samples
 
 from weak_to_strong.evaluation.scoring import math_verify_many
 from weak_to_strong.experiment.configuration import SCHEMA_FILE, ConfigError, load_configuration
@@ -31,12 +30,12 @@ from weak_to_strong.method.answers import (
     extract_answer,
     normalise_answer,
 )
-from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
+from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import build_pairs
 from weak_to_strong.method.prompts import clean_response, few_shot_prompt, zero_shot_prompt
 from weak_to_strong.report.page import ReportInputs, build_report
 from weak_to_strong.tables.frames import read_table, write_table
-from weak_to_strong.tables.schemas import LABELS, PROBLEMS, QUESTIONS
+from weak_to_strong.tables.schemas import PROBLEMS
 from weak_to_strong.training.rows import encode_rows
 
 HOSTILE = [
@@ -87,7 +86,7 @@ def test_tables_give_back_what_was_written(text, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
 
 
-def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
+def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path, run_rule):
     evil = '=HYPERLINK("http://127.0.0.1:9/")'
     row = {"id": evil, "q": "How many dice?", "a": "1"}
     for name in ("train_2", "test"):
@@ -98,17 +97,14 @@ def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
         "splits": {"train_2": {"path": paths[0]}, "test": {"path": paths[1]}},
         "remove_overlap": "none",
     }
-    job = SimpleNamespace(
-        params=SimpleNamespace(task="t", settings=settings),
-        input={"sources": paths},
-        output=SimpleNamespace(report=tmp_path / "contamination.csv"),
-    )
-    runpy.run_path(str(SCHEMA_FILE.parents[1] / "scripts/contamination.py"))["main"](job)
+    report = {"report": "contamination.csv"}
+    run_rule("contamination", {"sources": paths}, report, task="t", settings=settings)
     cells = pl.read_csv(tmp_path / "contamination.csv")["ids"].drop_nulls().to_list()
     assert f"'{evil}" in cells
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
+@pytest.mark.slow
 def test_exploding_expressions_have_a_verdict_in_bounded_time():
     pairs = [(text, "8") for text in EXPLODING] + [(text, f"{text}+1") for text in EXPLODING[:2]]
     begun = time.monotonic()
@@ -120,6 +116,7 @@ def test_exploding_expressions_have_a_verdict_in_bounded_time():
     assert math_verify_many([("\\frac{1}{3}", "1/3")]) == ["right"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ANSWER_KEYS)
 @pytest.mark.parametrize(
     "piece", ["x", "\\text{", "\\boxed{", "}", "$", "####", "\n", "sqrt", "a ", "="]
@@ -230,6 +227,7 @@ def open_in_browser(page: str, folder: Path) -> tuple[str, set[str]]:
 TITLE = "<title>example: weak-to-strong reasoning</title>"
 
 
+@pytest.mark.slow
 def test_the_report_in_a_browser(tmp_path):
     """Nothing that the page shows runs, and the page asks for nothing."""
     dom, asked = open_in_browser(hostile_report(), tmp_path)
@@ -247,6 +245,7 @@ INJECTED = """<body>
 POLICY = '<meta http-equiv="Content-Security-Policy"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["kept", "removed"])
 def test_the_policy_stops_what_is_on_the_page_all_the_same(tmp_path, policy):
     """Without it the browser would run and fetch, and this check would see it."""
@@ -298,6 +297,7 @@ def test_any_text_has_an_answer(text, key, quirks):
     assert normalise_answer(raw, quirks=quirks) == normalise_answer(raw, quirks=quirks)
 
 
+@pytest.mark.slow
 def test_names_of_special_tokens_are_text():
     """A question that says `</s>` ends nothing, and an answer only where it is over."""
     from transformers import AutoTokenizer
@@ -320,23 +320,15 @@ def test_names_of_special_tokens_are_text():
 
 @FUZZ
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=5))
-def test_a_vote_is_a_share_of_its_samples(questions):
-    rows = [
-        (str(q), s, "", text) for q, texts in enumerate(questions) for s, text in enumerate(texts)
-    ]
-    votes = majority_vote(pl.DataFrame(rows, schema=SAMPLES, orient="row"))
-    for (name, majority, confidence, total), texts in zip(votes.rows(), questions, strict=True):
+def test_a_vote_is_a_share_of_its_samples(drawn):
+    votes = majority_vote(samples({str(q): texts for q, texts in enumerate(drawn)}, ""))
+    for (name, majority, confidence, total), texts in zip(votes.rows(), drawn, strict=True):
         assert total == len(texts)
         assert confidence == texts.count(majority) / total
         assert all(texts.count(each) <= texts.count(majority) for each in texts), name
 
 
 ANSWER = st.sampled_from(["", "1", "2", "3"])
-
-
-def labels(predictions):
-    rows = [(str(i), f"text {i} {p}", p) for i, p in enumerate(predictions)]
-    return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 
 @FUZZ
@@ -354,6 +346,7 @@ def test_the_filter_is_symmetric(sides, keep_empty):
     assert there["weak_response"].to_list() == back["icl_response"].to_list()
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     st.lists(st.tuples(ANSWER, st.lists(ANSWER, min_size=2, max_size=6)), min_size=1, max_size=6),
@@ -361,25 +354,16 @@ def test_the_filter_is_symmetric(sides, keep_empty):
     st.integers(1, 3),
     st.booleans(),
 )
-def test_pairs_have_an_answer_on_either_side(questions, least, count, weak_side):
-    weak = labels([answer for answer, _ in questions])
-    rows = [
-        (str(q), s, f"{a}!{s}", a)
-        for q, (_, each) in enumerate(questions)
-        for s, a in enumerate(each)
-    ]
-    samples = pl.DataFrame(rows, schema=SAMPLES, orient="row")
-    votes = majority_vote(samples)
-    names = {"id": list(weak["id"]), "question": ["q"] * weak.height}
-    asked = pl.DataFrame(
-        {**{k: [None] * weak.height for k in QUESTIONS}, **names}, schema=QUESTIONS
-    )
+def test_pairs_have_an_answer_on_either_side(asked, least, count, weak_side):
+    weak = labels(answer for answer, _ in asked)
+    drawn = samples({str(q): answers for q, (_, answers) in enumerate(asked)}, "{answer}!{sample}")
+    votes = majority_vote(drawn)
     try:
         made = build_pairs(
             weak,
-            samples,
+            drawn,
             votes,
-            asked,
+            questions(weak["id"]),
             min_confidence=least,
             weak_rejected_confidence=least,
             pairs_per_question=count,
@@ -388,7 +372,7 @@ def test_pairs_have_an_answer_on_either_side(questions, least, count, weak_side)
     except ValueError as error:
         assert "no question gives a contrastive pair" in str(error)  # noqa: PT017
         return
-    answer = {f" {text}": given for _, _, text, given in samples.rows()}
+    answer = {f" {text}": given for _, _, text, given in drawn.rows()}
     answer |= {f" {text}": given for _, text, given in weak.rows()}
     majority = {name: (most, share) for name, most, share, _ in votes.rows()}
     for name, _, chosen, rejected, side, confidence in made.rows():

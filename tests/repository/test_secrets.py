@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import sys
 from collections import deque
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import report_examples as examples
 import yaml
 from planted import MARK, SECRETS, files_with
-from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
+from rule_scripts import SCRIPTS, rule_job, script_main
 
 from weak_to_strong.data.sources import explain_hub_error
 from weak_to_strong.evaluation.scoring import _Worker
@@ -29,7 +27,6 @@ from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PROBLEMS
 from weak_to_strong.training import train as training
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 SECRET = SECRETS["HF_TOKEN"]
 #: Values that belong into messages, under names that resemble those of secrets.
 HARMLESS = {
@@ -64,17 +61,8 @@ def planted(monkeypatch):
 
 
 def job(tmp_path, rule, output, **params):
-    """What a rule's script gets, with its log."""
-
-    return SimpleNamespace(
-        rule=rule,
-        wildcards=Wildcards(),
-        threads=1,
-        log=[str(tmp_path / f"{rule}.log")],
-        input=InputFiles(),
-        params=Params(fromdict=params),
-        output=OutputFiles(fromdict={key: str(tmp_path / name) for key, name in output.items()}),
-    )
+    """A job without inputs, with a log."""
+    return rule_job(rule, outputs=output, params=params, folder=tmp_path, log=f"{rule}.log")
 
 
 def leaks(folder: Path) -> list[str]:
@@ -208,7 +196,7 @@ def test_the_search_finds_what_is_compressed_in_a_table(tmp_path):
 
 
 def test_a_failed_download(tmp_path, capsys):
-    main = runpy.run_path(str(SCRIPTS / "fetch_source.py"))["main"]
+    main = script_main("fetch_source")
     for url in (f"http://127.0.0.1:9/{{}}?token={SECRET}", f"http://x:{SECRET}@127.0.0.1:9/a"):
         source = {"url": url, "sha256": "0" * 64}
         with pytest.raises(SystemExit):
@@ -238,7 +226,7 @@ def test_a_traceback_in_a_log(tmp_path, capsys):
 
 def test_tables_and_report(tmp_path):
     settings = {"loader": "embedded", "templates": [6], "splits": {"test": 3}, "data_seed": 1}
-    main = runpy.run_path(str(SCRIPTS / "problems.py"))["main"]
+    main = script_main("problems")
     names = {"problems": "test.parquet"}
     run_script(main, job(tmp_path, "problems", names, task="t", split="test", settings=settings))
     assert "token=[hidden]" in (tmp_path / "problems.json").read_text()

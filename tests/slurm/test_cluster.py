@@ -9,6 +9,8 @@ import psutil
 import pytest
 from cluster import CONFIGURATION, FILES, MARK, Cluster, ClusterError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def configuration(tmp_path, monkeypatch) -> Path:

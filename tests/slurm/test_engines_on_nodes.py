@@ -3,7 +3,9 @@
 import polars as pl
 import pytest
 from cluster import command
-from conftest import WEAK_EVALUATION, ClusterProject, comment
+from cluster_project import WEAK_EVALUATION, ClusterProject, comment
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 from cluster import command
-from conftest import (
+from cluster_project import (
     APART,
     CONFIG,
     WEAK_EVALUATION,
@@ -23,6 +23,8 @@ from conftest import (
     training,
     wait_for,
 )
+
+pytestmark = pytest.mark.slow
 
 CANCELLED, CUT, LOST = APART
 ROUND = comment("generate", WEAK_EVALUATION)

@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 import yaml
 from cluster import NODES, command
-from conftest import CEILING, CONFIG, ROOT, comment, training
+from cluster_project import CEILING, CONFIG, ROOT, comment, training
 
 from weak_to_strong.cluster.slurm_costs import SLURM_COSTS
 from weak_to_strong.experiment.configuration import complete
 from weak_to_strong.experiment.graph import Graph
+
+pytestmark = pytest.mark.slow
 
 GPU_RULES = ("train", "generate")
 GPUS = {node.name: node.gpus for node in NODES}

@@ -13,6 +13,7 @@ NAMES = {wording.name: kind for kind, wording in WORDINGS.items()}
 
 
 def parts(*types: str, **changes) -> str:
+    """The column `parts` of a question with several answers of these types."""
     return json.dumps([{"type": kind, "unit": None, "name": None} | changes for kind in types])
 
 

@@ -1,4 +1,4 @@
-"""Secrets for the environment of a run, none of which any file that it writes may hold."""
+"""Secrets for the environment of a run. No file that the run writes may contain one of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-#: In each of them, and in no other text. None is a part of another, which would hide that one too.
+#: Every secret contains this text, and no other text does. No secret is a part of another one:
+#: hiding the longer one would hide both.
 MARK = "plantedplantedplantedplanted"
 SECRETS = {
     "HF_TOKEN": f"hf_{MARK}00",
@@ -30,7 +31,7 @@ SECRETS = {
 
 
 def files_with(text: str, folder: Path) -> list[str]:
-    """Files of a folder, hidden ones included, that hold `text`, be it compressed in a table."""
+    """Files of a folder that contain `text`, also hidden files and compressed tables."""
     found = []
     for file in sorted(folder.rglob("*")):
         if file.is_file() and (

@@ -1,4 +1,4 @@
-"""The authors' released data, where W2S_PUBLISHED_DIR names a folder of it."""
+"""The authors' released data, from the folder that W2S_PUBLISHED_DIR names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEAK_OUTPUTS = "outputs/gsm8k_train_2/zero_shot/llama2_7b_gsm8k_1/zero-shot/dire
 
 
 def released(path: str) -> list[dict]:
-    """Rows of a released JSON or JSON Lines file; skips the test where there is none."""
+    """Rows of a released JSON or JSON Lines file; skips the test where the variable is not set."""
     folder = os.environ.get("W2S_PUBLISHED_DIR")
     if not folder:
         pytest.skip("W2S_PUBLISHED_DIR is not set: needs the authors' released data")
@@ -27,7 +27,7 @@ def released(path: str) -> list[dict]:
 
 
 def released_labels(path: str) -> pl.DataFrame:
-    """LABELS made of the `output` column of a released GSM8K training file."""
+    """LABELS from the `output` column of a released GSM8K training file."""
     rows = released(path)
     response = pl.Series("response", [row["output"] for row in rows])
     ids = pl.Series("id", [str(row["id"]) for row in rows])
@@ -35,7 +35,7 @@ def released_labels(path: str) -> pl.DataFrame:
 
 
 def released_questions() -> pl.DataFrame:
-    """QUESTIONS of GSM8K train_2, ids being row numbers."""
+    """QUESTIONS of GSM8K train_2, whose ids are row numbers."""
     rows = released("data/raw/gsm8k/train_2.jsonl")
     table = [{"id": str(i), "question": row["question"]} for i, row in enumerate(rows)]
     return pl.DataFrame(table, schema=QUESTIONS)

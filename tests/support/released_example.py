@@ -24,7 +24,8 @@ from weak_to_strong.method.training_sets import (
 from weak_to_strong.paper.released import dump_json, dump_json_lines, export_test_rows
 from weak_to_strong.tables.schemas import LABELS
 
-SIZE = 60
+#: Questions of a split: few, so that checking a whole release takes a second.
+SIZE = 40
 KEYS = {"sums": "####", "algebra": "The answer is:"}
 ITERATIONS = {"sums": 2, "algebra": 1}
 MODELS = ("pico_1b", "nano-3b")
@@ -38,7 +39,7 @@ def write(folder: Path, path: str, rows: list[dict]) -> None:
 
 
 def raw_rows(task: str, split: str) -> list[dict]:
-    """Rows of a raw file: those of `sums` in the form of GSM8K, those of `algebra` of MATH."""
+    """Rows of a raw file: `sums` has the form of GSM8K, `algebra` the form of MATH."""
     rows = []
     for i in range(SIZE):
         a, b = i + 10, len(split) + i
@@ -55,7 +56,7 @@ def raw_rows(task: str, split: str) -> list[dict]:
 
 
 def answer_all(questions: pl.DataFrame, task: str, name: str, wrong: float) -> pl.DataFrame:
-    """LABELS: a model's answers, a share of them wrong."""
+    """LABELS of a model whose answers are wrong with probability `wrong`."""
     rng = Random(f"{task} {name}")
     responses = []
     for place in range(questions.height):
@@ -70,7 +71,7 @@ def answer_all(questions: pl.DataFrame, task: str, name: str, wrong: float) -> p
 
 
 def output_rows(labels: pl.DataFrame, problems: pl.DataFrame) -> list[dict]:
-    """Recorded outputs of labels."""
+    """Rows of a file of recorded outputs, from labels."""
     rows = []
     for (name, response, prediction), question, answer in zip(
         labels.iter_rows(), problems["question"], problems["answer"], strict=True
@@ -82,11 +83,12 @@ def output_rows(labels: pl.DataFrame, problems: pl.DataFrame) -> list[dict]:
 
 
 def build_release(folder: Path, weak_side_of: dict[str, str] | None = None) -> None:
-    """Write a release of two tasks and two weak models, `algebra` padded as MATH is.
+    """Write a release of two tasks and two weak models; `algebra` is padded as MATH is.
 
     Args:
-        folder: where.
-        weak_side_of: weak model -> the one whose answers its pairs have; its own by default.
+        folder: folder to write to.
+        weak_side_of: weak model -> model whose answers are the weak side of its pairs; by default
+            the weak model itself.
     """
     for task in KEYS:
         for split in ("train_1", "train_2", "test"):
@@ -139,7 +141,7 @@ def _build_chain(
         if task == "algebra":
             for suffix in ("weak", "icl", "hybrid"):
                 write_set(f"kept_{suffix}", f"{stem}_iter1_{suffix}_wo_aug.json", kept=kept)
-            # The released draw is not known either; its rows leave the order of train_2.
+            # As in the released files, padding rows are not in the order of train_2.
             kept = pad_disagreeing(kept, side, icl, target=kept.height + 12, seed=1)
         for suffix in ("weak", "icl", "hybrid"):
             write_set(f"kept_{suffix}", f"{stem}_iter{iteration}_{suffix}.json", kept=kept)

@@ -1,4 +1,4 @@
-"""Small made-up tables of a finished run, for the tests of figures and report."""
+"""Small made-up tables of a finished run, for the tests of the figures and the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = [
     ("orpo", "stage2", 0, 0.46),
     ("ceiling", "baseline", 0, 0.60),
 ]
-#: Of (method, iteration) what it is to improve on.
+#: (method, iteration) -> the model that it should improve on.
 BEFORE = {
     **{(method, 2): (method, 1) for method in ("weak_ft", "icl_ft", "hybrid_ft")},
     ("dpo", 0): ("hybrid_ft", 2),
@@ -55,7 +55,7 @@ def metric(accuracy: float, name: str = "accuracy", **other: object) -> dict:
 
 
 def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
-    """METRICS of one chain. Floor and ceiling leave out the model they do not depend on."""
+    """METRICS of one chain. The floor names no strong model, and the ceiling no weak model."""
     rows = []
     floor, base, top = (
         next((m[3] for m in models if m[0] == name), None)
@@ -93,37 +93,49 @@ def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=METRICS)
 
 
+def diagnostic(kind: str, name: str, value: float, n: int, **other: object) -> dict:
+    """One DIAGNOSTICS row of a chain, with an interval of 3 points on either side."""
+    row = {
+        "task": "sums",
+        "weak": "tiny",
+        "strong": "small",
+        "seed": 0,
+        "diagnostic": kind,
+        "method": "",
+        "iteration": 0,
+        "name": name,
+        "value": value,
+        "n": n,
+        "ci_low": value - 0.03,
+        "ci_high": value + 0.03,
+    }
+    return {**row, **other}
+
+
 def diagnostics() -> pl.DataFrame:
     """Filter, label, pair and calibration rows of the same chain."""
-
-    def row(diagnostic: str, name: str, value: float, n: int, **other: object) -> dict:
-        chain = {"task": "sums", "weak": "tiny", "strong": "small", "seed": 0}
-        chain |= {"diagnostic": diagnostic, "method": "", "iteration": 0, "name": name}
-        chain |= {"value": value, "n": n, "ci_low": value - 0.03, "ci_high": value + 0.03}
-        return {**chain, **other}
-
     rows = []
     for step in (1, 2):
         rows += [
-            row("filter", "precision", 0.8 + 0.02 * step, 300 + 90 * step, iteration=step),
-            row("filter", "recall", 0.7, 500, iteration=step),
-            row("filter", "kept", 0.3 + 0.09 * step, 1000, iteration=step),
-            row("filter", "weak_accuracy", 0.35, 1000, iteration=step),
-            row("filter", "icl_accuracy", 0.42, 1000, iteration=step),
-            row("labels", "accuracy", 0.35, 1000, iteration=step, method="weak"),
-            row("labels", "accuracy", 0.42, 1000, iteration=step, method="icl"),
+            diagnostic("filter", "precision", 0.8 + 0.02 * step, 300 + 90 * step, iteration=step),
+            diagnostic("filter", "recall", 0.7, 500, iteration=step),
+            diagnostic("filter", "kept", 0.3 + 0.09 * step, 1000, iteration=step),
+            diagnostic("filter", "weak_accuracy", 0.35, 1000, iteration=step),
+            diagnostic("filter", "icl_accuracy", 0.42, 1000, iteration=step),
+            diagnostic("labels", "accuracy", 0.35, 1000, iteration=step, method="weak"),
+            diagnostic("labels", "accuracy", 0.42, 1000, iteration=step, method="icl"),
         ]
     rows += [
-        row("pairs", "chosen_accuracy", 0.8, 150, method="dpo"),
-        row("pairs", "rejected_accuracy", 0.1, 150, method="dpo"),
-        row("pairs", "questions", 140, 150, method="dpo", ci_low=None, ci_high=None),
-        row("calibration", "ece", 0.07, 1000, ci_low=None, ci_high=None),
+        diagnostic("pairs", "chosen_accuracy", 0.8, 150, method="dpo"),
+        diagnostic("pairs", "rejected_accuracy", 0.1, 150, method="dpo"),
+        diagnostic("pairs", "questions", 140, 150, method="dpo", ci_low=None, ci_high=None),
+        diagnostic("calibration", "ece", 0.07, 1000, ci_low=None, ci_high=None),
     ]
     for low, accuracy in ((0.6, 0.5), (0.8, 0.85)):
         name = f"bin {low:.1f}-{low + 0.2:.1f}"
         rows += [
-            row("calibration", f"{name} accuracy", accuracy, 80),
-            row("calibration", f"{name} confidence", low + 0.1, 80),
+            diagnostic("calibration", f"{name} accuracy", accuracy, 80),
+            diagnostic("calibration", f"{name} confidence", low + 0.1, 80),
         ]
     return pl.DataFrame(rows, schema=DIAGNOSTICS)
 
@@ -139,7 +151,7 @@ def problems(count: int = 80, **columns: list) -> pl.DataFrame:
 def answers(
     test: pl.DataFrame, response: str = "So\n#### 7"
 ) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
-    """Nodes, SCORES and GENERATIONS of two models, each answer right on even rows."""
+    """Nodes, SCORES and GENERATIONS of two models, whose answers are right on even rows."""
     nodes = {}
     for method, iteration in (("weak", 0), ("hybrid_ft", 2)):
         for decoding in ("greedy", "samples"):

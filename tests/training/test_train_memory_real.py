@@ -8,6 +8,8 @@ from weak_to_strong.cluster.estimates import Shape
 from weak_to_strong.cluster.gpu_needs import activation_bytes, block_bytes
 from weak_to_strong.training.train import quantisation_of
 
+pytestmark = pytest.mark.slow
+
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SEQUENCES, LENGTH = 2, 128
 SHAPES = {

@@ -35,6 +35,8 @@ from weak_to_strong.training.train import (
     training_arguments,
 )
 
+pytestmark = pytest.mark.slow
+
 WORDS = [
     "<s>",
     "</s>",

@@ -1,4 +1,4 @@
-"""A copy of the project with a small study of its own, on which the real workflow is run."""
+"""A copy of the project with a small study, on which tests run the real workflow."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from random_study import ANSWERS, write_study
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "resources")
-#: For so few samples a second engine process costs more than it brings.
+#: A second engine process costs more than it saves with so few samples.
 MACHINE = ("--set-threads", "generate=1")
 MACHINE += ("--set-resources", "generate:engine_processes=1")
 
@@ -22,8 +22,8 @@ MACHINE += ("--set-resources", "generate:engine_processes=1")
 class Project:
     """A project folder; its methods run Snakemake there as a user would.
 
-    `config` is the study's configuration as it was when the object was made; `ANSWERS` are the
-    final answers of a new one.
+    `config` is the study's configuration when the object was made. `ANSWERS` are the final answers
+    of a new study.
     """
 
     ANSWERS = ANSWERS
@@ -65,7 +65,7 @@ class Project:
         )
 
     def run(self, *arguments: str) -> str:
-        """Run to success; return what Snakemake said."""
+        """Run Snakemake, which must succeed, and return its output."""
         done = self.snakemake(*arguments)
         assert done.returncode == 0, done.stderr[-6000:]
         return done.stdout + done.stderr
@@ -81,7 +81,7 @@ class Project:
         return self.folder / "results/test" / name
 
     def cost(self, job: str) -> dict:
-        """What a job's record says that it took."""
+        """The cost of a job, from its record."""
         return json.loads(self.result(f"logs/{job}.json").read_text())["cost"]
 
 

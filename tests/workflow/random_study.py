@@ -1,9 +1,9 @@
 """A small study with two models of random weights: its data, its models, its configuration.
 
-An untrained model writes random tokens. So that such text has final answers, most tokens of the
-vocabulary are whole answer lines, of three answers only: models that know nothing then agree on
-about a third of the questions, and samples differ and still have a majority. Gold answers are
-thrown like dice: a model scores about a third unless gold reaches it.
+An untrained model writes random tokens. Most tokens of the vocabulary are whole answer lines, so
+that such text has final answers. There are only three answers. Untrained models therefore agree on
+about a third of the questions, and samples differ but still have a majority. Gold answers are drawn
+at random: a model scores about a third unless it has seen gold answers.
 """
 
 import json
@@ -22,7 +22,7 @@ CHAIN = "dice/random_weak/random_strong/seed-0"
 
 CONFIG = {
     "experiment": "test",
-    # The strong model brings code, which must not run even so.
+    # The strong model's folder has custom code. It must not run even with this setting.
     "trust_remote_code": True,
     "tasks": {
         "dice": {
@@ -39,7 +39,7 @@ CONFIG = {
     "chains": [{"task": "dice", "weak": "random_weak", "strong": "random_strong"}],
     "sampling": {"n": 6},
     "demonstrations": {"ids": ["0", "1"]},
-    # Of six votes for three answers, one has at least two.
+    # With six votes for three answers, one answer has at least two votes.
     "pairs": {"min_confidence": 0.3, "weak_rejected_confidence": 0.5},
     "training": {
         "sft": {"learning_rate": 1e-3, "epochs": 1, "max_length": 64},
@@ -52,7 +52,7 @@ CONFIG = {
 
 
 def write_data(folder: Path, choices: Sequence[str]) -> None:
-    """Questions of which no two are the same, and answers that no question tells."""
+    """Write questions that all differ, with answers that do not follow from them."""
     folder.mkdir()
     rng = Random(0)
     numbers = rng.sample(range(1000), sum(SIZES.values()))
@@ -72,7 +72,7 @@ def write_data(folder: Path, choices: Sequence[str]) -> None:
 
 
 def make_tokenizer(answers: Sequence[str]):
-    """A token is a word with the white space before it, or a letter with an answer line."""
+    """A tokenizer whose tokens are words with the space before them, or whole answer lines."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -96,12 +96,12 @@ def make_tokenizer(answers: Sequence[str]):
 
 
 def make_models(folder: Path, answers: Sequence[str]) -> None:
-    """Two base models as they come from initialisation; the strong one brings code of its own."""
+    """Save two base models with random weights; the strong one has custom code."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = make_tokenizer(answers)
-    # The strong one is above 1 MB, up to which Snakemake itself compares contents.
+    # Snakemake itself compares contents of files up to 1 MB, so the strong model is larger.
     for seed, (name, layers, width, mlp) in enumerate(
         [("weak", 1, 32, 64), ("strong", 2, 64, 768)]
     ):
@@ -137,7 +137,7 @@ def write_study(project: Path, answers: Sequence[str] = ANSWERS) -> dict:
     write_data(project / "data", answers)
     make_models(project / "models", answers)
     config = json.loads(json.dumps(CONFIG))
-    # One file is fetched, so that every rule of a study has something to do.
+    # One file is fetched, so that every rule of a study has a job.
     fetched = project / "data/validation.jsonl"
     pinned = {"url": fetched.as_uri(), "sha256": hash_file(fetched)}
     config["tasks"]["dice"]["splits"]["validation"] = pinned

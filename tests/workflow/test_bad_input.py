@@ -3,15 +3,17 @@
 import json
 import re
 
-import polars as pl
 import pytest
 import yaml
 from project import changed
 from random_study import CHAIN, SIZES, WEAK_SIDE
+from table_builders import generations, labels
 
 from weak_to_strong.tables.files import hash_file, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import GENERATIONS, LABELS
+
+pytestmark = pytest.mark.slow
 
 CASES = {
     "pairs.tau": (0.5, "unknown key"),
@@ -92,9 +94,7 @@ def refusal(project, target, *rules):
 
 
 def write_labels(project, place, response, answer):
-    ids = map(str, range(SIZES["train_2"]))
-    rows = [(name, response, answer) for name in ids]
-    frame = pl.DataFrame(rows, schema=LABELS, orient="row")
+    frame = labels([answer] * SIZES["train_2"], response)
     write_table(frame, LABELS, project.result(f"labels/{place}.parquet"))
 
 
@@ -110,12 +110,11 @@ def test_no_agreeing_answers(fresh_project):
 def test_no_pairs(fresh_project):
     """All samples agree with the weak answer: there is nothing to reject."""
     write_labels(fresh_project, f"{WEAK_SIDE}/weak-1", "#### 1", "1")
-    samples = [
-        ("samples", str(row), sample, "#### 1", "stop", 1, 1)
+    frame = generations(
+        ("samples", str(row), sample, "#### 1")
         for row in range(SIZES["train_2"])
         for sample in range(4)
-    ]
-    frame = pl.DataFrame(samples, schema=GENERATIONS, orient="row")
+    )
     place = fresh_project.result(f"generations/{CHAIN}/samples.parquet")
     write_table(frame, GENERATIONS, place)
     target = f"models/{CHAIN}/dpo-0/rows.parquet"

@@ -14,6 +14,8 @@ from weak_to_strong.method.answers import predict
 from weak_to_strong.tables.files import hash_file, read_json
 from weak_to_strong.tables.schemas import METRICS
 
+pytestmark = pytest.mark.slow
+
 INPUTS_OF_DPO = ("dpo-0/rows.parquet", "hybrid_ft-2/manifest.json")
 
 

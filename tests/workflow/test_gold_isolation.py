@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from random_study import CHAIN
 
 from weak_to_strong.tables.files import hash_file
+
+pytestmark = pytest.mark.slow
 
 
 def test_other_gold_answers_change_the_ceiling_only(project_copy):

@@ -9,6 +9,8 @@ from project import ROOT, jobs
 from weak_to_strong.experiment.configuration import complete
 from weak_to_strong.experiment.graph import Graph
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def plan(monkeypatch):

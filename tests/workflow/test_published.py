@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 GOLD = "data/llama_factory/sums/sums_train_2.json"
 
 

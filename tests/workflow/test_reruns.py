@@ -10,6 +10,8 @@ from random_study import CHAIN, WEAK_SIDE
 
 from weak_to_strong.tables.files import hash_file
 
+pytestmark = pytest.mark.slow
+
 CEILING = "Train ceiling (iteration 0) of dice/none/random_strong/seed-0"
 FULL_WEAK = f"Train full_weak (iteration 0) of {CHAIN}"
 

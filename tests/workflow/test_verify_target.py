@@ -3,9 +3,12 @@
 import os
 import shutil
 
+import pytest
 from planted import MARK, files_with
 
 from weak_to_strong.tables.files import hash_file, read_json
+
+pytestmark = pytest.mark.slow
 
 TABLE = "results/test/data/dice/test.parquet"
 
