@@ -1,6 +1,6 @@
 """The site file: the cluster that jobs run on.
 
-`profiles/slurm/site.yaml` is the example, and `profiles/slurm/site.schema.yaml` describes every key.
+`profiles/slurm/site.yaml` is the example; `profiles/slurm/site.schema.yaml` describes every key.
 The environment variable `W2S_SITE` names another site file. No key changes a result.
 """
 
