@@ -22,26 +22,17 @@ from typing import Any
 import yaml
 from update import insert_files
 
-from weak_to_strong.cluster.cluster_jobs import ClusterJobs
-from weak_to_strong.cluster.estimates import (
-    ASSUMPTIONS_FILE,
-    Estimator,
-    JobEstimate,
-    Shape,
-    read_assumptions,
-)
-from weak_to_strong.cluster.gpu_needs import (
-    Needs,
-    activation_bytes,
-    bytes_of_each,
-    generation_memory,
-    host_bytes,
-    training_memory,
-)
+from weak_to_strong.cluster.assumptions import ASSUMPTIONS_FILE, read_assumptions
+from weak_to_strong.cluster.cluster_jobs import ClusterJobs, training_cost
+from weak_to_strong.cluster.estimates import Estimator, JobEstimate
+from weak_to_strong.cluster.generation_cost import generation_memory
+from weak_to_strong.cluster.gpu_needs import Needs
+from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.cluster.site_file import read_site
+from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.configuration import load_configuration
 from weak_to_strong.experiment.graph import Graph, Node
-from weak_to_strong.training.settings import PROJECTIONS, zero_of
+from weak_to_strong.training.settings import PROJECTIONS
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
@@ -237,16 +228,14 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
 
     def training(node: Node) -> dict[str, Any]:
         job, needs = estimator.training_job(node), cluster.training(node)
-        trainer, settings = graph.method(node)["trainer"], graph.training_settings(node)
-        shape = estimator.shape(job.models[0])
-        memory = training_memory(shape, trainer, settings, needs.gpus)
-        return row(job, trainer, needs, memory)
+        cost = training_cost(graph, node, estimator.shape(job.models[0]))
+        return row(job, cost.trainer, needs, cost.memory(needs.gpus))
 
     def generation(key: str) -> dict[str, Any]:
         job, needs = estimator.generation_job(key), cluster.generation(key)
-        engine, size = graph.engine(key), needs.tensor_parallel_size
+        dtype, size = graph.engine(key)["dtype"], needs.tensor_parallel_size
         memory = max(
-            generation_memory(estimator.shape(name), engine, job.context, size, device)
+            generation_memory(estimator.shape(name), dtype, job.context, size, device)
             for name in job.models
         )
         return row(job, round_kind(key), needs, memory)
@@ -369,14 +358,13 @@ def memory_rows() -> list[dict[str, Any]]:
         if name := way.get("deepspeed"):
             file = {"deepspeed": str(ROOT / f"config/deepspeed/{name}.json")}
         settings = {**COMMON, **way, **file}
-        zero = zero_of(settings)
         for gpus in counts:
             row = {"training": " ".join(f"{k}={v}" for k, v in way.items()), "gpus": gpus}
             for name, shape in shapes.items():
-                each = bytes_of_each(shape, "sft", settings, gpus, zero)
-                each += activation_bytes(shape, "sft", settings)
-                row[f"{name} gpu_gb"] = round(each / 1e9, 1)
-                row[f"{name} host_gb"] = round(host_bytes(shape, "sft", settings, zero) / 1e9, 1)
+                cost = TrainingCost.of(shape, "sft", settings)
+                gpu = cost.bytes_of_each(gpus) + cost.activation_bytes
+                row[f"{name} gpu_gb"] = round(gpu / 1e9, 1)
+                row[f"{name} host_gb"] = round(cost.host_bytes / 1e9, 1)
             rows.append(row)
     return rows
 
