@@ -15,7 +15,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +195,8 @@ def rounds_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def estimate(experiment: str) -> dict[str, Any]:
     """The columns of plan.csv but `jobs`."""
     _, estimator, _ = planned(experiment)
-    estimate = estimator.estimate()
-    values = {**asdict(estimate), "gpu_hours": estimate.gpu_hours}
-    rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in values.items()}
+    values = estimator.estimate().items()
+    rounded = {name: round(v, 1) if isinstance(v, float) else v for name, v in values}
     return {"experiment": experiment, **rounded}
 
 

@@ -17,39 +17,22 @@ DEVICE_OVERHEAD = 2e9
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator, and how well jobs use it.
+    """One accelerator, and how well jobs use it."""
 
-    Attributes:
-        flops: peak FLOP/s in bfloat16.
-        memory_bandwidth: bytes/s.
-        link_bandwidth: bytes/s from the other devices.
-        host_link_bandwidth: bytes/s from the host's memory.
-        host_memory_bandwidth: bytes/s of a host's processors from and to its memory.
-        memory: bytes.
-        weights_share: largest share of the memory that weights take.
-        prefill_utilisation: share of `flops` when reading prompts.
-        decode_utilisation: share of `memory_bandwidth` when writing answers.
-        batch: sequences that an engine writes at once.
-        training_utilisation: share of `flops` in training.
-        link_utilisation: share of either link's bandwidth when training gathers weights.
-        load_bandwidth: bytes/s from disk, to all devices of a model together.
-        start_seconds: start of an engine or a trainer, without its weights.
-    """
-
-    flops: float
-    memory_bandwidth: float
-    link_bandwidth: float
-    host_link_bandwidth: float
-    host_memory_bandwidth: float
-    memory: float
-    weights_share: float
-    prefill_utilisation: float
-    decode_utilisation: float
-    batch: int
-    training_utilisation: float
-    link_utilisation: float
-    load_bandwidth: float
-    start_seconds: float
+    flops: float  # peak FLOP/s in bfloat16
+    memory_bandwidth: float  # bytes/s
+    link_bandwidth: float  # bytes/s from the other devices
+    host_link_bandwidth: float  # bytes/s from the host's memory
+    host_memory_bandwidth: float  # bytes/s of a host's processors from and to its memory
+    memory: float  # bytes
+    weights_share: float  # largest share of the memory that weights take
+    prefill_utilisation: float  # share of `flops` when reading prompts
+    decode_utilisation: float  # share of `memory_bandwidth` when writing answers
+    batch: int  # sequences that an engine writes at once
+    training_utilisation: float  # share of `flops` in training
+    link_utilisation: float  # share of either link's bandwidth when training gathers weights
+    load_bandwidth: float  # bytes/s from disk, to all devices of a model together
+    start_seconds: float  # start of an engine or a trainer, without its weights
 
     def count_for(self, size: float) -> int:
         """Devices that leave memory beside `size` bytes of weights: the least power of two."""
@@ -86,13 +69,13 @@ class Assumptions:
         Raises:
             ValueError: the file has no such entry; names it.
         """
-        entry, path = self.tasks, ("tasks", task, key, *filter(None, [weak]))
-        for name in path[1:]:
-            if name not in entry:
-                place = ".".join(path)
-                raise ValueError(f"{ASSUMPTIONS_FILE.name}: `{place}` is missing; add it")
-            entry = entry[name]
-        return entry
+        try:
+            value = self.tasks[task][key]
+            return value[weak] if weak else value
+        except KeyError as error:
+            place = ".".join(filter(None, ["tasks", task, key, weak]))
+            message = f"{ASSUMPTIONS_FILE.name}: `{place}` is missing; add it"
+            raise ValueError(message) from error
 
 
 def _values(entry: Any, path: str) -> Any:

@@ -26,71 +26,19 @@ from weak_to_strong.experiment.graph import Graph, Node
 
 @dataclass(frozen=True)
 class JobEstimate:
-    """What a training or a generation round would take.
+    """What a training or a generation round would take."""
 
-    Attributes:
-        rule: "train" or "generate".
-        key: key of the node or the round.
-        models: the base model, or those of a round with several.
-        requests: number of a round's requests; 0 for a training.
-        weights: number of distinct weights: base models, or full weights of trained models.
-        loads: largest number of times that an engine, or the trainer, loads one of them.
-        tokens: of all answers, or of all passes over the rows (prompts and answers).
-        context: mean number of tokens that a step of an engine looks back on; 0 for a training.
-        gpu_hours: loads included.
-        loading_gpu_hours: the part of `gpu_hours` that goes into starts and loads.
-        disk_gb: what the job leaves - an adapter, weights, or texts - in 10**9 bytes.
-    """
-
-    rule: str
-    key: str
-    models: tuple[str, ...]
-    requests: int
-    weights: int
-    loads: int
-    tokens: float
-    context: float
-    gpu_hours: float
-    loading_gpu_hours: float
-    disk_gb: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an experiment would take: sums over its jobs, see `JobEstimate`.
-
-    Attributes:
-        generation_rounds: number of rounds.
-        requests: models, prompts and ways of decoding that the rounds serve.
-        round_weights: distinct weights of each round: the loads of one engine for each round.
-        engine_loads: largest number of loads.
-        trainings: number of trained models.
-        generated_tokens: of all answers.
-        trained_tokens: prompts and answers of all passes.
-        generation_gpu_hours: loads included.
-        training_gpu_hours: starts included.
-        loading_gpu_hours: the part of both that goes into starts and loads.
-        trained_gb: adapters or weights of the trained models, in 10**9 bytes.
-        base_gb: weights of the base models in 16 bits, in 10**9 bytes.
-    """
-
-    generation_rounds: int
-    requests: int
-    round_weights: int
-    engine_loads: int
-    trainings: int
-    generated_tokens: int
-    trained_tokens: int
-    generation_gpu_hours: float
-    training_gpu_hours: float
-    loading_gpu_hours: float
-    trained_gb: float
-    base_gb: float
-
-    @property
-    def gpu_hours(self) -> float:
-        """Of generation and training."""
-        return self.generation_gpu_hours + self.training_gpu_hours
+    rule: str  # "train" or "generate"
+    key: str  # key of the node or the round
+    models: tuple[str, ...]  # the base model, or those of a round with several
+    requests: int  # number of a round's requests; 0 for a training
+    weights: int  # number of distinct weights: base models, or full weights of trained models
+    loads: int  # largest number of times that an engine, or the trainer, loads one of them
+    tokens: float  # of all answers, or of all passes over the rows (prompts and answers)
+    context: float  # mean number of tokens that a step of an engine looks back on; 0 for a training
+    gpu_hours: float  # loads included
+    loading_gpu_hours: float  # the part of `gpu_hours` that goes into starts and loads
+    disk_gb: float  # what the job leaves - an adapter, weights, or texts - in 10**9 bytes
 
 
 class Estimator:
@@ -263,8 +211,11 @@ class Estimator:
             disk_gb=written / 1e9,
         )
 
-    def estimate(self) -> Estimate:
-        """Sums over the rounds and trainings of the experiment.
+    def estimate(self) -> dict[str, float]:
+        """The estimated columns of docs/plan.csv: sums over rounds and trainings.
+
+        `round_weights` are the loads if each round had one engine. GB are 10**9 bytes, of
+        `base_gb` in 16 bits.
 
         Raises:
             ConfigError: a task or model lacks a key that estimates need.
@@ -274,17 +225,22 @@ class Estimator:
         rounds = [self.generation_job(key) for key in graph.rounds()]
         trainings = [self.training_job(node) for node in graph.trained_nodes()]
         used = {name for chain in graph.chains for name in (chain.weak, chain.strong)}
-        return Estimate(
-            generation_rounds=len(rounds),
-            requests=sum(job.requests for job in rounds),
-            round_weights=sum(job.weights for job in rounds),
-            engine_loads=sum(job.loads for job in rounds),
-            trainings=len(trainings),
-            generated_tokens=round(sum(job.tokens for job in rounds)),
-            trained_tokens=round(sum(job.tokens for job in trainings)),
-            generation_gpu_hours=sum(job.gpu_hours for job in rounds),
-            training_gpu_hours=sum(job.gpu_hours for job in trainings),
-            loading_gpu_hours=sum(job.loading_gpu_hours for job in (*rounds, *trainings)),
-            trained_gb=sum(job.disk_gb for job in trainings),
-            base_gb=sum(self.shape(name).size for name in used) / 1e9,
-        )
+
+        def total(jobs: Sequence[JobEstimate], name: str) -> float:
+            return sum(getattr(job, name) for job in jobs)
+
+        return {
+            "generation_rounds": len(rounds),
+            "requests": total(rounds, "requests"),
+            "round_weights": total(rounds, "weights"),
+            "engine_loads": total(rounds, "loads"),
+            "trainings": len(trainings),
+            "generated_tokens": round(total(rounds, "tokens")),
+            "trained_tokens": round(total(trainings, "tokens")),
+            "generation_gpu_hours": total(rounds, "gpu_hours"),
+            "training_gpu_hours": total(trainings, "gpu_hours"),
+            "gpu_hours": total([*rounds, *trainings], "gpu_hours"),
+            "loading_gpu_hours": total([*rounds, *trainings], "loading_gpu_hours"),
+            "trained_gb": total(trainings, "disk_gb"),
+            "base_gb": sum(self.shape(name).size for name in used) / 1e9,
+        }

@@ -51,25 +51,15 @@ CHECKPOINT_MINUTES = 10
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job asks for.
+    """What a job asks for."""
 
-    Attributes:
-        gpus: on all nodes together.
-        nodes: number of nodes, which have the same number of GPUs each.
-        mem_mb: host memory on each node, in 10**6 bytes.
-        cpus: on each node.
-        runtime: walltime in minutes.
-        tensor_parallel_size: GPUs that share an engine's weights; 1 for a training.
-        checkpoint_minutes: time between checkpoints of a training; 0 for a generation round.
-    """
-
-    gpus: int
-    nodes: int
-    mem_mb: int
-    cpus: int
-    runtime: int
-    tensor_parallel_size: int = 1
-    checkpoint_minutes: int = 0
+    gpus: int  # on all nodes together
+    nodes: int  # number of nodes, which have the same number of GPUs each
+    mem_mb: int  # host memory on each node, in 10**6 bytes
+    cpus: int  # on each node
+    runtime: int  # walltime in minutes
+    tensor_parallel_size: int = 1  # GPUs that share an engine's weights; 1 for a training
+    checkpoint_minutes: int = 0  # time between checkpoints of a training; 0 for a generation round
 
 
 def gpu_counts(site: Site) -> list[int]:
@@ -274,6 +264,13 @@ def _engine_seconds(
     return writing + prefill_seconds(shape, prompts, device)
 
 
+def _round_gpus(work: float, size: int, site: Site) -> int:
+    """GPUs of a round of `work` seconds of one engine, which takes `size` GPUs."""
+    wanted = max(1, ceil(work / ROUND_SECONDS)) * size
+    counts = [count for count in gpu_counts(site) if count >= size]
+    return min((count for count in counts if count >= wanted), default=counts[-1])
+
+
 def generation_needs(
     shape: Shape,
     engine: Mapping[str, Any],
@@ -306,19 +303,14 @@ def generation_needs(
         ValueError: see `tensor_parallel_size`; not with that override.
     """
     overrides = overrides or {}
-    size = overrides.get("tensor_parallel_size") or tensor_parallel_size(
-        shape, engine, site, device
-    )
+    set_size = overrides.get("tensor_parallel_size")
+    size = set_size or tensor_parallel_size(shape, engine, site, device)
     wide = _widened(shape, engine["dtype"])
     work = _engine_seconds(wide, engine, requests, device) / size  # of one engine
-    if "gpu" in overrides or "nodes" in overrides:
-        one_each = overrides.get("nodes", 1) * overrides.get("tensor_parallel_size", 1)
-        gpus = overrides.get("gpu") or one_each
-    else:
-        wanted = max(1, ceil(work / ROUND_SECONDS)) * size
-        counts = [count for count in gpu_counts(site) if count >= size]
-        gpus = min((count for count in counts if count >= wanted), default=counts[-1])
-    nodes = overrides.get("nodes") or nodes_of(gpus, site)
+    gpus, nodes = overrides.get("gpu"), overrides.get("nodes")
+    if not gpus:
+        gpus = nodes * (set_size or 1) if nodes else _round_gpus(work, size, site)
+    nodes = nodes or nodes_of(gpus, site)
     here, engines = ceil(gpus / nodes), max(1, gpus // size)
     seconds = work / engines + ceil(loads / engines) * device.load_seconds(wide.size)
     processes = max(1, here // size) * (size + 1)  # an engine's own processes and their parent

@@ -17,23 +17,14 @@ HALF, FLOAT32 = 2, 4
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a Llama-shaped model.
+    """Sizes of a Llama-shaped model."""
 
-    Attributes:
-        parameters: number of weights.
-        layers: number of blocks.
-        hidden: width of a block, and of all its queries together.
-        key_value: width of its keys, and of its values.
-        intermediate: width inside its MLP.
-        vocabulary: number of tokens that it knows; the default is Llama 3's, rounded.
-    """
-
-    parameters: int
-    layers: int
-    hidden: int
-    key_value: int
-    intermediate: int
-    vocabulary: int = 128_000
+    parameters: int  # number of weights
+    layers: int  # number of blocks
+    hidden: int  # width of a block, and of all its queries together
+    key_value: int  # width of its keys, and of its values
+    intermediate: int  # width inside its MLP
+    vocabulary: int = 128_000  # number of tokens that it knows; the default is Llama 3's, rounded
 
     @property
     def size(self) -> int:

@@ -35,37 +35,21 @@ CACHES = {
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster. Memory in bytes, times in minutes.
+    """A cluster. Memory in bytes, times in minutes."""
 
-    Attributes:
-        gpu_partition: partition of GPU jobs.
-        gpu_model: name of the GPU in SLURM; None for any.
-        gpu_memory: memory of one GPU.
-        gpus_per_node: GPUs of one node.
-        cpus_per_gpu: CPUs that a job gets with each GPU.
-        node_memory: host memory of a GPU node that jobs may have.
-        max_nodes: largest number of nodes of one job.
-        max_runtime: longest walltime of a GPU job.
-        cpu_partition: partition of jobs without a GPU.
-        cpu_memory: host memory of such a job at its first attempt.
-        cpu_runtime: walltime of such a job at its first attempt.
-        account: account that SLURM charges; None for the user's default.
-        scratch: folder on a shared file system for caches; None for none.
-    """
-
-    gpu_partition: str
-    gpu_model: str | None
-    gpu_memory: float
-    gpus_per_node: int
-    cpus_per_gpu: int
-    node_memory: float
-    max_nodes: int
-    max_runtime: int
-    cpu_partition: str
-    cpu_memory: float
-    cpu_runtime: int
-    account: str | None
-    scratch: str | None
+    gpu_partition: str  # partition of GPU jobs
+    gpu_model: str | None  # name of the GPU in SLURM; None for any
+    gpu_memory: float  # memory of one GPU
+    gpus_per_node: int  # GPUs of one node
+    cpus_per_gpu: int  # CPUs that a job gets with each GPU
+    node_memory: float  # host memory of a GPU node that jobs may have
+    max_nodes: int  # largest number of nodes of one job
+    max_runtime: int  # longest walltime of a GPU job
+    cpu_partition: str  # partition of jobs without a GPU
+    cpu_memory: float  # host memory of such a job at its first attempt
+    cpu_runtime: int  # walltime of such a job at its first attempt
+    account: str | None  # account that SLURM charges; None for the user's default
+    scratch: str | None  # folder on a shared file system for caches; None for none
 
 
 @cache
