@@ -211,7 +211,7 @@ class TestTraining:
     )
     def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
         given = settings(ZERO3, adapter=adapter)
-        found = TrainingCost(LLAMA_7B, "sft", given, Zero(stage)).bytes_of_each(4) / 1e9
+        found = TrainingCost(LLAMA_7B, "sft", given, Zero(stage)).gpu_bytes(4) / 1e9
         assert found == pytest.approx(gigabytes, abs=0.1)
 
     def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
@@ -227,9 +227,7 @@ class TestTraining:
         assert (found.gpus, found.nodes) == (1, 1)
         assert found.mem_mb == 5000 + 28_000 + 20 * 7000 + 600
         # Of each GPU only two blocks of 32 are left.
-        held = TrainingCost(LLAMA_7B, "sft", settings(offload), Zero(3, True, True)).bytes_of_each(
-            1
-        )
+        held = TrainingCost(LLAMA_7B, "sft", settings(offload), Zero(3, True, True)).gpu_bytes(1)
         assert held == 2 * 14e9 / 32
 
     def test_what_the_hosts_cannot_hold_takes_more_of_them(self):
@@ -246,7 +244,7 @@ class TestTraining:
 
     def test_an_offloaded_optimiser_alone_leaves_the_weights(self):
         full = settings(ZERO2, adapter="full")
-        held = TrainingCost(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)).bytes_of_each(4)
+        held = TrainingCost(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)).gpu_bytes(4)
         assert held == 14e9
         assert (
             TrainingCost(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)).host_bytes

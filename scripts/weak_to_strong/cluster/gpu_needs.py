@@ -108,7 +108,7 @@ def training_gpus(cost: TrainingCost, site: Site) -> int:
     settings, room, batch = cost.settings, usable_bytes(site), cost.activation_bytes
     micro_batches = settings["global_batch_size"] // settings["per_device_batch_size"]
     for gpus in gpu_counts(site) if settings.get("deepspeed") else [1]:
-        fits = cost.bytes_of_each(gpus) + batch <= room
+        fits = cost.gpu_bytes(gpus) + batch <= room
         hosted = cost.host_bytes <= nodes_of(gpus, site) * site.node_memory
         if fits and hosted and micro_batches % gpus == 0:
             return gpus

@@ -229,7 +229,7 @@ class TrainingCost:
         """Bytes of the base weights, and of the second copy that DPO's full reference is."""
         return self.weight_bytes * (1 + (self.full and self.trainer == "dpo"))
 
-    def bytes_of_each(self, gpus: int) -> float:
+    def gpu_bytes(self, gpus: int) -> float:
         """Bytes of weights, gradients, moments and reference on each of some GPUs.
 
         Stage 3 of ZeRO spreads all of them, and gathers the weights of two blocks: the present one,
@@ -267,4 +267,4 @@ class TrainingCost:
 
     def memory(self, gpus: int) -> float:
         """Bytes that the training takes of each of some GPUs: state, a micro-batch, libraries."""
-        return self.bytes_of_each(gpus) + self.activation_bytes + DEVICE_OVERHEAD
+        return self.gpu_bytes(gpus) + self.activation_bytes + DEVICE_OVERHEAD
