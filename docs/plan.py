@@ -20,7 +20,7 @@ import yaml
 from update import insert_files
 
 from weak_to_strong.cluster.assumptions import ASSUMPTIONS_FILE, read_assumptions
-from weak_to_strong.cluster.cluster_jobs import ClusterJobs, training_cost
+from weak_to_strong.cluster.cluster_jobs import ClusterJobs, cost_of_training
 from weak_to_strong.cluster.estimates import Estimator, JobEstimate
 from weak_to_strong.cluster.generation_cost import generation_memory
 from weak_to_strong.cluster.gpu_needs import Needs
@@ -228,7 +228,7 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
 
     def training(node: Node) -> dict[str, Any]:
         job, needs = estimator.training_job(node), cluster.training(node)
-        cost = training_cost(graph, node, estimator.shape(job.models[0]))
+        cost = cost_of_training(graph, node, estimator.shape(job.models[0]))
         return row(job, cost.trainer, needs, cost.memory(needs.gpus))
 
     def generation(key: str) -> dict[str, Any]:

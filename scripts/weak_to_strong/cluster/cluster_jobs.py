@@ -37,7 +37,7 @@ _TEXTS = ("rule", "model", "method")
 _NUMBERS = ("jobs", "GPUs", "nodes", "CPUs/node", "GB/node", "minutes")
 
 
-def training_cost(graph: Graph, node: Node, shape: Shape) -> TrainingCost:
+def cost_of_training(graph: Graph, node: Node, shape: Shape) -> TrainingCost:
     """The cost of a node's training on a base model of this shape.
 
     A training that continues an adapter has the `lora` settings of the training that began it.
@@ -183,7 +183,7 @@ class ClusterJobs:
             FileNotFoundError: see `shape`.
         """
         return training_needs(
-            training_cost(self._graph, node, self.shape(self._graph.base_of(node))),
+            cost_of_training(self._graph, node, self.shape(self._graph.base_of(node))),
             self._site,
             self._device,
             rows=self.rows(self._graph.rows(node)),

@@ -14,9 +14,9 @@ from typing import Any
 
 from weak_to_strong.cluster.assumptions import ASSUMPTIONS_FILE, Assumptions
 from weak_to_strong.cluster.cluster_jobs import (
+    cost_of_training,
     full_models,
     requests_by_weights,
-    training_cost,
 )
 from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_seconds
 from weak_to_strong.cluster.model_shape import Shape
@@ -160,7 +160,7 @@ class Estimator:
     def training_job(self, node: Node) -> JobEstimate:
         """The training of a node."""
         device, shape = self._device, self.shape(self._graph.base_of(node))
-        cost = training_cost(self._graph, node, shape)
+        cost = cost_of_training(self._graph, node, shape)
         rows, tokens = self.training_rows(node)
         quantised = cost.weight_bytes if cost.settings.get("quantization") else None
         start = device.count_for(quantised or shape.size) * device.load_seconds(shape.size)

@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.jobs.costs import read_ledger, sum_costs
+from weak_to_strong.jobs.costs import read_ledger, sum_costs, sum_or_null
 from weak_to_strong.tables.aligned_text import align_columns
 
 #: Columns of sacct that `parse_sacct` reads, in this order.
@@ -262,7 +262,7 @@ def slurm_costs(allocations: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame
     Returns:
         SLURM_COSTS.
     """
-    counted = ["prompt_tokens", "response_tokens", "trained_tokens"]
+    counted = ("prompt_tokens", "response_tokens", "trained_tokens")
     summed = (
         pl.len().alias("jobs"),
         pl.col("state").ne("COMPLETED").sum().alias("failed"),
@@ -279,19 +279,15 @@ def slurm_costs(allocations: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame
     rules = allocations.group_by("rule").agg(summed)
     rules = rules.join(tokens.select("rule", *counted), on="rule", how="left")
     rules = rules.sort("gpu_hours", "cpu_hours", "rule", descending=[True, True, False])
-    every = allocations.select(pl.lit("all rules").alias("rule"), *summed).with_columns(
-        pl.lit(rules[name].sum() if rules[name].is_not_null().any() else None).alias(name)
-        for name in counted
+    rules = rules.with_columns(
+        pl.when(pl.col("gpu_hours") > 0)
+        .then(pl.coalesce("response_tokens", "trained_tokens") / pl.col("gpu_hours"))
+        .alias("tokens_per_gpu_hour")
     )
-    worked = pl.coalesce("response_tokens", "trained_tokens")
-    return (
-        pl.concat([rules, every.select(rules.columns)], how="vertical_relaxed")
-        .with_columns(
-            pl.when((pl.col("gpu_hours") > 0) & (pl.col("rule") != "all rules"))
-            .then(worked / pl.col("gpu_hours"))
-            .alias("tokens_per_gpu_hour")
-        )
-        .select(pl.col(name).cast(kind) for name, kind in SLURM_COSTS.items())
+    total = allocations.select(pl.lit("all rules").alias("rule"), *summed)
+    total = pl.concat([total, rules.select(map(sum_or_null, counted))], how="horizontal")
+    return pl.concat([rules, total], how="diagonal_relaxed").select(
+        pl.col(name).cast(kind) for name, kind in SLURM_COSTS.items()
     )
 
 

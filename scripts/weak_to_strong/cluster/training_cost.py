@@ -48,7 +48,7 @@ class TrainingCost:
         trainer: "sft", "dpo" or "orpo". A row of dpo and orpo has two sequences. DPO has a
             reference model (Rafailov et al., arXiv 2305.18290); ORPO has none (Hong et al.,
             arXiv 2403.07691).
-        settings: as of `Graph.training_settings`; `lora` is needed for an adapter's size.
+        settings: as of `Graph.training_settings`.
         zero: what the DeepSpeed file spreads over the devices and offloads to their hosts.
     """
 
@@ -74,7 +74,8 @@ class TrainingCost:
         """Number of weights that training changes."""
         if self.full:
             return self.shape.parameters
-        lora = self.settings["lora"]
+        # Without `lora` the rank is the configuration's default.
+        lora = self.settings.get("lora") or {"r": 8}
         return self.shape.adapter_weights(lora["r"], lora.get("target_modules", PROJECTIONS))
 
     @property

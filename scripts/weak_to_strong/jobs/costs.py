@@ -66,8 +66,8 @@ _RATE = (
 )
 
 
-def _sum(column: str) -> pl.Expr:
-    """Sum that stays null where nothing was measured."""
+def sum_or_null(column: str) -> pl.Expr:
+    """Sum of a column, null where all of it is null."""
     return pl.when(pl.col(column).is_not_null().any()).then(pl.col(column).sum()).alias(column)
 
 
@@ -110,7 +110,7 @@ def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
     summed = [name for name in RECORDED if name.endswith(SUMMED)]
     largest = [name for name in RECORDED if name.startswith("peak_")]
     table = ledger.group_by("rule").agg(
-        pl.len().alias("jobs"), *map(_sum, summed), pl.col(largest).max()
+        pl.len().alias("jobs"), *map(sum_or_null, summed), pl.col(largest).max()
     )
     return _as(table.with_columns(_RATE), COSTS).sort(
         "wall_seconds", "rule", descending=[True, False]
@@ -121,7 +121,7 @@ def total_costs(costs: pl.DataFrame) -> dict[str, Any]:
     """The row "all rules" from COSTS: sums over rules and the largest memory, without a rate."""
     summed = costs.select(
         pl.col("jobs").sum(),
-        *(_sum(name) for name in COSTS if name.endswith(SUMMED)),
+        *(sum_or_null(name) for name in COSTS if name.endswith(SUMMED)),
         pl.col("peak_memory_mb", "peak_gpu_memory_mb").max(),
     )
     return {"rule": "all rules", **summed.row(0, named=True), "tokens_per_second": None}
