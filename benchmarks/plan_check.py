@@ -3,25 +3,24 @@
     python benchmarks/plan_check.py trainings
     python benchmarks/plan_check.py engines
 
-`trainings`: models are Llama-shaped with random weights, trained by the functions of the workflow
-on a CPU with one thread, each in a process of its own. For each training:
+`trainings`: functions of the workflow train Llama-shaped models with random weights, on a CPU with
+one thread, each in a process of its own. For each training, the table compares
 
-- FLOPs of all of it, counted by torch (`FlopCounterMode`), against `estimates.training_flops`;
-- bytes of the published model against `estimates.adapter_weights`, or the number of weights;
-- bytes of memory that the process took beyond what it had after its imports, against
-  `gpu_needs.training_memory` without its allowance for CUDA, for rows of LONGEST tokens, which
-  is about what the longest has;
-- CPU seconds of the training loop against those that `estimates.training_seconds` predicts for a
-  device with the FLOP/s that the smallest model of the same kind reached.
+- FLOPs that torch counts (`FlopCounterMode`) with `TrainingCost.flops`;
+- bytes of the published model with `TrainingCost.saved_bytes`;
+- bytes of memory that the process took beyond its imports with `TrainingCost.memory`, without the
+  allowance for CUDA, for rows of LONGEST tokens, about the length of the longest row;
+- CPU seconds of the training loop with those that the FLOPs predict, for a device with the FLOP/s
+  that the smallest model of the same kind reached.
 
-Ratios are measured over estimated; FLOPs of counted over estimated are above 1 for what estimates
-leave out (attention, logits of the reference), below 1 where weights are only looked up. Writes
+Ratios are measured over estimated. Counted FLOPs are above the estimate for what it leaves out
+(attention, logits of the reference), and below it where weights are only looked up. Writes
 benchmarks/plan_check.csv.
 
-`engines`: one start of a vLLM engine for each model and format. Bytes of the weights that it has
-loaded, before the CPU's kernels pack them, and of the KV cache that it has allocated for a token,
-against `estimates.Shape`, of which `gpu_needs.generation_memory` is made. Exact numbers, no matter
-what else the machine does. Writes benchmarks/plan_check_engines.csv.
+`engines`: one start of a vLLM engine for each model and format. The table compares the bytes of the
+weights that it has loaded, before the CPU's kernels pack them, and of the KV cache of one token
+with `model_shape.Shape`, of which `generation_memory` is made. The load of the machine does not
+change these figures. Writes benchmarks/plan_check_engines.csv.
 """
 
 import argparse
@@ -37,8 +36,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
 
-from weak_to_strong.cluster.estimates import Shape, adapter_weights, training_flops  # noqa: E402
-from weak_to_strong.cluster.gpu_needs import DEVICE_OVERHEAD, model_shape, training_memory  # noqa: E402
+from weak_to_strong.cluster.assumptions import DEVICE_OVERHEAD  # noqa: E402
+from weak_to_strong.cluster.model_shape import Shape, model_shape  # noqa: E402
+from weak_to_strong.cluster.training_cost import TrainingCost  # noqa: E402
 from weak_to_strong.generation.rounds import EngineSettings, engine_arguments  # noqa: E402
 from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
@@ -203,18 +203,14 @@ def check_trainings(count: int) -> None:
                         TRAIN.format(timer=TIMER), json.dumps(job), mode, **FREEING
                     )
                 tokens = read_json(job["manifest"])["facts"]["tokens"]
-                flops = training_flops(shape.parameters, tokens, trainer, settings)
+                cost = TrainingCost.of(shape, trainer, {**settings, "max_length": LONGEST})
+                flops = cost.flops(tokens)
                 seconds = measured["time"][2]
                 speeds.setdefault(kind, flops / seconds)
-                lora = settings["adapter"] == "lora"
-                weights = (
-                    adapter_weights(shape, LORA["r"], PROJECTIONS) if lora else shape.parameters
-                )
                 saved = sum(
                     file.stat().st_size for file in Path(job["model"]).glob("*.safetensors")
                 )
-                longest = {**settings, "max_length": LONGEST}
-                memory = training_memory(shape, trainer, longest, 1) - DEVICE_OVERHEAD
+                memory = cost.memory(1) - DEVICE_OVERHEAD
                 results.append(
                     {
                         "model": size,
@@ -224,9 +220,9 @@ def check_trainings(count: int) -> None:
                         "flops_estimated": flops,
                         "flops_counted": measured["count"][0],
                         "flops_ratio": measured["count"][0] / flops,
-                        "saved_bytes_estimated": 4 * weights,
+                        "saved_bytes_estimated": cost.saved_bytes,
                         "saved_bytes": saved,
-                        "saved_ratio": saved / (4 * weights),
+                        "saved_ratio": saved / cost.saved_bytes,
                         "memory_estimated": memory,
                         "memory_measured": measured["time"][1],
                         "memory_ratio": measured["time"][1] / memory,

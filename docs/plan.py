@@ -1,12 +1,10 @@
 """Write what the paper's experiments would take: docs/plan.csv, and the tables of docs/plan.md.
 
-docs/results/plan/gpu_jobs.csv has a row for each training and generation round of the experiment
-with all of them, on the GPUs of profiles/slurm/site.yaml.
-
     PYTHONPATH=scripts python docs/plan.py
 
-Jobs are those of a dry run of each config/paper/*.yaml. All else is computed by
-scripts/weak_to_strong/cluster/estimates.py from resources/plan_assumptions.yaml.
+A dry run of each config/paper/*.yaml counts the jobs. scripts/weak_to_strong/cluster/estimates.py
+computes the rest from resources/plan_assumptions.yaml. docs/results/plan/gpu_jobs.csv has a row for
+each training and generation round of config/paper/all.yaml, on the GPUs of the SLURM profile.
 """
 
 import csv
@@ -15,38 +13,28 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 from update import insert_files
 
-from weak_to_strong.cluster.cluster_jobs import ClusterJobs
-from weak_to_strong.cluster.estimates import (
-    ASSUMPTIONS_FILE,
-    Estimator,
-    JobEstimate,
-    Shape,
-    read_assumptions,
-)
-from weak_to_strong.cluster.gpu_needs import (
-    Needs,
-    activation_bytes,
-    bytes_of_each,
-    generation_memory,
-    host_bytes,
-    training_memory,
-)
+from weak_to_strong.cluster.assumptions import ASSUMPTIONS_FILE, read_assumptions
+from weak_to_strong.cluster.cluster_jobs import ClusterJobs, cost_of_training
+from weak_to_strong.cluster.estimates import Estimator, JobEstimate
+from weak_to_strong.cluster.generation_cost import generation_memory
+from weak_to_strong.cluster.gpu_needs import Needs
+from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.cluster.site_file import read_site
+from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.configuration import load_configuration
 from weak_to_strong.experiment.graph import Graph, Node
-from weak_to_strong.training.settings import PROJECTIONS, zero_of
+from weak_to_strong.training.settings import PROJECTIONS
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")
 PLAN_FILE = ROOT / "docs/plan.csv"
-#: Tables of docs/plan.md, and the jobs of each rule.
+#: Folder of the tables of docs/plan.md.
 FOLDER = ROOT / "docs/results/plan"
 JOBS_FILE = FOLDER / "jobs.csv"
 ROUNDS_FILE = FOLDER / "rounds.csv"
@@ -54,7 +42,7 @@ GPU_JOBS_FILE = FOLDER / "gpu_jobs.csv"
 SITE_FILE = ROOT / "profiles/slurm/site.yaml"
 MEMORY_FILE = FOLDER / "memory.csv"
 
-#: Columns of plan.csv: heading in plan.md, and how a value is written there.
+#: Columns of plan.csv, with their heading and number format in plan.md.
 COLUMNS = {
     "experiment": ("Experiment", "`config/paper/{}.yaml`"),
     "jobs": ("Jobs", "{}"),
@@ -77,8 +65,9 @@ GPU_JOB_COLUMNS = (
     *("rule", "job", "kind", "models", "gpus", "gb_per_gpu", "gpu_hours", "disk_gb"),
     *("tokens", "loads", "asked_minutes"),
 )
+#: Columns of plan.csv that are counted and not estimated.
 COUNTED = ("jobs", "generation_rounds", "requests", "round_weights", "engine_loads", "trainings")
-#: Kinds of generation rounds: what their keys end in, evaluation aside.
+#: Kinds of generation rounds, with their titles in plan.md. See `round_kind`.
 KINDS = {
     "weak-1": "weak labels",
     "icl-1": "in-context labels",
@@ -87,9 +76,9 @@ KINDS = {
     "evaluation": "evaluation",
 }
 
-#: Models of the table of memory, by the key `paper`, with their numbers of weights.
+#: Models in the table of memory: numbers of weights by the key `paper`.
 MODELS = {"Llama-3-8B-Instruct": 8_030_261_248, "Llama-2-70b": 68_976_648_192}
-#: Ways of training in it: keys of `training.sft`, and numbers of GPUs.
+#: Trainings in the table of memory: keys of `training.sft`, and numbers of GPUs.
 WAYS = (
     ({"adapter": "full", "deepspeed": "zero2"}, (2, 8)),
     ({"adapter": "full", "deepspeed": "zero3"}, (2, 8)),
@@ -99,7 +88,7 @@ WAYS = (
     ({"adapter": "lora", "deepspeed": "zero3_offload"}, (1,)),
     ({"adapter": "lora", "quantization": "nf4"}, (1,)),
 )
-#: What they have in common.
+#: Settings that these trainings share.
 COMMON = {
     "dtype": "bfloat16",
     "gradient_checkpointing": True,
@@ -110,6 +99,7 @@ COMMON = {
 
 
 def configuration_file(experiment: str) -> Path:
+    """The configuration of one of EXPERIMENTS."""
     return ROOT / f"config/paper/{experiment}.yaml"
 
 
@@ -117,24 +107,24 @@ def read_jobs(output: str) -> dict[str, int]:
     """Jobs by rule, in the order of Snakemake's last job table; `total` is the last.
 
     Raises:
-        ValueError: there is no such table.
+        ValueError: the output has no job table.
     """
-    _, found, table = output.rpartition("Job stats:\n")
+    _, heading, table = output.rpartition("Job stats:\n")
     jobs = {}
     for line in table.splitlines()[2:]:
         if not (row := re.fullmatch(r"(\w+) +(\d+)", line.rstrip())):
             break
         jobs[row[1]] = int(row[2])
-    if not found or "total" not in jobs:
+    if not heading or "total" not in jobs:
         raise ValueError(f"no job table in Snakemake's output: {output[-500:]}")
     return jobs
 
 
 def dry_run(experiment: str) -> dict[str, int]:
-    """Jobs by rule of an experiment of which nothing is there yet.
+    """Jobs by rule of an experiment without any results yet.
 
     Raises:
-        RuntimeError: it cannot be planned; says why.
+        RuntimeError: Snakemake cannot plan it; ends with Snakemake's message.
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1"]
     done = subprocess.run(
@@ -150,7 +140,10 @@ def dry_run(experiment: str) -> dict[str, int]:
 
 
 def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:
-    """An experiment on the GPUs of SITE_FILE, which decide the number of a round's engines."""
+    """Graph, estimates and jobs of an experiment on the cluster of SITE_FILE.
+
+    The site's GPUs decide how many engines a round has.
+    """
     config = yaml.safe_load(configuration_file(experiment).read_text(encoding="utf-8"))
     graph, assumptions = Graph(load_configuration(config)), read_assumptions()
     cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
@@ -163,31 +156,30 @@ def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:
 
 
 def round_kind(round_key: str) -> str:
-    """One of KINDS."""
+    """The key in KINDS of a generation round."""
     return "evaluation" if round_key.startswith("evaluation/") else round_key.rpartition("/")[2]
 
 
 def round_rows(experiment: str) -> list[dict[str, Any]]:
-    """Columns `experiment`, `kind`, `rounds`, `requests` and `engine_loads`."""
+    """Rows of rounds.csv: `experiment`, `kind`, `rounds`, `requests` and `engine_loads`."""
     graph, estimator, _ = planned(experiment)
-    jobs = [(round_kind(key), estimator.generation_job(key)) for key in graph.rounds()]
-    found = []
-    for kind in KINDS:
-        own = [job for its_kind, job in jobs if its_kind == kind]
-        found.append(
-            {
-                "experiment": experiment,
-                "kind": kind,
-                "rounds": len(own),
-                "requests": sum(job.requests for job in own),
-                "engine_loads": sum(job.loads for job in own),
-            }
-        )
-    return found
+    jobs: dict[str, list[JobEstimate]] = {kind: [] for kind in KINDS}
+    for key in graph.rounds():
+        jobs[round_kind(key)].append(estimator.generation_job(key))
+    return [
+        {
+            "experiment": experiment,
+            "kind": kind,
+            "rounds": len(rounds),
+            "requests": sum(job.requests for job in rounds),
+            "engine_loads": sum(job.loads for job in rounds),
+        }
+        for kind, rounds in jobs.items()
+    ]
 
 
 def rounds_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of rounds.csv as a Markdown table: rounds, requests and loads, a line a kind."""
+    """The rows of rounds.csv as a Markdown table, one line for each kind."""
     cells = {(row["kind"], row["experiment"]): row for row in rows}
     columns = ("rounds", "requests", "engine_loads")
 
@@ -196,26 +188,25 @@ def rounds_table(rows: Sequence[Mapping[str, Any]]) -> str:
             [sum(int(cells[kind, name][column]) for kind in kinds) for column in columns]
             for name in EXPERIMENTS
         )
-        return [title, *(" / ".join(map(str, each)) for each in sums)]
+        return [title, *(" / ".join(map(str, counts)) for counts in sums)]
 
     lines = [line(title, [kind]) for kind, title in KINDS.items()]
     return markdown(["Rounds / requests / loads", *EXPERIMENTS], [*lines, line("all", KINDS)])
 
 
 def estimate(experiment: str) -> dict[str, Any]:
-    """The columns of plan.csv but `jobs`."""
+    """A row of plan.csv without the column `jobs`."""
     _, estimator, _ = planned(experiment)
-    estimate = estimator.estimate()
-    values = {**asdict(estimate), "gpu_hours": estimate.gpu_hours}
-    rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in values.items()}
+    values = estimator.estimate().items()
+    rounded = {name: round(v, 1) if isinstance(v, float) else v for name, v in values}
     return {"experiment": experiment, **rounded}
 
 
 def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
-    """Rows of gpu_jobs.csv: `GPU_JOB_COLUMNS`.
+    """Rows of gpu_jobs.csv: GPU_JOB_COLUMNS.
 
-    GPUs and the walltime asked for are those of the SLURM profile at its first attempt; memory is
-    what fills a GPU, of an engine without the rest that vLLM gives to its cache.
+    GPUs and walltime are what the SLURM profile asks for at the first attempt. Memory is what fills
+    a GPU; vLLM fills the rest of its share with more of its cache.
     """
     graph, estimator, cluster = planned(experiment)
     device = read_assumptions().device
@@ -237,16 +228,14 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
 
     def training(node: Node) -> dict[str, Any]:
         job, needs = estimator.training_job(node), cluster.training(node)
-        trainer, settings = graph.method(node)["trainer"], graph.training_settings(node)
-        shape = estimator.shape(job.models[0])
-        memory = training_memory(shape, trainer, settings, needs.gpus)
-        return row(job, trainer, needs, memory)
+        cost = cost_of_training(graph, node, estimator.shape(job.models[0]))
+        return row(job, cost.trainer, needs, cost.memory(needs.gpus))
 
     def generation(key: str) -> dict[str, Any]:
         job, needs = estimator.generation_job(key), cluster.generation(key)
-        engine, size = graph.engine(key), needs.tensor_parallel_size
+        dtype, size = graph.engine(key)["dtype"], needs.tensor_parallel_size
         memory = max(
-            generation_memory(estimator.shape(name), engine, job.context, size, device)
+            generation_memory(estimator.shape(name), dtype, job.context, size, device)
             for name in job.models
         )
         return row(job, round_kind(key), needs, memory)
@@ -258,7 +247,7 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
 
 
 def gpu_jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of gpu_jobs.csv as a Markdown table, jobs of one rule, kind and model in one line."""
+    """Rows of gpu_jobs.csv as a Markdown table, one line for each rule, kind and model."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for job in jobs:
         groups.setdefault((job["rule"], job["kind"], job["models"]), []).append(job)
@@ -297,13 +286,13 @@ def gpu_jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A pipe table; columns after the first `left` are aligned to the right."""
+    """A pipe table, whose columns after the first `left` are aligned to the right."""
     rule = [":---" if place < left else "---:" for place in range(len(header))]
     lines = ("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
     return "\n".join(lines) + "\n"
 
 
-def _shown(name: str, value: Any) -> str:
+def _as_text(name: str, value: Any) -> str:
     if name.endswith("_tokens"):
         return f"{float(value) / 1e6:.0f} million"
     form = COLUMNS[name][1]
@@ -311,18 +300,18 @@ def _shown(name: str, value: Any) -> str:
 
 
 def plan_tables(plan: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The rows of plan.csv as two Markdown tables: what is counted, and what is estimated."""
+    """The rows of plan.csv as two Markdown tables: `counted` and `estimated` columns."""
     tables = {}
     estimated = [name for name in COLUMNS if name not in COUNTED and name != "experiment"]
     for table, names in (("counted", COUNTED), ("estimated", estimated)):
         columns = ("experiment", *names)
-        rows = [[_shown(name, row[name]) for name in columns] for row in plan]
+        rows = [[_as_text(name, row[name]) for name in columns] for row in plan]
         tables[table] = markdown([COLUMNS[name][0] for name in columns], rows)
     return tables
 
 
 def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Rows (experiment, rule, jobs) as a Markdown table, a line for each rule."""
+    """Rows of jobs.csv (`experiment`, `rule`, `jobs`) as a Markdown table, a line for each rule."""
     cells = {(row["rule"], row["experiment"]): str(row["jobs"]) for row in jobs}
     rules = [rule for rule in dict.fromkeys(row["rule"] for row in jobs) if rule != "total"]
     rows = [
@@ -332,8 +321,12 @@ def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
     return markdown(["Rule", *EXPERIMENTS], rows)
 
 
+#: How the first cell of a row begins in the table of assumptions, by section of the file.
+_TITLES = {"tasks": "", "generation": "all tasks:", "models": "", "device": "device:"}
+
+
 def _entries(part: Mapping[str, Any], path: str) -> Iterable[list[str]]:
-    """Rows of the table of assumptions: a line for each value."""
+    """Rows of the table of assumptions, one for each value."""
     for name, entry in part.items():
         place = f"{path} {name}".strip().replace("_", " ")
         if "source" not in entry:
@@ -359,8 +352,10 @@ def assumptions_table() -> str:
 
 
 def memory_rows() -> list[dict[str, Any]]:
-    """Columns `training` (keys and values), `gpus`, and of each model gigabytes of a GPU and, of
-    what is offloaded, of all hosts together (10**9 bytes)."""
+    """Rows of memory.csv: `training` (keys and values), `gpus`, and for each model two columns.
+
+    They are gigabytes (10**9 bytes) of one GPU, and of all hosts together for what is offloaded.
+    """
     known = read_assumptions().models
     shapes = {name: Shape(weights, **known[name]) for name, weights in MODELS.items()}
     rows = []
@@ -369,14 +364,13 @@ def memory_rows() -> list[dict[str, Any]]:
         if name := way.get("deepspeed"):
             file = {"deepspeed": str(ROOT / f"config/deepspeed/{name}.json")}
         settings = {**COMMON, **way, **file}
-        zero = zero_of(settings)
         for gpus in counts:
             row = {"training": " ".join(f"{k}={v}" for k, v in way.items()), "gpus": gpus}
             for name, shape in shapes.items():
-                each = bytes_of_each(shape, "sft", settings, gpus, zero)
-                each += activation_bytes(shape, "sft", settings)
-                row[f"{name} gpu_gb"] = round(each / 1e9, 1)
-                row[f"{name} host_gb"] = round(host_bytes(shape, "sft", settings, zero) / 1e9, 1)
+                cost = TrainingCost.of(shape, "sft", settings)
+                gpu = cost.gpu_bytes(gpus) + cost.activation_bytes
+                row[f"{name} gpu_gb"] = round(gpu / 1e9, 1)
+                row[f"{name} host_gb"] = round(cost.host_bytes / 1e9, 1)
             rows.append(row)
     return rows
 
@@ -387,16 +381,13 @@ def memory_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for name in MODELS:
         header += [f"{name}: GB of a GPU", "GB offloaded"]
     for row in rows:
-        keys = ", ".join(f"`{each.replace('=', ': ')}`" for each in row["training"].split())
+        keys = ", ".join(f"`{key.replace('=', ': ')}`" for key in row["training"].split())
         line = [keys, str(row["gpus"])]
         for name in MODELS:
             offloaded = float(row[f"{name} host_gb"])
             line += [f"{float(row[f'{name} gpu_gb']):.0f}", f"{offloaded:.0f}" if offloaded else ""]
         lines.append(line)
     return markdown(header, lines)
-
-
-_TITLES = {"tasks": "", "generation": "all tasks:", "models": "", "device": "device:"}
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
@@ -413,7 +404,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def tables() -> dict[str, str]:
-    """The Markdown tables of docs/plan.md, by name, from its CSV files and the assumptions."""
+    """The Markdown tables of docs/plan.md by name, from the CSV files and the assumptions."""
     return {
         **plan_tables(read_csv(PLAN_FILE)),
         "jobs": jobs_table(read_csv(JOBS_FILE)),
@@ -425,6 +416,7 @@ def tables() -> dict[str, str]:
 
 
 def main() -> None:
+    """Write the CSV files, their Markdown tables, and the tables into docs/plan.md."""
     jobs = {name: dry_run(name) for name in EXPERIMENTS}
     plan = [{**estimate(name), "jobs": jobs[name]["total"]} for name in EXPERIMENTS]
     by_rule = [

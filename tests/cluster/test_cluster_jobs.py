@@ -10,13 +10,13 @@ import pytest
 import yaml
 from snakemake.resources import Resources
 
+from weak_to_strong.cluster.assumptions import read_assumptions
 from weak_to_strong.cluster.cluster_jobs import (
     GENERATION_RESOURCES,
     TRAINING_RESOURCES,
     ClusterJobs,
     find_cluster,
 )
-from weak_to_strong.cluster.estimates import read_assumptions
 from weak_to_strong.cluster.site_file import parse_site
 from weak_to_strong.experiment.configuration import ConfigError, load_configuration
 from weak_to_strong.experiment.graph import Graph

@@ -8,25 +8,16 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from weak_to_strong.cluster.estimates import (
+from weak_to_strong.cluster.assumptions import (
     ASSUMPTIONS_FILE,
-    Assumptions,
     Device,
-    Estimator,
-    Shape,
-    adapter_weights,
-    decode_seconds,
-    devices_of,
-    gathered_bytes,
-    host_update_seconds,
-    load_seconds,
-    prefill_seconds,
     read_assumptions,
-    training_flops,
-    training_flops_per_token,
-    training_seconds,
-    weight_bytes,
 )
+from weak_to_strong.cluster.cluster_jobs import full_models, requests_by_weights
+from weak_to_strong.cluster.estimates import Estimator
+from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_seconds
+from weak_to_strong.cluster.model_shape import Shape
+from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.configuration import (
     SCHEMA_FILE,
     ConfigError,
@@ -88,6 +79,10 @@ def gsm8k():
     return paper_config("gsm8k")
 
 
+def cost(trainer, settings, shape=SHAPE):
+    return TrainingCost.of(shape, trainer, settings)
+
+
 def estimator(config, assumptions):
     return Estimator(Graph(load_configuration(config)), assumptions)
 
@@ -100,8 +95,8 @@ def estimator(config, assumptions):
     [("lora", False, 40), ("lora", True, 60), ("full", False, 60), ("full", True, 80)],
 )
 def test_flops_of_a_trained_token(adapter, checkpointing, expected):
-    found = training_flops_per_token(10, adapter=adapter, gradient_checkpointing=checkpointing)
-    assert found == expected
+    settings = {"adapter": adapter, "gradient_checkpointing": checkpointing}
+    assert cost("sft", settings, replace(SHAPE, parameters=10)).flops_per_token == expected
 
 
 @pytest.mark.parametrize(
@@ -118,33 +113,33 @@ def test_flops_of_a_trained_token(adapter, checkpointing, expected):
     ],
 )
 def test_flops_of_a_training(trainer, changes, expected):
-    assert training_flops(1000, 7, trainer, {**LORA, **changes}) == 7 * 1000 * expected
+    assert cost(trainer, {**LORA, **changes}).flops(7) == 7 * 1000 * expected
 
 
 def test_weights_are_gathered_for_each_micro_batch_and_pass():
     # 5 rows by 2 are 3 micro-batches; 2 epochs of forward and backward; 2 bytes a weight.
-    assert gathered_bytes(SHAPE, 5, "sft", LORA) == 3 * 4 * 2000
+    assert cost("sft", LORA).gathered_bytes(5) == 3 * 4 * 2000
     beside = {**LORA, "precompute_ref": False}
-    assert gathered_bytes(SHAPE, 5, "dpo", beside) == 3 * (4 + 2) * 2000
-    assert gathered_bytes(SHAPE, 5, "dpo", LORA) == 3 * 5 * 2000
+    assert cost("dpo", beside).gathered_bytes(5) == 3 * (4 + 2) * 2000
+    assert cost("dpo", LORA).gathered_bytes(5) == 3 * 5 * 2000
 
 
 def test_training_takes_the_slower_of_arithmetic_and_gathering():
     seconds = 70 * 12_000 / 5_000
-    assert training_seconds(SHAPE, 5, 70, "sft", LORA, DEVICE) == seconds
+    assert cost("sft", LORA).seconds(5, 70, DEVICE) == seconds
     sharded = {**LORA, "deepspeed": "config/deepspeed/zero3.json"}
-    assert training_seconds(SHAPE, 5, 70, "sft", sharded, DEVICE) == seconds
-    assert training_seconds(SHAPE, 50, 70, "sft", sharded, DEVICE) == 25 * 4 * 2000 / 500
+    assert cost("sft", sharded).seconds(5, 70, DEVICE) == seconds
+    assert cost("sft", sharded).seconds(50, 70, DEVICE) == 25 * 4 * 2000 / 500
     one = replace(DEVICE, memory=1e6)
-    assert training_seconds(SHAPE, 50, 70, "sft", sharded, one) == seconds
+    assert cost("sft", sharded).seconds(50, 70, one) == seconds
     whole = {**LORA, "deepspeed": "config/deepspeed/zero2.json"}
-    assert training_seconds(SHAPE, 50, 70, "sft", whole, DEVICE) == seconds
+    assert cost("sft", whole).seconds(50, 70, DEVICE) == seconds
 
 
 def test_offloaded_weights_come_from_the_host_to_one_device_too():
     offloaded = {**LORA, "deepspeed": "config/deepspeed/zero3_offload.json"}
     for device in (DEVICE, replace(DEVICE, memory=1e6)):
-        assert training_seconds(SHAPE, 50, 70, "sft", offloaded, device) == 25 * 4 * 2000 / 50
+        assert cost("sft", offloaded).seconds(50, 70, device) == 25 * 4 * 2000 / 50
 
 
 def test_a_host_updates_full_weights_that_are_offloaded():
@@ -152,9 +147,9 @@ def test_a_host_updates_full_weights_that_are_offloaded():
     batch = {**LORA, "global_batch_size": 8}
     offloaded = {**batch, "deepspeed": "config/deepspeed/zero3_offload.json"}
     full = {**offloaded, "adapter": "full"}
-    assert host_update_seconds(SHAPE, 50, full, DEVICE) == 14 * 28 * 1000 / 700
-    assert host_update_seconds(SHAPE, 50, offloaded, DEVICE) == 0
-    assert host_update_seconds(SHAPE, 50, {**batch, "adapter": "full"}, DEVICE) == 0
+    assert cost("sft", full).host_update_seconds(50, DEVICE) == 14 * 28 * 1000 / 700
+    assert cost("sft", offloaded).host_update_seconds(50, DEVICE) == 0
+    assert cost("sft", {**batch, "adapter": "full"}).host_update_seconds(50, DEVICE) == 0
 
 
 def test_four_bits_and_the_constants_of_a_block_are_for_the_projections():
@@ -166,9 +161,9 @@ def test_four_bits_and_the_constants_of_a_block_are_for_the_projections():
     bits = 4 + 8 / 64 + 32 / 64 / 256
     assert bits == pytest.approx(4.127, abs=1e-4)
     expected = projections * bits / 8 + 2 * (2 * 50 * 8 + 8 * 16)
-    assert weight_bytes(small, nf4) == pytest.approx(expected)
-    assert weight_bytes(small, {**nf4, "quantization": None}) == 200_000
-    assert weight_bytes(small, {**nf4, "dtype": "float32"}) > expected
+    assert cost("sft", nf4, small).weight_bytes == pytest.approx(expected)
+    assert cost("sft", {**nf4, "quantization": None}, small).weight_bytes == 200_000
+    assert cost("sft", {**nf4, "dtype": "float32"}, small).weight_bytes > expected
 
 
 def test_a_quantised_training_starts_on_fewer_devices(gsm8k, assumptions):
@@ -177,15 +172,23 @@ def test_a_quantised_training_starts_on_fewer_devices(gsm8k, assumptions):
         gsm8k["training"][trainer] |= {"quantization": "nf4"}
         del gsm8k["training"][trainer]["deepspeed"]
     quantised = Estimator(Graph(complete(gsm8k)), assumptions).estimate()
-    assert quantised.loading_gpu_hours < whole.loading_gpu_hours
-    assert quantised.generation_gpu_hours == whole.generation_gpu_hours
+    assert quantised["loading_gpu_hours"] < whole["loading_gpu_hours"]
+    assert quantised["generation_gpu_hours"] == whole["generation_gpu_hours"]
 
 
 def test_a_model_is_spread_over_a_power_of_two_of_devices():
-    assert devices_of(SHAPE, DEVICE) == 4
-    assert devices_of(replace(SHAPE, parameters=1001), DEVICE) == 8
-    assert devices_of(replace(SHAPE, parameters=250), DEVICE) == 1
-    assert load_seconds(SHAPE, DEVICE) == 4 * (5 + 2000 / 100)
+    assert DEVICE.count_for(2000) == 4
+    assert DEVICE.count_for(2001) == 8
+    assert DEVICE.count_for(500) == 1
+    assert DEVICE.load_seconds(2000) == 5 + 2000 / 100
+
+
+def test_all_devices_of_a_model_wait_for_a_start(gsm8k, assumptions):
+    found = estimator(gsm8k, assumptions)
+    job = found.generation_job(f"{GEMMA.key}/icl-1")
+    size = found.shape("llama2_70b").size
+    assert assumptions.device.count_for(size) == 4
+    assert job.loading_gpu_hours == 4 * assumptions.device.load_seconds(size) / 3600
 
 
 def test_writing_is_bound_by_memory_or_by_arithmetic():
@@ -197,15 +200,15 @@ def test_writing_is_bound_by_memory_or_by_arithmetic():
 
 
 def test_size_of_an_adapter():
-    assert adapter_weights(SHAPE, 3, ["q_proj", "v_proj", "up_proj"]) == 2 * 3 * (16 + 12 + 24)
+    assert SHAPE.adapter_weights(3, ["q_proj", "v_proj", "up_proj"]) == 2 * 3 * (16 + 12 + 24)
     # What the block does not have is taken for 8 to 8.
-    assert adapter_weights(SHAPE, 3, ["qkv_proj", "v_proj"]) == 2 * 3 * (16 + 12)
+    assert SHAPE.adapter_weights(3, ["qkv_proj", "v_proj"]) == 2 * 3 * (16 + 12)
 
 
 def test_adapter_of_a_known_model(gsm8k, assumptions):
     shape = estimator(gsm8k, assumptions).shape("llama2_7b")
     # As peft reports it for rank 8 on the seven projections.
-    assert adapter_weights(shape, 8, ALL_PROJECTIONS) == 19_988_480
+    assert shape.adapter_weights(8, ALL_PROJECTIONS) == 19_988_480
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math", "olympicarena", "all"])
@@ -323,16 +326,19 @@ def test_tokens_of_a_request(gsm8k, assumptions):
 
 def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
     key = "evaluation/gsm8k/llama2_70b"
-    adapters = estimator(gsm8k, assumptions)
-    assert list(adapters.by_weights(key)) == ["results/paper_gsm8k/bases/llama2_70b.json"]
+    adapters = Graph(load_configuration(gsm8k))
+    assert full_models(adapters) == set()
+    base = "results/paper_gsm8k/bases/llama2_70b.json"
+    assert list(requests_by_weights(adapters, key, ())) == [base]
+    small = estimator(gsm8k, assumptions).estimate()
     for trainer in ("sft", "dpo", "orpo"):
         gsm8k["training"][trainer]["adapter"] = "full"
         gsm8k["training"][trainer].pop("lora", None)
-    full = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
     trained = [node for node in graph.trained_nodes() if graph.base_of(node) == "llama2_70b"]
-    assert len(full.by_weights(key)) == 1 + len(trained)
-    assert full.estimate().trained_gb > 100 * adapters.estimate().trained_gb
+    by_weights = requests_by_weights(graph, key, full_models(graph))
+    assert len(by_weights) == 1 + len(trained)
+    assert estimator(gsm8k, assumptions).estimate()["trained_gb"] > 100 * small["trained_gb"]
 
 
 def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
@@ -348,9 +354,9 @@ def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
     assert many.gpu_hours - many.loading_gpu_hours == pytest.approx(work)
     assert eight.generation_job(other) == one.generation_job(other)
     whole, plain = eight.estimate(), one.estimate()
-    assert whole.engine_loads == plain.engine_loads + 7
-    assert whole.round_weights == plain.round_weights == plain.engine_loads
-    assert whole.loading_gpu_hours > plain.loading_gpu_hours
+    assert whole["engine_loads"] == plain["engine_loads"] + 7
+    assert whole["round_weights"] == plain["round_weights"] == plain["engine_loads"]
+    assert whole["loading_gpu_hours"] > plain["loading_gpu_hours"]
 
 
 def test_each_engine_may_load_each_of_several_weights(gsm8k, assumptions):
@@ -370,24 +376,23 @@ def test_more_samples_take_longer(gsm8k, assumptions):
         config["sampling"]["n"] = n
         found.append(estimator(config, assumptions).estimate())
     for few, many in pairwise(found):
-        assert few.generated_tokens < many.generated_tokens
-        assert few.generation_gpu_hours < many.generation_gpu_hours
-        assert few.gpu_hours < many.gpu_hours
-        assert few.training_gpu_hours == many.training_gpu_hours
-        assert few.engine_loads == many.engine_loads
+        assert few["generated_tokens"] < many["generated_tokens"]
+        assert few["generation_gpu_hours"] < many["generation_gpu_hours"]
+        assert few["gpu_hours"] < many["gpu_hours"]
+        assert few["training_gpu_hours"] == many["training_gpu_hours"]
+        assert few["engine_loads"] == many["engine_loads"]
 
 
 def test_hours_go_with_the_device(gsm8k, assumptions):
     def hours(**changes):
         device = replace(assumptions.device, **changes)
-        changed: Assumptions = replace(assumptions, device=device)
-        return estimator(gsm8k, changed).estimate()
+        return estimator(gsm8k, replace(assumptions, device=device)).estimate()
 
     plain = hours()
-    assert hours(memory_bandwidth=1e12).generation_gpu_hours > plain.generation_gpu_hours
-    assert hours(link_bandwidth=1e11).training_gpu_hours > plain.training_gpu_hours
-    assert hours(start_seconds=600).loading_gpu_hours > plain.loading_gpu_hours
-    assert plain.loading_gpu_hours < plain.gpu_hours
+    assert hours(memory_bandwidth=1e12)["generation_gpu_hours"] > plain["generation_gpu_hours"]
+    assert hours(link_bandwidth=1e11)["training_gpu_hours"] > plain["training_gpu_hours"]
+    assert hours(start_seconds=600)["loading_gpu_hours"] > plain["loading_gpu_hours"]
+    assert plain["loading_gpu_hours"] < plain["gpu_hours"]
 
 
 @pytest.mark.parametrize(

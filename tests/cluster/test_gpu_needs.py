@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from weak_to_strong.cluster.estimates import Device, Shape
+from weak_to_strong.cluster.assumptions import Device
 from weak_to_strong.cluster.gpu_needs import (
-    activation_bytes,
-    bytes_of_each,
-    config_shape,
-    count_parameters,
     generation_needs,
-    host_bytes,
-    model_shape,
     nodes_of,
-    rough_shape,
-    state_bytes,
     tensor_parallel_size,
     training_gpus,
     training_needs,
 )
+from weak_to_strong.cluster.model_shape import (
+    Shape,
+    config_shape,
+    count_parameters,
+    model_shape,
+    rough_shape,
+)
 from weak_to_strong.cluster.site_file import parse_site
+from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.training.settings import Zero
 
 TINY = Shape(400_000, layers=4, hidden=100, key_value=100, intermediate=250, vocabulary=500)
@@ -53,7 +53,7 @@ DEVICE = Device(
     link_bandwidth=2e11,
     host_link_bandwidth=2e10,
     host_memory_bandwidth=1e11,
-    memory=1e9,  # the site's counts
+    memory=80e9,
     weights_share=0.6,
     prefill_utilisation=0.1,
     decode_utilisation=0.5,
@@ -84,28 +84,34 @@ def settings(*changes, **further):
     return {**SETTINGS, **{k: v for change in changes for k, v in change.items()}, **further}
 
 
+def cost(shape, trainer, given):
+    return TrainingCost.of(shape, trainer, given)
+
+
 def needs(shape, *changes, trainer="sft", **further):
-    return training_needs(shape, trainer, settings(*changes), SITE, DEVICE, **further)
+    return training_needs(cost(shape, trainer, settings(*changes)), SITE, DEVICE, **further)
 
 
 class TestMemory:
     def test_lora_keeps_frozen_weights_and_16_bytes_for_each_of_the_adapter(self):
         # r 8 on q, k, v, o: 4 x (100 + 100); gate, up, down: 3 x (100 + 250); 4 layers.
         adapter = 4 * 8 * (4 * 200 + 3 * 350)
-        assert state_bytes(TINY, "sft", settings()) == 2 * 400_000 + 16 * adapter
+        assert cost(TINY, "sft", settings()).state_bytes == 2 * 400_000 + 16 * adapter
 
     def test_a_projection_of_another_kind_of_block_is_counted_roughly(self):
         fused = settings(lora={"r": 8, "target_modules": ["qkv_proj", "gate_up_proj"]})
         adapter = 4 * 8 * 2 * 200
-        assert state_bytes(TINY, "sft", fused) == 2 * 400_000 + 16 * adapter
+        assert cost(TINY, "sft", fused).state_bytes == 2 * 400_000 + 16 * adapter
 
     def test_dpo_adds_a_frozen_adapter_or_a_second_model(self):
         adapter = 4 * 8 * (4 * 200 + 3 * 350)
-        lora = state_bytes(TINY, "dpo", settings()) - state_bytes(TINY, "sft", settings())
+        lora = cost(TINY, "dpo", settings()).state_bytes - cost(TINY, "sft", settings()).state_bytes
         assert lora == 4 * adapter
         full = settings(ZERO3, adapter="full")
-        assert state_bytes(TINY, "dpo", full) - state_bytes(TINY, "sft", full) == 2 * 400_000
-        assert state_bytes(TINY, "orpo", full) == state_bytes(TINY, "sft", full)
+        assert (
+            cost(TINY, "dpo", full).state_bytes - cost(TINY, "sft", full).state_bytes == 2 * 400_000
+        )
+        assert cost(TINY, "orpo", full).state_bytes == cost(TINY, "sft", full).state_bytes
 
     @pytest.mark.parametrize(
         ("change", "bytes_a_weight"),
@@ -115,20 +121,20 @@ class TestMemory:
         self, change, bytes_a_weight
     ):
         full = settings(change, adapter="full")
-        assert state_bytes(LLAMA_7B, "sft", full) == bytes_a_weight * 7e9
+        assert cost(LLAMA_7B, "sft", full).state_bytes == bytes_a_weight * 7e9
 
     def test_activations_of_all_blocks_or_of_one(self):
         tokens = 2 * 1000
         block = 48 * 100 + 4 * 100 + 12 * 250
         logits = 12 * 500
-        assert activation_bytes(TINY, "sft", settings()) == tokens * (4 * block + logits)
-        checkpointed = activation_bytes(TINY, "sft", settings(CHECKPOINTING))
+        assert cost(TINY, "sft", settings()).activation_bytes == tokens * (4 * block + logits)
+        checkpointed = cost(TINY, "sft", settings(CHECKPOINTING)).activation_bytes
         assert checkpointed == tokens * (4 * 100 * 2 + block + logits)
 
     def test_a_row_of_pairs_is_two_sequences(self):
-        one = activation_bytes(TINY, "sft", settings())
-        assert activation_bytes(TINY, "dpo", settings()) == 2 * one
-        assert activation_bytes(TINY, "orpo", settings()) == 2 * one
+        one = cost(TINY, "sft", settings()).activation_bytes
+        assert cost(TINY, "dpo", settings()).activation_bytes == 2 * one
+        assert cost(TINY, "orpo", settings()).activation_bytes == 2 * one
 
 
 class TestTraining:
@@ -183,13 +189,13 @@ class TestTraining:
         # 3 rows an update: no number of GPUs but 1 divides them, and that is too little.
         odd = settings(ZERO3, CHECKPOINTING, global_batch_size=6)
         with pytest.raises(ValueError, match=r"`training\.sft`: .*global_batch_size 6 "):
-            training_gpus(LLAMA_70B, "sft", odd, SITE)
+            training_gpus(cost(LLAMA_70B, "sft", odd), SITE)
 
     def test_more_than_the_site_has_is_refused_in_one_line(self):
         small = replace(SITE, max_nodes=1)
         full = settings(ZERO3, CHECKPOINTING, adapter="full")
         with pytest.raises(ValueError, match=r"does not fit on 8 GPUs of 80 GB") as error:
-            training_gpus(LLAMA_70B, "sft", full, small)
+            training_gpus(cost(LLAMA_70B, "sft", full), small)
         assert "\n" not in str(error.value)
         assert "max_nodes" in str(error.value)
 
@@ -205,14 +211,14 @@ class TestTraining:
     )
     def test_stages_of_zero_leave_more_or_less_of_it_whole(self, stage, adapter, gigabytes):
         given = settings(ZERO3, adapter=adapter)
-        found = bytes_of_each(LLAMA_7B, "sft", given, 4, Zero(stage)) / 1e9
+        found = TrainingCost(LLAMA_7B, "sft", given, Zero(stage)).gpu_bytes(4) / 1e9
         assert found == pytest.approx(gigabytes, abs=0.1)
 
     def test_the_stage_is_read_from_the_deepspeed_file(self, tmp_path):
         file = tmp_path / "zero2.json"
         file.write_text('{"zero_optimization": {"stage": 2}}')
         with pytest.raises(ValueError, match="take stage 3 of ZeRO"):
-            training_gpus(LLAMA_70B, "sft", settings(deepspeed=str(file)), SITE)
+            training_gpus(cost(LLAMA_70B, "sft", settings(deepspeed=str(file))), SITE)
 
     def test_offloaded_full_weights_take_one_gpu_and_the_memory_of_its_host(self):
         # Host: 2 + 4 + 4 + 8 + 2 bytes a weight, and the file and the gathered model to save.
@@ -221,23 +227,29 @@ class TestTraining:
         assert (found.gpus, found.nodes) == (1, 1)
         assert found.mem_mb == 5000 + 28_000 + 20 * 7000 + 600
         # Of each GPU only two blocks of 32 are left.
-        held = bytes_of_each(LLAMA_7B, "sft", settings(offload), 1, Zero(3, True, True))
+        held = TrainingCost(LLAMA_7B, "sft", settings(offload), Zero(3, True, True)).gpu_bytes(1)
         assert held == 2 * 14e9 / 32
 
     def test_what_the_hosts_cannot_hold_takes_more_of_them(self):
         # 1400 GB; a node has 800.
         offload = {**OFFLOAD, **CHECKPOINTING, "adapter": "full"}
-        assert host_bytes(LLAMA_70B, "sft", settings(offload), Zero(3, True, True)) == 1.4e12
+        assert (
+            TrainingCost(LLAMA_70B, "sft", settings(offload), Zero(3, True, True)).host_bytes
+            == 1.4e12
+        )
         found = needs(LLAMA_70B, offload)
         assert (found.gpus, found.nodes) == (16, 2)
         with pytest.raises(ValueError, match=r"8 GPUs of 80 GB with 1400 GB offloaded to their"):
-            training_gpus(LLAMA_70B, "sft", settings(offload), replace(SITE, max_nodes=1))
+            training_gpus(cost(LLAMA_70B, "sft", settings(offload)), replace(SITE, max_nodes=1))
 
     def test_an_offloaded_optimiser_alone_leaves_the_weights(self):
         full = settings(ZERO2, adapter="full")
-        held = bytes_of_each(LLAMA_7B, "sft", full, 4, Zero(2, offload_optimizer=True))
+        held = TrainingCost(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)).gpu_bytes(4)
         assert held == 14e9
-        assert host_bytes(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)) == 18 * 7e9
+        assert (
+            TrainingCost(LLAMA_7B, "sft", full, Zero(2, offload_optimizer=True)).host_bytes
+            == 18 * 7e9
+        )
 
     def test_70b_in_four_bits_takes_one_gpu(self):
         # 0.516 bytes for all but 0.5 billion of the weights, and 2 for those and one projection:
@@ -250,7 +262,7 @@ class TestTraining:
 
     def test_smaller_gpus_take_more_of_them(self):
         small = replace(SITE, gpu_memory=24e9)  # 19.6 GB can be filled
-        assert training_gpus(LLAMA_70B, "sft", settings(ZERO3, CHECKPOINTING), small) == 16
+        assert training_gpus(cost(LLAMA_70B, "sft", settings(ZERO3, CHECKPOINTING)), small) == 16
 
     def test_a_retry_gets_more_memory_and_time_up_to_what_there_is(self):
         first, second, tenth = (needs(LLAMA_7B, rows=14_000, attempt=each) for each in (1, 2, 100))
@@ -261,12 +273,14 @@ class TestTraining:
         assert tenth.gpus == first.gpus
 
     def test_gpus_set_by_the_user_decide_what_follows_from_them(self):
-        found = needs(LLAMA_7B, {"adapter": "full"}, gpus=4, nodes=2)  # alone, it would not fit
+        found = needs(
+            LLAMA_7B, {"adapter": "full"}, overrides={"gpu": 4, "nodes": 2}
+        )  # alone, it would not fit
         assert (found.gpus, found.nodes, found.cpus) == (4, 2, 12)
 
     def test_the_time_is_shared_by_the_gpus(self):
         one = needs(LLAMA_7B, rows=140_000)
-        four = needs(LLAMA_7B, rows=140_000, gpus=4)
+        four = needs(LLAMA_7B, rows=140_000, overrides={"gpu": 4})
         assert (one.runtime, four.runtime) == (494, 127)  # 3 x (9800 or 2450 + 74) seconds
 
 
@@ -335,9 +349,7 @@ class TestGeneration:
             [(None, 1, 1000)],
             SITE,
             DEVICE,
-            gpus=4,
-            nodes=2,
-            tensor_parallel=2,
+            overrides={"gpu": 4, "nodes": 2, "tensor_parallel_size": 2},
         )
         assert (found.gpus, found.nodes, found.tensor_parallel_size, found.cpus) == (4, 2, 2, 12)
 
@@ -356,8 +368,6 @@ class TestShapes:
     def test_a_model_that_is_not_there_has_no_size(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             model_shape({"hub": "owner/name"}, tmp_path / "nothing")
-        with pytest.raises(FileNotFoundError):
-            model_shape({"hub": "owner/name"}, None)
 
     def test_parameters_of_the_configuration_are_believed(self, tmp_path):
         assert model_shape({"parameters": 10**9}, tmp_path / "nothing") == rough_shape(10**9)

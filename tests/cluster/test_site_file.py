@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from weak_to_strong.cluster.site_file import KEYS, cache_variables, parse_site, read_site
+from weak_to_strong.cluster.site_file import (
+    cache_variables,
+    load_site_schema,
+    parse_site,
+    read_site,
+)
 from weak_to_strong.experiment.configuration import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "profiles/slurm/site.yaml"
@@ -29,7 +34,7 @@ GIVEN = {
 
 def changed(key, value):
     site = copy.deepcopy(GIVEN)
-    *parents, last = key.split(".")
+    *parents, last = key.split(".") if isinstance(key, str) else [key]
     place = site
     for parent in parents:
         place = place[parent]
@@ -37,11 +42,29 @@ def changed(key, value):
     return site
 
 
+def keys(schema, path=()):
+    """Dotted names of all keys that hold a value, with their schemas."""
+    for key, part in schema["properties"].items():
+        if "properties" in part:
+            yield from keys(part, (*path, key))
+        else:
+            yield ".".join((*path, key)), part
+
+
 def test_the_example_is_right_and_names_every_key():
     site = read_site(EXAMPLE)
     assert (site.gpus_per_node, site.account) == (8, None)
     text = EXAMPLE.read_text(encoding="utf-8")
-    assert all(f"{key.rpartition('.')[2]}:" in text for key in KEYS)
+    names = [name for name, _ in keys(load_site_schema())]
+    assert len(names) == 13
+    assert all(f"{name.rpartition('.')[2]}:" in text for name in names)
+
+
+def test_the_schema_describes_every_key():
+    """A message about a value ends with the description of its key."""
+    schema = load_site_schema()
+    parts = [schema, schema["properties"]["gpu"], schema["properties"]["cpu"]]
+    assert all(part["description"] for part in [*parts, *dict(keys(schema)).values()])
 
 
 def test_sizes_are_read_in_bytes_and_minutes():
@@ -52,25 +75,45 @@ def test_sizes_are_read_in_bytes_and_minutes():
     assert (site.gpu_model, site.account, site.scratch) == ("a100", "project", "/scratch/me")
 
 
+def test_counts_are_whole_numbers():
+    assert str(parse_site(changed("gpu.per_node", 4.0), "site").gpus_per_node) == "4"
+
+
 def test_what_is_optional_may_be_missing_or_empty():
     assert parse_site(changed("account", None), "site").account is None
     del (site := copy.deepcopy(GIVEN))["scratch"]
     assert parse_site(site, "site").scratch is None
 
 
+GPUS = "Number of GPUs of one node."
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (changed("gpu.per_nod", 4), "unknown key `gpu.per_nod`; did you mean `gpu.per_node`?"),
-        (changed("zzz", 4), "unknown key `zzz`; known: "),
-        (changed("gpu.per_node", "four"), "`gpu.per_node` is 'four'; want a whole number >= 1"),
-        (changed("gpu.per_node", 0), "`gpu.per_node` is 0; want a whole number >= 1"),
-        (changed("gpu.per_node", True), "`gpu.per_node` is True; want a whole number >= 1"),
-        (changed("gpu.memory_gb", -1), "`gpu.memory_gb` is -1; want a number > 0"),
-        (changed("gpu.partition", None), "`gpu.partition` is None; want text"),
-        (changed("cpu", "short"), "`cpu` is 'short'; want keys below it"),
-        ({"cpu": {"partition": "short"}}, "`gpu.partition` is missing; give text"),
-        ([], "is no mapping of keys"),
+        (changed("gpu.per_nod", 4), "`gpu.per_nod`: unknown key; did you mean `per_node`?"),
+        (changed("zzz", 4), "`zzz`: unknown key; known keys: account, cpu, gpu, scratch"),
+        (changed(2026, 4), "`2026`: unknown key; known keys: "),
+        (
+            changed("gpu.per_node", "four"),
+            f"`gpu.per_node`: 'four' is not of type 'integer'; {GPUS}",
+        ),
+        (changed("gpu.per_node", 0), f"`gpu.per_node`: 0 is less than the minimum of 1; {GPUS}"),
+        (changed("gpu.per_node", True), f"`gpu.per_node`: true is not of type 'integer'; {GPUS}"),
+        (changed("gpu.memory_gb", -1), "`gpu.memory_gb`: -1 is less than or equal to the minimum"),
+        (
+            changed("gpu.memory_gb", float("inf")),
+            "`gpu.memory_gb`: inf is greater than the maximum",
+        ),
+        (changed("gpu.partition", None), "`gpu.partition`: null is not of type 'string'; Name of"),
+        (changed("account", ""), "`account`: '' should be non-empty; Account that SLURM charges"),
+        (changed("cpu", "short"), "`cpu`: 'short' is not of type 'object'; A mapping that "),
+        (changed("gpu", {}), "`gpu.partition`: is missing; add it (see profiles/slurm/site.yaml)"),
+        (
+            {"cpu": {"partition": "short"}},
+            "`gpu`: is missing; add it (see profiles/slurm/site.yaml)",
+        ),
+        ([], "`(top level)`: [] is not of type 'object'; A mapping with the keys of profiles/"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(tmp_path, content, message):
@@ -78,7 +121,7 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path, content, message):
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError) as error:
         read_site(file)
-    assert str(error.value).startswith(f"{file}: {message}")
+    assert str(error.value).startswith(f"{file}: key {message}")
     assert "\n" not in str(error.value)
 
 
@@ -86,7 +129,7 @@ def test_a_missing_or_garbled_file_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be read .*W2S_SITE"):
         read_site(tmp_path / "none.yaml")
     (tmp_path / "site.yaml").write_text("gpu: [")
-    with pytest.raises(ConfigError, match="is no YAML") as error:
+    with pytest.raises(ConfigError, match="is not YAML") as error:
         read_site(tmp_path / "site.yaml")
     assert "\n" not in str(error.value)
 

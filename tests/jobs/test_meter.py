@@ -205,8 +205,8 @@ def test_gpus_are_those_on_which_the_job_is():
     both = [(pid, 1000 * 2**20), (INIT, 5 * 2**20)]
     gpus = Gpus(machine({0: both, 1: [(pid, None)], 2: [(INIT, 2**20)], 3: []}))
     assert gpus
-    assert gpus.held_by({pid}) == [(1000.0, 0.5), (3000.0, None)]
-    assert not gpus.strangers
+    assert gpus.used_by({pid}) == [(1000.0, 0.5), (3000.0, None)]
+    assert not gpus.unknown_processes
 
 
 def test_gpu_seconds_and_memory_are_summed_over_gpus():
@@ -259,7 +259,7 @@ def test_a_sampler_that_fails_says_so_and_fails_no_job(caplog, monkeypatch):
     with Meter(0.01, nvml=machine({0: []}, nvmlInit=lambda: 1 / 0)) as meter:
         meter._thread.join(60)
     assert not meter._thread.is_alive()
-    assert "not all that this job takes is measured: ZeroDivisionError" in caplog.text
+    assert "the cost of this job is not measured in full: ZeroDivisionError" in caplog.text
     cost = meter.cost()
     assert cost["cpu_seconds"] > 0
     assert cost["peak_memory_mb"] > 20

@@ -4,8 +4,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from weak_to_strong.cluster.estimates import Shape
-from weak_to_strong.cluster.gpu_needs import activation_bytes, block_bytes
+from weak_to_strong.cluster.model_shape import Shape
+from weak_to_strong.cluster.training_cost import TrainingCost
+from weak_to_strong.training.settings import Zero
 from weak_to_strong.training.train import quantisation_of
 
 pytestmark = pytest.mark.slow
@@ -95,7 +96,7 @@ def per_token_and_block(sizes: tuple[int, int, int], settings: dict) -> float:
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_a_block_keeps_what_the_table_says(settings, sizes):
-    expected = block_bytes(Shape(0, 1, *sizes), settings)
+    expected = TrainingCost(Shape(0, 1, *sizes), "sft", settings, Zero()).block_bytes
     assert per_token_and_block(sizes, settings) == pytest.approx(expected, rel=0.01)
 
 
@@ -112,5 +113,5 @@ def test_all_of_a_model_is_within_the_estimate():
     shape = Shape(0, 2, 64, 64, 128, vocabulary=5000)
     settings = SETTINGS["bfloat16, LoRA"]
     batch = {"per_device_batch_size": SEQUENCES, "max_length": LENGTH}
-    estimate = activation_bytes(shape, "sft", {**settings, **batch})
+    estimate = TrainingCost(shape, "sft", {**settings, **batch}, Zero()).activation_bytes
     assert estimate / 3 < kept_bytes(shape, settings) < estimate

@@ -1,4 +1,4 @@
-"""What jobs need on a SLURM cluster, what the paper's experiments would take, what runs cost.
+"""SLURM: what jobs ask for, what the paper's experiments would take, and what runs cost.
 
-Here belongs what a machine must offer. What changes a result never does.
+Code about machines belongs here. Code that changes a result never does.
 """

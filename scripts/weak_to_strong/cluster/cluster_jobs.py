@@ -1,23 +1,27 @@
-"""Resources of an experiment's jobs on a cluster: the needs of its nodes and rounds, by rule.
+"""Resources of an experiment's jobs on a cluster, for the rules and for the plan that a run prints.
 
-The rules take them as functions of their wildcards and of the attempt. Nothing here is a parameter
-of a rule, so that another site, or another number of GPUs, reruns nothing.
+Rules take resources as functions of their wildcards and of the attempt. No resource is a parameter
+of a rule, so another site or another number of GPUs reruns nothing.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.cluster.estimates import Assumptions, Shape, read_assumptions
-from weak_to_strong.cluster.gpu_needs import Needs, generation_needs, model_shape, training_needs
+from weak_to_strong.cluster.assumptions import Assumptions, read_assumptions
+from weak_to_strong.cluster.gpu_needs import Needs, generation_needs, training_needs
+from weak_to_strong.cluster.model_shape import Shape, model_shape
 from weak_to_strong.cluster.site_file import VARIABLE, Site, cache_variables, read_site
+from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.tables.aligned_text import align_columns
 
 #: What the executor asks SLURM for, and what the scripts read.
 GPU_RESOURCES = (
@@ -28,16 +32,48 @@ TRAINING_RESOURCES = (*GPU_RESOURCES, "checkpoint_minutes")
 GENERATION_RESOURCES = (*GPU_RESOURCES, "tensor_parallel_size")
 CPU_RESOURCES = ("slurm_partition", "slurm_account", "mem_mb", "runtime")
 
-#: Heads of a plan's columns of numbers.
-_COLUMNS = ("GPUs", "nodes", "CPUs/node", "GB/node", "minutes")
+#: Headings of the plan: columns of text, and columns of numbers.
+_TEXTS = ("rule", "model", "method")
+_NUMBERS = ("jobs", "GPUs", "nodes", "CPUs/node", "GB/node", "minutes")
 
 
-def _cells(needs: Needs | None) -> list[str]:
-    """A plan's cells; "?" for a model that is not there yet and has no `parameters`."""
-    if needs is None:
-        return ["?"] * len(_COLUMNS)
-    sizes = (needs.gpus, needs.nodes, needs.cpus, round(needs.mem_mb / 1000), needs.runtime)
-    return list(map(str, sizes))
+def cost_of_training(graph: Graph, node: Node, shape: Shape) -> TrainingCost:
+    """The cost of a node's training on a base model of this shape.
+
+    A training that continues an adapter has the `lora` settings of the training that began it.
+    """
+    settings = graph.training_settings(node)
+    if (init := graph.init_of(node)) and "lora" not in settings:
+        settings["lora"] = graph.training_settings(init).get("lora")
+    return TrainingCost.of(shape, graph.method(node)["trainer"], settings)
+
+
+def full_models(graph: Graph) -> frozenset[str]:
+    """Manifests of the trained models that are full weights, and no adapters."""
+    return frozenset(
+        graph.manifest(node)
+        for node in graph.trained_nodes()
+        if graph.training_settings(node)["adapter"] == "full"
+    )
+
+
+def requests_by_weights(
+    graph: Graph, round_key: str, full: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Requests of a generation round by the manifest of the weights that an engine loads for them.
+
+    Adapters share the engine of their base model. Models with full weights of their own do not.
+
+    Args:
+        graph: of a completed configuration.
+        round_key: key of the round.
+        full: `full_models` of the graph.
+    """
+    requests: dict[str, list[dict[str, Any]]] = {}
+    for request in graph.round_requests(round_key):
+        weights = request["model"] if request["model"] in full else request["base"]
+        requests.setdefault(weights, []).append(request)
+    return requests
 
 
 class ClusterJobs:
@@ -46,9 +82,9 @@ class ClusterJobs:
     Args:
         graph: of a completed configuration.
         site: the cluster.
-        assumptions: of which the accelerator counts, but with the site's memory, and known models.
-        overrides: by rule, resources that the user has set (`--set-resources`). Those that decide
-            others - `gpu`, `nodes`, `tensor_parallel_size` - decide them here too.
+        assumptions: the accelerator, whose memory the site's replaces, and known models.
+        overrides: by rule, resources that the user has set (`--set-resources`). Resources that
+            follow from `gpu`, `nodes` and `tensor_parallel_size` follow from the user's values.
     """
 
     def __init__(
@@ -60,61 +96,53 @@ class ClusterJobs:
     ) -> None:
         self._graph = graph
         self._site = site
-        self._device = assumptions.device
+        self._device = replace(assumptions.device, memory=site.gpu_memory)
         self._known_models = assumptions.models
         self._overrides = overrides
-        self._nodes = {graph.manifest(node): node for node in graph.trained_nodes()}
+        self._bases = {graph.base_manifest(name): name for name in graph.config["models"]}
+        self._full = full_models(graph)
         self._shapes: dict[str, Shape] = {}
         self._rows: dict[str, int] = {}
 
     def plan(self) -> str:
-        """All GPU jobs of the experiment by what they ask for at their first attempt, as a table.
+        """A table of all GPU jobs, grouped by what they ask for at their first attempt.
 
         Raises:
             ValueError: a model does not fit on the site's GPUs.
         """
-        graph, found = self._graph, Counter()
+        graph, jobs = self._graph, Counter()
         for node in graph.trained_nodes():
-            name = f"{graph.method(node)['trainer']}, {graph.training_settings(node)['adapter']}"
-            found["train", graph.base_of(node), name, self._known(self.training, node)] += 1
+            method = f"{graph.method(node)['trainer']}, {graph.training_settings(node)['adapter']}"
+            needs = self._sizes(self.training, node)
+            jobs["train", graph.base_of(node), method, needs] += 1
         for round_key in graph.rounds():
-            bases = "+".join(self._bases(round_key))
-            found["generate", bases, "", self._known(self.generation, round_key)] += 1
-        head = ("rule", "model", "method", "jobs", *_COLUMNS)
-        rows = [
-            (rule, model, method, str(count), *_cells(needs))
-            for (rule, model, method, needs), count in found.items()
-        ]
+            models = "+".join(self._models(round_key))
+            jobs["generate", models, "", self._sizes(self.generation, round_key)] += 1
+        rows = [(*texts, str(count), *sizes) for (*texts, sizes), count in jobs.items()]
         rows.sort(key=lambda row: (row[0] != "train", row[1:3]))
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = (
-            "  ".join(
-                cell.ljust(width) if place < 3 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in (head, *rows)
-        )
-        return "\n".join(lines)
+        return "\n".join(align_columns([(*_TEXTS, *_NUMBERS), *rows], left_columns=len(_TEXTS)))
 
     @staticmethod
-    def _known(needs: Callable[[Any], Needs], key: Any) -> Needs | None:
+    def _sizes(needs_of: Callable[[Any], Needs], key: Any) -> tuple[str, ...]:
+        """Cells of a job under the headings after "jobs"; "?" for a model of unknown size."""
         try:
-            return needs(key)
-        except FileNotFoundError:  # a model whose size is in no file yet
-            return None
+            needs = needs_of(key)
+        except FileNotFoundError:
+            return ("?",) * (len(_NUMBERS) - 1)
+        sizes = (needs.gpus, needs.nodes, needs.cpus, round(needs.mem_mb / 1000), needs.runtime)
+        return tuple(map(str, sizes))
 
-    def _bases(self, round_key: str) -> list[str]:
+    def _models(self, round_key: str) -> list[str]:
         """Names of the base models that a round's requests stand on."""
-        folder = f"{self._graph.root}/bases/"
-        files = (each["base"] for each in self._graph.round_requests(round_key))
-        return sorted({file.removeprefix(folder).removesuffix(".json") for file in files})
+        requests = self._graph.round_requests(round_key)
+        return sorted({self._bases[request["base"]] for request in requests})
 
     def shape(self, model: str) -> Shape:
         """Sizes of a base model.
 
         Raises:
-            FileNotFoundError: a model without `parameters` that is still to be fetched; of its
-                manifest, so that Snakemake shows the resource as <TBD> and asks again then.
+            FileNotFoundError: the model has no `parameters` and is not fetched yet. The error names
+                its manifest: Snakemake then shows <TBD>, and asks again once the manifest is there.
         """
         if model not in self._shapes:
             manifest = self._graph.base_manifest(model)
@@ -127,7 +155,7 @@ class ClusterJobs:
         return self._shapes[model]
 
     def rows(self, table: str) -> int | None:
-        """Rows of a Parquet table; None while it is not there."""
+        """Rows of a Parquet table; None while the table is not there."""
         if table not in self._rows:
             if not Path(table).is_file():
                 return None
@@ -142,9 +170,10 @@ class ClusterJobs:
         size = self._graph.config["tasks"][path.parent.name]["splits"].get(path.stem)
         return size if isinstance(size, int) else None
 
-    def _override(self, rule: str, *names: str) -> dict[str, Any]:
-        own = self._overrides.get(rule, {})
-        return {key: own[key] for key in names if isinstance(own.get(key), int)}
+    def _override(self, rule: str, *names: str) -> dict[str, int]:
+        """Those of the named resources of a rule that the user has set to a number."""
+        values = self._overrides.get(rule, {})
+        return {name: values[name] for name in names if isinstance(values.get(name), int)}
 
     def training(self, node: Node, attempt: int = 1) -> Needs:
         """Needs of the training of a node.
@@ -153,71 +182,50 @@ class ClusterJobs:
             ValueError: see `gpu_needs.training_gpus`.
             FileNotFoundError: see `shape`.
         """
-        graph = self._graph
-        settings = graph.training_settings(node)
-        init = graph.init_of(node)
-        if init and "lora" not in settings:
-            settings["lora"] = graph.training_settings(init).get("lora")
-        set_by_user = self._override("train", "gpu", "nodes")
         return training_needs(
-            self.shape(graph.base_of(node)),
-            graph.method(node)["trainer"],
-            settings,
+            cost_of_training(self._graph, node, self.shape(self._graph.base_of(node))),
             self._site,
             self._device,
-            rows=self.rows(graph.rows(node)),
+            rows=self.rows(self._graph.rows(node)),
             attempt=attempt,
-            gpus=set_by_user.get("gpu") or set_by_user.get("nodes"),
-            nodes=set_by_user.get("nodes"),
+            overrides=self._override("train", "gpu", "nodes"),
         )
 
     def generation(self, round_key: str, attempt: int = 1) -> Needs:
-        """Needs of a generation round, of whose bases the largest counts.
+        """Needs of a generation round, for the largest of its base models.
 
         Raises:
             ValueError: see `gpu_needs.tensor_parallel_size`.
             FileNotFoundError: see `shape`.
         """
-        graph = self._graph
-        requests = graph.round_requests(round_key)
-        set_by_user = self._override("generate", "gpu", "nodes", "tensor_parallel_size")
-        size = set_by_user.get("tensor_parallel_size")
-        gpus = set_by_user.get("gpu")
-        if nodes := set_by_user.get("nodes"):
-            gpus = gpus or nodes * (size or 1)
+        shapes = map(self.shape, self._models(round_key))
+        by_weights = requests_by_weights(self._graph, round_key, self._full)
         return generation_needs(
-            max(map(self.shape, self._bases(round_key)), key=lambda shape: shape.parameters),
-            graph.engine(round_key),
+            max(shapes, key=lambda shape: shape.parameters),
+            self._graph.engine(round_key),
             [
-                (self._questions(each["problems"]), each["n"], each["max_tokens"])
-                for each in requests
+                (self._questions(request["problems"]), request["n"], request["max_tokens"])
+                for requests in by_weights.values()
+                for request in requests
             ],
             self._site,
             self._device,
-            loads=len({self._weights(each) for each in requests}),
+            loads=len(by_weights),
             attempt=attempt,
-            gpus=gpus,
-            nodes=nodes,
-            tensor_parallel=size,
+            overrides=self._override("generate", "gpu", "nodes", "tensor_parallel_size"),
         )
 
-    def _weights(self, request: Mapping[str, Any]) -> str:
-        """What an engine loads for a request: full weights of a trained model, or its base's."""
-        node = self._nodes.get(request["model"])
-        full = node and self._graph.training_settings(node)["adapter"] == "full"
-        return request["model" if full else "base"]
-
     def gpu_resource(self, name: str, needs: Needs) -> int | str | None:
-        """One of GPU_RESOURCES (and of those that the scripts read) for a job with these needs.
+        """A resource of TRAINING_RESOURCES or GENERATION_RESOURCES for a job with these needs.
 
-        SLURM gets one task a node, with all of its CPUs: what runs on the node is the script's
-        matter, and the executor's own default, a task for each GPU, would multiply the CPUs. A job
-        on several nodes is an `mpi` one to the executor: it is then not wrapped in a step of one
-        node, out of which no step on the others could be started.
+        SLURM gets one task for each node, with all the CPUs there. The script decides what runs on
+        the node; the executor's own default, a task for each GPU, would multiply the CPUs. A job on
+        several nodes is an `mpi` job for the executor. Other jobs run inside a step on one node,
+        from which no step on another node could be started.
         """
         site, several = self._site, needs.nodes > 1
         if name == "slurm_extra":
-            # In equal parts: SLURM might give three GPUs of one node and one of the other.
+            # In equal parts: SLURM might give three GPUs of one node and one of another.
             model = f"{site.gpu_model}:" if site.gpu_model else ""
             return f"--gpus-per-node={model}{needs.gpus // needs.nodes}" if several else None
         values = {
@@ -233,7 +241,7 @@ class ClusterJobs:
         return values[name] if name in values else getattr(needs, name)
 
     def cpu_resource(self, name: str, attempt: int = 1) -> int | str | None:
-        """`slurm_partition`, `slurm_account`, `mem_mb` or `runtime` of a job without a GPU."""
+        """A resource of CPU_RESOURCES for a job without a GPU."""
         site = self._site
         return {
             "slurm_partition": site.cpu_partition,
@@ -244,25 +252,26 @@ class ClusterJobs:
 
 
 def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
-    """The cluster that this run's jobs go to: where a profile names a site file, or W2S_SITE does.
+    """The cluster that this run's jobs go to.
 
-    The profile does so by a default resource, `site`, since that is what Snakemake hands on to the
-    jobs that it sends. Where the site has a scratch folder, the caches of libraries are put there
-    for this process and the jobs it starts; variables that are set already stay.
+    The environment variable W2S_SITE names its site file, else the default resource `site` of the
+    profile. It is a resource because Snakemake passes resources on to the jobs that it submits.
+    Where the site has a scratch folder, this sets the cache variables of libraries for this process
+    and the jobs it starts. Variables that are set already stay.
 
     Args:
         graph: of the experiment.
-        resource_settings: Snakemake's, of the workflow.
+        resource_settings: Snakemake's resource settings of the workflow.
 
     Returns:
         None without a site file: jobs then run on this machine.
 
     Raises:
-        ValueError: the site file is wrong.
+        ConfigError: the site file is wrong.
     """
     defaults = resource_settings.default_resources or {}
-    named = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
-    file = os.environ.get(VARIABLE) or named
+    in_profile = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
+    file = os.environ.get(VARIABLE) or in_profile
     if not file:
         return None
     site = read_site(file)
@@ -270,7 +279,7 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
         for name, folder in cache_variables(site.scratch).items():
             os.environ.setdefault(name, folder)
     overrides = {
-        name: {key: each.value for key, each in own.items() if not each.is_evaluable()}
-        for name, own in (resource_settings.overwrite_resources or {}).items()
+        rule: {name: value.value for name, value in values.items() if not value.is_evaluable()}
+        for rule, values in (resource_settings.overwrite_resources or {}).items()
     }
     return ClusterJobs(graph, site, read_assumptions(), overrides)

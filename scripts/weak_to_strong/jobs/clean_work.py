@@ -1,9 +1,9 @@
-"""Remove what finished experiments need no more: `make clean-work`.
+"""Remove files that finished experiments no longer need: `make clean-work`.
 
-In `results/store/` lie generated shards by request, and checkpoints of trainings that have not
-ended (a training removes its own when it ends). A job that was killed as it wrote leaves a hidden
-`.part` or `.old` beside what it would have made. The shards of a finished experiment serve only to
-spare a changed one the generation of what has not changed; its texts are in its results.
+`results/store/` has the generated shards of each request, and the checkpoints of unfinished
+trainings (a training removes its own when it ends). A job that is killed while it writes leaves a
+hidden `.part` or `.old` beside the file that it would have made. The texts of a finished experiment
+are in its results. Its shards serve only a changed experiment, which then generates less anew.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from pathlib import Path
 from weak_to_strong.tables.files import AGAIN, has_writer, published_name, read_json
 
 REPORT = "report/index.html"
-#: Key of a request, the name of its folder in the store.
+#: The key of a request is the name of its folder in the store.
 KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def finished_requests(results: Path) -> set[str]:
-    """Keys of all requests of the experiments in `results` that have their report.
+    """Keys of all requests of finished experiments: those with a report in `results`.
 
     Raises:
-        ValueError: a file of theirs cannot be read or has something else for a key; names it.
+        ValueError: a file about requests cannot be read, or has no valid key; names the file.
     """
     keys = set()
     for report in results.glob(f"*/{REPORT}"):
         for stats in (report.parents[1] / "generations").rglob("*.json"):
             try:
-                found = {request["key"] for request in read_json(stats).values()}
-                # What is removed has such a name.
-                odd = [key for key in found if not KEY.fullmatch(key)]
+                named = {request["key"] for request in read_json(stats).values()}
+                # Checked before anything is removed: a key becomes the path of a folder.
+                invalid = [key for key in named if not KEY.fullmatch(key)]
             except (AttributeError, KeyError, TypeError) as error:
-                raise ValueError(f"{stats}: no facts of requests ({error!r}); {AGAIN}") from error
-            if odd:
-                raise ValueError(f"{stats}: {odd[0]!r} is no key of a request; {AGAIN}")
-            keys |= found
+                raise ValueError(f"{stats}: lists no requests ({error!r}); {AGAIN}") from error
+            if invalid:
+                raise ValueError(f"{stats}: {invalid[0]!r} is not the key of a request; {AGAIN}")
+            keys |= named
     return keys
 
 
 def find_leftovers(results: Path) -> list[Path]:
-    """What killed jobs did not come to rename, anywhere in `results`."""
-    left = []
+    """Unfinished files and folders of killed jobs, anywhere in `results`."""
+    leftovers = []
     for folder, folders, files in os.walk(results):
-        found = [Path(folder, name) for name in (*folders, *files)]
-        found = [path for path in found if published_name(path)]
-        left += [path for path in found if not has_writer(path)]
-        folders[:] = [name for name in folders if Path(folder, name) not in found]
-    return left
+        paths = [Path(folder, name) for name in (*folders, *files)]
+        unfinished = [path for path in paths if published_name(path)]
+        leftovers += [path for path in unfinished if not has_writer(path)]
+        folders[:] = [name for name in folders if Path(folder, name) not in unfinished]
+    return leftovers
 
 
 def clean(results: Path, *, everything: bool) -> tuple[int, int]:
-    """Remove shards of finished experiments, or all that is in the store; torn files everywhere.
+    """Remove shards of finished experiments, and files of killed jobs.
 
     Args:
         results: folder of all experiments.
-        everything: also shards and checkpoints of what has not finished.
+        everything: remove shards and checkpoints of unfinished experiments too.
 
     Returns:
-        Number of what was removed and its bytes.
+        Number of the removed files and folders, and their bytes.
 
     Raises:
-        ValueError: as for `finished_requests`; nothing is removed then.
+        ValueError: see `finished_requests`; nothing is removed then.
     """
     store = results / "store"
     if everything:
@@ -75,7 +75,7 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
     else:
         folders = [store / "requests" / key for key in sorted(finished_requests(results))]
     removed = size = 0
-    # What was torn in a folder of these goes with it.
+    # A folder of the store takes the unfinished files in it along.
     for path in filter(Path.exists, [*filter(Path.is_dir, folders), *find_leftovers(results)]):
         files = [file for file in (path, *path.rglob("*")) if file.is_file()]
         size += sum(file.stat().st_size for file in files)
@@ -91,11 +91,11 @@ def main(argv: Sequence[str]) -> int:
     """Clean the project folder in which this is called.
 
     Returns:
-        1 where a run is at work there, or a file that says what is finished cannot be read.
+        1 where a run is at work there, or a file about requests is damaged; else 0.
     """
     parser = argparse.ArgumentParser(prog="clean_work", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--all", action="store_true", help="also what experiments that have not finished go on from"
+        "--all", action="store_true", help="remove the work of unfinished experiments too"
     )
     arguments = parser.parse_args(argv)
     lock = Path(".snakemake/running.flock")
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("a run is at work in this folder; clean when it has ended", file=sys.stderr)
+            print("a run is at work in this folder; clean up after it has ended", file=sys.stderr)
             return 1
         try:
             removed, size = clean(Path("results"), everything=arguments.all)

@@ -1,4 +1,4 @@
-"""What a run cost: a ledger with one row a job, from the records of jobs, and its sums by rule."""
+"""What a run cost: a ledger with one row for each job, from the jobs' records; sums by rule."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import polars as pl
 from weak_to_strong.jobs.records import read_job_records
 from weak_to_strong.tables.files import AGAIN
 
-#: ledger.csv, one row a job, named by its log. Seconds, megabytes (2**20 bytes), tokens; null where
-#: not measured, or where there are no tokens. All is of the job's last run alone, and of what that
-#: did itself.
+#: ledger.csv: one row for each job, named by its log. Units are seconds, megabytes (2**20 bytes)
+#: and tokens. A value is null where it was not measured, or where a job has no tokens. Figures
+#: cover each job's last run; a resumed job counts only the work after it resumed.
 LEDGER = pl.Schema(
     {
         "job": pl.String,
         "rule": pl.String,
-        # From the start of the job's process; of user and system.
+        # Time since the start of the job's process. CPU time is user and system time.
         "wall_seconds": pl.Float64,
         "cpu_seconds": pl.Float64,
-        # Of all GPUs that it was on; and how busy these were, a share in [0, 1].
+        # Sum over the GPUs that the job used, and their mean utilisation in [0, 1].
         "gpu_seconds": pl.Float64,
         "gpu_utilisation": pl.Float64,
-        # Of all its processes, and on all its GPUs, at one time.
+        # Largest sum over its processes, and over its GPUs.
         "peak_memory_mb": pl.Float64,
         "peak_gpu_memory_mb": pl.Float64,
         "prompt_tokens": pl.Int64,
-        # Of the prompts' tokens, those that engines had in their prefix cache.
+        # The part of the prompt tokens that engines had in their prefix cache.
         "cached_prompt_tokens": pl.Int64,
         "response_tokens": pl.Int64,
         "trained_tokens": pl.Int64,
-        # Engines that a generation round started, one for each weights and process; the sum of
-        # their starts, which may overlap; and from reading the requests to the last text.
+        # Starts of engines in a generation round, one for each process and set of weights; the sum
+        # of their times, which may overlap; the time from reading the requests to the last text.
         "engine_loads": pl.Int64,
         "engine_start_seconds": pl.Float64,
         "engine_seconds": pl.Float64,
-        # Response tokens over engine seconds, or trained tokens over wall time.
+        # Response tokens / engine seconds, or trained tokens / wall time.
         "tokens_per_second": pl.Float64,
     }
 )
-#: costs.csv, one row a rule: the number of its jobs, and sums over them; of memory the largest.
+#: costs.csv: one row for each rule, with the number of its jobs, sums over them, and peaks.
 COSTS = pl.Schema(
     {
         "rule": pl.String,
@@ -53,9 +53,9 @@ COSTS = pl.Schema(
         },
     }
 )
-#: How the names of columns end that are summed.
+#: Endings of the names of columns that are summed.
 SUMMED = ("_seconds", "_tokens", "_loads")
-#: What a record has of these.
+#: Columns that come from a job's record.
 RECORDED = tuple(name for name in LEDGER if name not in ("job", "rule", "tokens_per_second"))
 _RATE = (
     pl.when(pl.col("response_tokens") > 0)
@@ -66,13 +66,13 @@ _RATE = (
 )
 
 
-def _sum(column: str) -> pl.Expr:
-    """Sum that stays null where nothing was measured."""
+def sum_or_null(column: str) -> pl.Expr:
+    """Sum of a column, null where all of it is null."""
     return pl.when(pl.col(column).is_not_null().any()).then(pl.col(column).sum()).alias(column)
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a record may have this value: time is always measured, tokens are whole."""
+    """Whether a record may have this value: time is always there, and tokens are whole numbers."""
     if value is None:
         return name not in ("wall_seconds", "cpu_seconds")
     kinds = (int,) if LEDGER[name] == pl.Int64 else (int, float)
@@ -84,21 +84,18 @@ def _as(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
 
 
 def read_ledger(logs: str | Path) -> pl.DataFrame:
-    """The ledger of a run, jobs in order of their names.
+    """The ledger of a run: LEDGER, jobs in order of their names.
 
     Args:
-        logs: folder with the jobs' records, beside their logs (`records.py`).
-
-    Returns:
-        LEDGER.
+        logs: folder of the jobs' logs and, beside them, of their records (`records.py`).
 
     Raises:
-        ValueError: a damaged record; names the file.
+        ValueError: a record is damaged; names the file.
     """
     rows = []
     for job, record in read_job_records(Path(logs)).items():
         cost = {name: record["cost"].get(name) for name in RECORDED}
-        if not all(_fits(*each) for each in cost.items()):
+        if not all(_fits(name, value) for name, value in cost.items()):
             raise ValueError(
                 f"{Path(logs, job)}.json: its `cost` is not what a job measures; {AGAIN}"
             )
@@ -109,18 +106,11 @@ def read_ledger(logs: str | Path) -> pl.DataFrame:
 
 
 def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
-    """Sum what the jobs of each rule took, rules in order of wall time.
-
-    Args:
-        ledger: LEDGER.
-
-    Returns:
-        COSTS. `tokens_per_second` is of the sums.
-    """
+    """COSTS from a ledger (LEDGER): rules in order of wall time, the rates of the sums."""
     summed = [name for name in RECORDED if name.endswith(SUMMED)]
     largest = [name for name in RECORDED if name.startswith("peak_")]
     table = ledger.group_by("rule").agg(
-        pl.len().alias("jobs"), *map(_sum, summed), pl.col(largest).max()
+        pl.len().alias("jobs"), *map(sum_or_null, summed), pl.col(largest).max()
     )
     return _as(table.with_columns(_RATE), COSTS).sort(
         "wall_seconds", "rule", descending=[True, False]
@@ -128,10 +118,10 @@ def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
 
 
 def total_costs(costs: pl.DataFrame) -> dict[str, Any]:
-    """The last line of the table: sums over rules, the largest memory; no rate."""
+    """The row "all rules" from COSTS: sums over rules and the largest memory, without a rate."""
     summed = costs.select(
         pl.col("jobs").sum(),
-        *(_sum(name) for name in COSTS if name.endswith(SUMMED)),
+        *(sum_or_null(name) for name in COSTS if name.endswith(SUMMED)),
         pl.col("peak_memory_mb", "peak_gpu_memory_mb").max(),
     )
     return {"rule": "all rules", **summed.row(0, named=True), "tokens_per_second": None}

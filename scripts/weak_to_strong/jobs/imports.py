@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Import large libraries in here, with no garbage collection on the way.
+    """Pause garbage collection, for imports of large libraries.
 
-    They leave a million objects that are never garbage. While these come, Python looks through all
-    of them again and again. Afterwards they are frozen, so that later collections pass them by.
+    Such imports make a million objects that are never garbage. Python would look through all of
+    them again and again during the import. At the end they are frozen: later collections skip them.
     """
     gc.disable()
     try:

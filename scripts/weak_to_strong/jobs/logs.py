@@ -1,4 +1,4 @@
-"""The log of a job: one file, and standard error, without secrets."""
+"""The log of a job: a file and standard error, without secrets."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ class _Formatter(logging.Formatter):
 
 
 def configure_logging(log_file: str | Path | None, label: str) -> None:
-    """Send the package's messages to `log_file` and, marked with `label`, to standard error."""
+    """Send the package's messages to `log_file`, where there is one, and to standard error.
+
+    Each line on standard error begins with `label`. Secrets are hidden in both.
+    """
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # A full disk must not add a traceback for each line.
+    # Where the disk is full, `logging` would add a traceback for each line.
     logging.raiseExceptions = False
     logger.handlers.clear()
     console = logging.StreamHandler(sys.stderr)

@@ -1,22 +1,25 @@
-"""What a job takes: time, processors, memory and GPUs, measured by one sampler in its own process.
+"""What a job takes: time, processors, memory and GPUs, measured by a thread of the job itself.
 
-`Meter` is put around a job's work. Its thread looks once a second at the process and all below it,
-and through NVML (where `pynvml` is installed and there is a device) at the GPUs that these hold.
+`Meter` is put around a job's work. Its thread looks once a second at the process and all its
+descendants, and through NVML (where `pynvml` is installed and a device is there) at their GPUs.
 
-Wall and CPU time begin with the process, imports included. CPU time is the kernel's account: of
-this process, of the children that it has waited for - the killed ones too - and of those that still
-run. It lacks grandchildren whose parent was killed, as an engine's own processes are, for nobody
-waits for those. The samples have them, up to a second each, but not what lived between two samples.
-Neither counts too much, so the larger sum is taken.
+Wall time and CPU time begin with the process, imports included. CPU time comes from two sources.
+The larger sum is taken, as neither counts too much:
 
-Memory is the largest sum of resident sets, in which pages that processes share count for each. The
-kernel's peak of single processes is below it, so a job without a sample has a figure too.
+- The kernel counts this process, children that it has waited for (killed ones too), and children
+  that still run. It does not count grandchildren whose parent was killed, such as an engine's own
+  processes, because nobody waits for them.
+- The samples count those grandchildren, each up to its last sample. They do not count processes
+  that lived between two samples.
+
+Memory is the largest sum of resident sets. Pages that processes share count for each of them. A job
+that ends before the first sample has the kernel's peak of a single process, which is smaller.
 
 A GPU counts from sample to sample while a process of the job is on it.
 
-In a SLURM job on several nodes the work is done in steps, which are below SLURM's daemons and not
-this process, on its own node too. There only the wall time is the whole job's, and GPUs are not
-told; SLURM's records have everything (`slurm_costs.py`).
+A SLURM job on several nodes works in steps. Their processes descend from SLURM's daemons and not
+from this process, on its own node too. For such a job only the wall time covers everything, and the
+figures of GPUs are None. SLURM's records cover the rest (`cluster.slurm_costs`).
 """
 
 from __future__ import annotations
@@ -34,15 +37,15 @@ from typing import Any
 
 logger = logging.getLogger("weak_to_strong")
 
-#: Time (seconds) from one sample to the next; longer where samples would take more than SHARE of
-#: a core, as on a machine with very many processes.
+#: Seconds from one sample to the next. The time is longer where samples would take more than SHARE
+#: of a core, as on a machine with very many processes.
 SECONDS, SHARE = 1.0, 0.01
-#: How long (seconds) the end of a job waits for a sample, such as one in a driver that hangs.
+#: Seconds that the end of a job waits for a sample, such as one in a driver that hangs.
 LAST_SECONDS = 2.0
-#: Command that starts processes elsewhere.
+#: SLURM's command that starts processes of a step.
 STEP = "srun"
 MEGABYTE = 2**20
-#: Of the kernel, a second.
+#: Ticks of the kernel's clock in a second.
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -50,16 +53,16 @@ class Gpus:
     """The GPUs of this machine.
 
     Args:
-        nvml: `pynvml`, or what acts like it; None: look whether it is there.
+        nvml: `pynvml` or a stand-in; None imports `pynvml` where it is installed.
     """
 
     def __init__(self, nvml: Any | None = None) -> None:
         self._nvml = nvml
         self._devices: list[Any] = []
-        #: Whether a process was on a GPU that has no such number here.
-        self.strangers = False
+        #: Whether a GPU has had a process whose id this machine does not know.
+        self.unknown_processes = False
         if nvml is None:
-            with suppress(ImportError):  # by name, as machines without GPUs need not have it
+            with suppress(ImportError):  # machines without GPUs need not have it
                 self._nvml = importlib.import_module("pynvml")
         if self._nvml is None:
             return
@@ -71,40 +74,41 @@ class Gpus:
     def __bool__(self) -> bool:
         return bool(self._devices)
 
-    def held_by(self, pids: set[int]) -> list[tuple[float, float | None]]:
-        """Each GPU on which one of the processes is: their memory there (MB), and how busy it is.
+    def used_by(self, pids: set[int]) -> list[tuple[float, float | None]]:
+        """Memory (MB) of these processes, and utilisation, of each GPU that one of them uses.
 
-        How busy is the share in [0, 1] of the driver's last period, of up to a second, in which
-        anything ran on it; None where it does not tell, as for parts of a GPU.
+        Utilisation is the share in [0, 1] of the driver's last period, of up to a second, in which
+        anything ran on the GPU. It is None where the driver does not report it, as for parts of a
+        GPU.
         """
-        found = []
+        used = []
         for device in self._devices:
             with suppress(self._nvml.NVMLError):
-                there = self._nvml.nvmlDeviceGetComputeRunningProcesses(device)
-                ours = [process for process in there if process.pid in pids]
-                if not all(Path(f"/proc/{process.pid}").exists() for process in there):
-                    self.strangers = True
+                processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(device)
+                ours = [process for process in processes if process.pid in pids]
+                if not all(Path(f"/proc/{process.pid}").exists() for process in processes):
+                    self.unknown_processes = True
                 if ours:
-                    found.append((self._memory(device, ours), self._busy(device)))
-        return found
+                    used.append((self._memory(device, ours), self._utilisation(device)))
+        return used
 
     def _memory(self, device: Any, processes: list[Any]) -> float:
         used = [process.usedGpuMemory for process in processes]
-        if None in used:  # the driver does not tell it of single processes
+        if None in used:  # the driver does not report it for single processes
             return self._nvml.nvmlDeviceGetMemoryInfo(device).used / MEGABYTE
         return sum(used) / MEGABYTE
 
-    def _busy(self, device: Any) -> float | None:
+    def _utilisation(self, device: Any) -> float | None:
         with suppress(self._nvml.NVMLError):
             return self._nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100
         return None
 
 
 class Meter:
-    """Measures a job from entry to exit, and fails none: what cannot be measured is None.
+    """Measures a job from entry to exit. It fails no job: what it cannot measure is None.
 
     Args:
-        seconds: between samples.
+        seconds: time between samples.
         nvml: see `Gpus`.
     """
 
@@ -115,10 +119,12 @@ class Meter:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._gpus: Gpus | None = None
         self._peak = self._gpu_peak = 0.0
-        self._held = self._told = self._busy = 0.0
-        #: CPU seconds of each process seen below this one.
-        self._seen: dict[Any, float] = {}
-        self._below: list[Any] = []
+        #: GPU-seconds in use; of these, GPU-seconds with a reported utilisation; and busy ones.
+        self._used = self._reported = self._busy = 0.0
+        #: CPU seconds of each descendant that a sample has met.
+        self._cpu_of: dict[Any, float] = {}
+        #: Descendants in the last sample.
+        self._descendants: list[Any] = []
         self._in_steps = False
         self._wall = self._cpu = 0.0
 
@@ -136,26 +142,27 @@ class Meter:
         self._peak = max(self._peak, peak_resident())
 
     def cost(self) -> dict[str, float | None]:
-        """After the exit: wall_seconds, cpu_seconds, gpu_seconds (of all GPUs), gpu_utilisation
-        (mean over these, in [0, 1]), peak_memory_mb, peak_gpu_memory_mb (largest sum over GPUs).
+        """What the job took, after the exit: wall_seconds, cpu_seconds, gpu_seconds (sum over
+        GPUs), gpu_utilisation (mean over GPU-seconds, in [0, 1]), peak_memory_mb and
+        peak_gpu_memory_mb (largest sum over GPUs). A megabyte has 2**20 bytes.
 
-        Megabytes are 2**20 bytes. The figures of GPUs are None where none was seen to be there, or
-        where it cannot be told whose processes are on them (SLURM's steps; a container with process
-        ids of its own); the utilisation also where no GPU was held, or none tells it.
+        Figures of GPUs are None where the machine has none, or where it is unknown whose processes
+        are on them (SLURM's steps; a container with process ids of its own). The utilisation is
+        None too where the job used no GPU, or the driver does not report it.
         """
         gpus = bool(self._gpus) and not self._in_steps
-        gpus &= self._held > 0 or not (self._gpus and self._gpus.strangers)
+        gpus &= self._used > 0 or not (self._gpus and self._gpus.unknown_processes)
         return {
             "wall_seconds": round(self._wall, 3),
             "cpu_seconds": round(self._cpu, 3),
-            "gpu_seconds": round(self._held, 3) if gpus else None,
-            "gpu_utilisation": round(self._busy / self._told, 4) if self._told else None,
+            "gpu_seconds": round(self._used, 3) if gpus else None,
+            "gpu_utilisation": round(self._busy / self._reported, 4) if self._reported else None,
             "peak_memory_mb": round(self._peak, 1),
             "peak_gpu_memory_mb": round(self._gpu_peak, 1) if gpus else None,
         }
 
     def _run(self) -> None:
-        """Sample until the exit. The first one comes late: most jobs are done before it."""
+        """Sample until the exit. Most jobs end before the first sample."""
         last, wait = time.monotonic(), self._seconds
         try:
             while not self._over.wait(wait):
@@ -165,7 +172,7 @@ class Meter:
                 last = now
                 wait = max(self._seconds, (time.thread_time() - spent) / SHARE)
         except Exception as error:
-            logger.warning("not all that this job takes is measured: %r", error)
+            logger.warning("the cost of this job is not measured in full: %r", error)
 
     def _sample(self, seconds: float) -> None:
         import psutil
@@ -173,53 +180,53 @@ class Meter:
         if self._gpus is None:
             self._gpus = Gpus(self._nvml)
         this = psutil.Process()
-        below = this.children(recursive=True)
+        descendants = this.children(recursive=True)
         memory = this.memory_info().rss
-        for process in below:
+        for process in descendants:
             with suppress(psutil.Error), process.oneshot():
                 memory += process.memory_info().rss
                 times = process.cpu_times()
-                self._seen[process] = times.user + times.system
+                self._cpu_of[process] = times.user + times.system
                 self._in_steps |= process.name() == STEP
-        self._below = below
+        self._descendants = descendants
         self._peak = max(self._peak, memory / MEGABYTE)
         if self._gpus:
-            held = self._gpus.held_by({this.pid, *(process.pid for process in below)})
-            self._held += seconds * len(held)
-            self._gpu_peak = max(self._gpu_peak, sum(memory for memory, _ in held))
-            told = [busy for _, busy in held if busy is not None]
-            self._told += seconds * len(told)
-            self._busy += seconds * sum(told)
+            used = self._gpus.used_by({this.pid, *(process.pid for process in descendants)})
+            self._used += seconds * len(used)
+            self._gpu_peak = max(self._gpu_peak, sum(memory for memory, _ in used))
+            shares = [share for _, share in used if share is not None]
+            self._reported += seconds * len(shares)
+            self._busy += seconds * sum(shares)
 
     def _cpu_seconds(self) -> float:
         own = cpu_time(resource.RUSAGE_SELF) + self._waited
         kernel = cpu_time(resource.RUSAGE_CHILDREN) - self._waited
-        for process in self._below:
-            # One that has ended meanwhile is not found, and in the kernel's account already.
+        for process in self._descendants:
+            # The kernel's count has a process that has ended meanwhile; psutil does not find it.
             with suppress(Exception):
                 times = process.cpu_times()
-                self._seen[process] = times.user + times.system
-                kernel += sum(times[:4])  # with those that it has waited for itself
-        return own + max(kernel, sum(list(self._seen.values())))
+                self._cpu_of[process] = times.user + times.system
+                kernel += sum(times[:4])  # with the children that it has waited for itself
+        return own + max(kernel, sum(list(self._cpu_of.values())))
 
 
 def cpu_time(who: int) -> float:
-    """CPU seconds, of user and system, as `resource.getrusage` has them."""
+    """CPU seconds, user and system, from `resource.getrusage`."""
     usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime
 
 
 def process_age() -> float:
-    """Seconds since this process was started."""
+    """Seconds since this process started."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started = int(fields[19]) / CLOCK_TICKS
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def peak_resident() -> float:
-    """Largest resident set (MB) that this process, or one that it has waited for, ever had."""
+    """Largest resident set (MB) ever of this process, or of one that it has waited for."""
     status = Path("/proc/self/status").read_text()
-    # Not `ru_maxrss` of this process, which begins with that of the process that started it.
+    # `ru_maxrss` of this process would begin with the peak of the process that started it.
     own = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M)
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return max(int(own[1]) if own else 0, children) / 1024

@@ -1,4 +1,4 @@
-"""Secrets of the environment: which variables hold one, and texts and environments without them."""
+"""Secrets in environment variables: hide them in texts, and keep them from other processes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 HIDDEN = "[hidden]"
-#: A value with fewer characters is no secret: hidden, it would take words out of messages.
+#: Fewest characters of a secret. Hiding shorter values would remove ordinary words from messages.
 SHORTEST = 8
-#: Names of secrets. TOKENIZERS_PARALLELISM, SSH_ASKPASS and PWD are none.
+#: Names of variables that hold secrets. TOKENIZERS_PARALLELISM, SSH_ASKPASS and PWD do not match.
 _NAME = re.compile(
     r"TOKEN(?![IS])|SECRET|PASS(?:W|PHRASE|CODE)|CREDENTIAL|API_?KEY"
     r"|(?<![A-Z])(?:JWT|BEARER|COOKIES?)(?![A-Z])|(?<!ASK)(?<!BY)PASS(?![A-Z])|_PWD(?![A-Z])",
     re.I,
 )
-#: Names of secrets and of other things: AUTH=required, SORT_KEY=timestamp, MAX_TOKENS=100000000.
+#: Names of secrets or of other things: AUTH=required, SORT_KEY=timestamp, MAX_TOKENS=100000000.
 _VAGUE_NAME = re.compile(r"(?<![A-Z])(?:AUTH|AUTHORIZATION|KEYS?|PAT)(?![A-Z])|TOKENS", re.I)
 _FILE_NAME = re.compile(r"(?:FILE|PATH|DIR|SOCK)\Z", re.I)
-#: Ordinary values: a number, and words of one case that together are not as long as a key.
+#: Ordinary values: a number, or words of one case that together are shorter than a key.
 _PLAIN = re.compile(
     r"[+-]?\d{1,15}(?:\.\d*)?|(?=.{1,24}\Z)(?:[a-z]+(?:[ ._-][a-z]+)*|[A-Z]+(?:[ ._-][A-Z]+)*)"
 )
@@ -30,33 +30,33 @@ _ACCESS = re.compile(r"(?<=://)([^\s/?#\"<>:@]*)(?::([^\s/?#\"<>]*))?@")
 def _is_path(name: str, value: str) -> bool:
     if "/" not in value:
         return False
-    # That of a file that is gone, too. Keys in base64 may begin with a slash.
+    # Under such a name the file need not exist. Elsewhere it must: keys in base64 may have slashes.
     named = _FILE_NAME.search(name) and value.startswith(("/", "~", "."))
     return bool(named) or os.path.exists(os.path.expanduser(value))
 
 
 def _secrets(name: str, value: str) -> set[str]:
-    """What is secret in a variable's value: the whole, its lines, access in an address."""
+    """Secrets in a variable's value: the value and its lines, or the access in an address."""
     found = set()
     for user, password in _ACCESS.findall(value):
-        # A token may stand in the place of the user.
+        # An address may have a token in place of the user.
         secret = password or ("" if _PLAIN.fullmatch(user) else user)
         found |= {secret, unquote(secret)}
     named = _NAME.search(name) or (_VAGUE_NAME.search(name) and not _PLAIN.fullmatch(value))
     if named and not _is_path(name, value):
         found.add(value)
         for line in value.splitlines():
-            # Some messages are put into one line, with single spaces.
+            # Some messages are joined into one line with single spaces.
             found |= {line.strip(), " ".join(line.split())}
     return {secret for secret in found if len(secret) >= SHORTEST}
 
 
 def hide_secrets(text: str) -> str:
-    """`text` without access in addresses and without the secrets of the environment's variables.
+    """`text` without access in addresses, and without secrets of environment variables.
 
-    Those are values of variables that are named like secrets, such as HF_TOKEN, WANDB_KEY and
-    DB_PASS, and passwords in addresses, such as that of HTTPS_PROXY. What is shorter than
-    `SHORTEST` stays, and so does a path; under a name such as SORT_KEY, a number or words too.
+    Secrets are values of variables with names such as HF_TOKEN, WANDB_KEY and DB_PASS, and
+    passwords in addresses, as in HTTPS_PROXY. Values shorter than SHORTEST and paths are not
+    secrets. Under a vague name, such as SORT_KEY, numbers and words are not secrets either.
     """
     found = (_secrets(name, value) for name, value in os.environ.items())
     for secret in sorted(set().union(*found), key=len, reverse=True):
@@ -65,9 +65,9 @@ def hide_secrets(text: str) -> str:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those variables that hold no secret: for processes that need none, whatever they print.
+    """The variables that hold no secret, for processes that need none and may print anything.
 
-    Those of SLURM stay: srun may need SLURM_JWT.
+    Variables of SLURM stay: srun may need SLURM_JWT.
     """
 
     def is_secret(name: str, value: str) -> bool:
