@@ -25,7 +25,8 @@ from typing import Any
 from weak_to_strong.jobs.allocation import find_allocation
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.tables.files import read_json
-from weak_to_strong.training.train import Job, run
+from weak_to_strong.training.launching import run
+from weak_to_strong.training.training_run import TrainingJob
 
 
 def main(snakemake: Any) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def main(snakemake: Any) -> dict[str, Any]:
     resources = snakemake.resources
     allocation = find_allocation(resources, snakemake.threads)
     done = run(
-        Job(
+        TrainingJob(
             trainer=snakemake.params.trainer,
             settings={
                 **snakemake.params.settings,

@@ -15,8 +15,8 @@ from weak_to_strong.jobs.allocation import (
     step_command,
     step_environment,
 )
+from weak_to_strong.training.launching import launch_command
 from weak_to_strong.training.settings import most_processes
-from weak_to_strong.training.train import launch_command
 
 JOB = {"SLURM_JOB_ID": "7"}
 TWO_NODES = Allocation(gpus=4, cpus=32, nodes=("a", "b"))

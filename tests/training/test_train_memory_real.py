@@ -6,7 +6,7 @@ import pytest
 
 from weak_to_strong.cluster.estimates import Shape
 from weak_to_strong.cluster.gpu_needs import activation_bytes, block_bytes
-from weak_to_strong.training.train import quantisation_of
+from weak_to_strong.training.loading import quantisation_config
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SEQUENCES, LENGTH = 2, 128
@@ -27,7 +27,7 @@ SETTINGS = {
 def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
     """Bytes that the backward pass of SEQUENCES sequences needs, without the weights.
 
-    The model is as `training.load_model` makes it; DeepSpeed's trains without autocasting.
+    The model is as `loading.load_model` makes it; DeepSpeed's trains without autocasting.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -51,7 +51,8 @@ def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
     if settings.get("quantization"):  # weights are quantised as they are loaded
         with TemporaryDirectory() as folder:
             model.save_pretrained(folder)
-            loading = {"dtype": torch.bfloat16, "quantization_config": quantisation_of(settings)}
+            quantised = quantisation_config(settings["quantization"], settings["dtype"])
+            loading = {"dtype": torch.bfloat16, "quantization_config": quantised}
             model = LlamaForCausalLM.from_pretrained(folder, **loading).train()
     if lora:
         model = get_peft_model(

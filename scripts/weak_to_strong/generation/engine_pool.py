@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.jobs.allocation import Allocation, step_command, step_environment
+from weak_to_strong.jobs.allocation import Allocation, step_command
+from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
-from weak_to_strong.jobs.secret_values import hide_secrets, without_secrets
+from weak_to_strong.jobs.secret_values import hide_secrets
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -93,19 +94,14 @@ class Worker:
         step: Sequence[str] = (),
     ) -> None:
         self._is_step = bool(step)
-        inherited = step_environment(os.environ) if step else os.environ
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
+            self._process = start_child(
                 [*step, *command],
+                environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**without_secrets(inherited), **environment, "PYTHONPATH": path},
-                encoding="utf-8",
                 start_new_session=True,  # so that kill() reaches the engine's own children
             )
 

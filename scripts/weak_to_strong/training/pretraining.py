@@ -24,7 +24,6 @@ from weak_to_strong.method.answers import BOXED
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
 from weak_to_strong.method.prompts import sft_target
 from weak_to_strong.training.checkpoints import find_checkpoint, remove_torn
-from weak_to_strong.training.train import make_callbacks
 
 QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
 ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
@@ -203,6 +202,8 @@ def pretrain(
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+
+    from weak_to_strong.training.callbacks import make_callbacks
 
     set_seed(seed)
     model = LlamaForCausalLM(
