@@ -39,7 +39,7 @@ from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
 
 from weak_to_strong.cluster.estimates import Shape, adapter_weights, training_flops  # noqa: E402
 from weak_to_strong.cluster.gpu_needs import DEVICE_OVERHEAD, model_shape, training_memory  # noqa: E402
-from weak_to_strong.generation.rounds import EngineSettings, engine_arguments  # noqa: E402
+from weak_to_strong.generation.engine_settings import EngineSettings, engine_arguments  # noqa: E402
 from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
 from weak_to_strong.training.settings import PROJECTIONS  # noqa: E402

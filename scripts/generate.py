@@ -6,8 +6,8 @@ Output:
     generations: GENERATIONS rows by request, problem and sample, Parquet.
     stats: JSON, per request its key in the store and counts of samples and tokens.
 Params:
-    requests: list of mappings, see `weak_to_strong.generation.rounds.Request`.
-    engine: mapping, see `weak_to_strong.generation.rounds.EngineSettings`.
+    requests: list of mappings, see `weak_to_strong.generation.requests.Request`.
+    engine: mapping, see `weak_to_strong.generation.engine_settings.EngineSettings`.
     work: folder of finished samples, to be kept between runs.
 Resources:
     shard_size: prompts that are generated, and stored, together.

@@ -12,7 +12,6 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 #: What tells srun which job it is in. The rest would give a step the shape of the step around it.
@@ -68,22 +67,6 @@ def find_allocation(
     if nodes and len(nodes) != count:
         raise RuntimeError(f"{count} nodes were asked for, SLURM gave {', '.join(nodes)}")
     return Allocation(gpus, resources.get("cpus_per_task") or threads, nodes)
-
-
-def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] | None = None) -> int:
-    """GPUs of this machine that are in sight, without loading CUDA.
-
-    Args:
-        devices: folder of the system's devices.
-        environment: variables; this process's own by default.
-    """
-    environment = os.environ if environment is None else environment
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    there = sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
-    there = there or (devices / "dxg").exists()  # the name of WSL's
-    if not there or visible in ("", "-1"):
-        return 0
-    return len(visible.split(",")) if visible else int(there)
 
 
 def node_names(environment: Mapping[str, str]) -> tuple[str, ...]:
