@@ -1,4 +1,8 @@
-"""Imports of large libraries."""
+"""Imports of large libraries.
+
+Pausing garbage collection takes a third off the start of a training: 4.3 instead of 6.3 CPU seconds
+(benchmarks/training_start.csv).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Import large libraries in here, with no garbage collection on the way.
+    """Pause garbage collection while the body imports large libraries.
 
-    They leave a million objects that are never garbage. While these come, Python looks through all
-    of them again and again. Afterwards they are frozen, so that later collections pass them by.
+    The libraries leave a million objects that are never garbage, and Python would look through them
+    again and again. Afterwards they are frozen, so that later collections skip them.
     """
     gc.disable()
     try:
