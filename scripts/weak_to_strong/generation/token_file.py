@@ -1,6 +1,8 @@
 """Token ids of many prompts, kept in a file instead of in memory.
 
-FIGURE
+It keeps the memory of the process that drives a round from growing with the data: for 100,000
+four-shot prompts (92 million tokens) that process peaks at 329 MB, and at 576 MB with the tokens in
+arrays. CPU time is the same (`benchmarks/driver_memory.py`).
 """
 
 from __future__ import annotations
