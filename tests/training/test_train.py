@@ -144,7 +144,7 @@ class TestSettings:
     def test_a_missing_quantiser_is_named(self, monkeypatch):
         monkeypatch.setattr("weak_to_strong.training.settings.find_spec", lambda name: None)
         check_quantiser(SETTINGS)
-        with pytest.raises(ValueError, match=r"^quantization: takes the package `bitsandbytes`"):
+        with pytest.raises(ValueError, match=r"^quantization: needs the package `bitsandbytes`"):
             check_quantiser({**SETTINGS, "quantization": "nf4"})
 
     def test_the_quantiser_is_hidden_from_what_needs_none(self, monkeypatch):

@@ -61,7 +61,7 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
     else:
         find_gguf(entry["gguf_package"], key)
         if find_spec("gguf") is None:
-            raise ValueError(f"{key}: reading GGUF weights takes the package `gguf`; install it")
+            raise ValueError(f"{key}: reading GGUF weights needs the package `gguf`; install it")
 
 
 def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) -> None:

@@ -71,7 +71,7 @@ def remove_torn(work: Path) -> None:
     """Delete the checkpoints of `work` that are not complete."""
     for path in work.glob("checkpoint-*"):
         if not is_complete(path):
-            logger.warning("%s is incomplete or damaged: not resumed from", path.name)
+            logger.warning("%s is incomplete or damaged; it is removed", path.name)
             shutil.rmtree(path)
 
 
@@ -89,7 +89,7 @@ def alone_in(work: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.info("another job is training the same model; this one goes on after it")
+                logger.info("another job trains the same model; this one waits for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
                 logger.warning("%s: cannot be locked on this file system", path)

@@ -64,8 +64,9 @@ def launch(training: TrainingRun, allocation: Allocation | None) -> None:
     spec.unlink()
     if launched.returncode:
         raise ProcessDied(
-            f"a training process ended with status {launched.returncode}, for what it says above; "
-            "one that was killed (SIGKILL, -9) mostly ran out of memory"
+            f"a training process ended with status {launched.returncode}; its messages are above; "
+            "one that was killed (SIGKILL, -9) usually ran out of memory: lower "
+            "per_device_batch_size"
         )
 
 

@@ -92,7 +92,7 @@ def encode_rows(
         row = Encoded(identity, prompt[:start], tuple(ids[start:] for ids in sequences))
         if bos is not None and row.prompt.count(bos) != adds_bos:
             raise ValueError(
-                f"row {identity!r}: its prompt has not exactly {adds_bos:d} BOS token; "
+                f"row {identity!r}: its prompt must have exactly {adds_bos:d} BOS token; "
                 "remove the BOS text from the prompt"
             )
         if min(len(completion) for completion in row.completions) < 2:

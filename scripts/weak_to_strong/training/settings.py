@@ -149,8 +149,8 @@ def check_quantization(settings: Mapping[str, Any]) -> None:
         )
     if zero_of(settings).stage == 3:
         raise ValueError(
-            "quantization: does not go with stage 3 of ZeRO, under which each device would still "
-            "load the whole base; set deepspeed to config/deepspeed/zero2.json or leave it out"
+            "quantization: does not work with stage 3 of ZeRO, which would load the whole base on "
+            "each device; set deepspeed to config/deepspeed/zero2.json or leave it out"
         )
 
 
@@ -162,7 +162,7 @@ def check_quantiser(settings: Mapping[str, Any]) -> None:
     """
     if settings.get("quantization") and find_spec(QUANTISER) is None:
         raise ValueError(
-            f"quantization: takes the package `{QUANTISER}`, which is not installed; `make setup` "
+            f"quantization: needs the package `{QUANTISER}`, which is not installed; `make setup` "
             "installs it"
         )
 
@@ -260,7 +260,7 @@ def _check_batch(full: Mapping[str, Any]) -> None:
     at_once = full["per_device_batch_size"] * full["processes"]
     if full["global_batch_size"] % at_once:
         raise ValueError(
-            f"global_batch_size: {full['global_batch_size']} is no multiple of "
+            f"global_batch_size: {full['global_batch_size']} is not a multiple of "
             f"per_device_batch_size x processes = {at_once}; change one of them"
         )
 
