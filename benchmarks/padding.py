@@ -4,7 +4,7 @@
 
 Rows are those of the embedded tasks; micro-batches of four rows, updates of sixteen. `padding` is
 the share of padding tokens in one pass in three orders: shuffled, shuffled and sorted within each
-update (what training does, see `micro_batches.py`), and transformers' "group_by_length", which
+update (what training does, see `length_sorting.py`), and transformers' "group_by_length", which
 sorts within 50 updates and so changes their rows. Then the embedded strong model is trained on the
 same rows in the first two orders, one thread, in turns: ratios of tokens per CPU second, and the
 largest difference of losses. Writes benchmarks/padding.csv.
@@ -33,15 +33,17 @@ MICRO_BATCH, UPDATE = 4, 16
 ORDERS = ("shuffled", "sorted updates", "group_by_length")
 TRAIN = """
 import json, sys
-from weak_to_strong.training import length_sorting as micro_batches
-from weak_to_strong.training.train import Job, quieten_libraries, train
+from weak_to_strong.training import length_sorting
+from weak_to_strong.training.libraries import quieten_libraries
+from weak_to_strong.training.train import train
+from weak_to_strong.training.training_run import TrainingJob, resolve
 quieten_libraries()
 {timer}
 spec, order = json.loads(sys.argv[1]), sys.argv[2]
 if order == "shuffled":
-    micro_batches.sort_updates = lambda rows, *_: iter(rows)
-timer, job = Timer(), Job(**spec)
-train(job, [timer])
+    length_sorting.sort_updates = lambda rows, *_: iter(rows)
+timer, job = Timer(), TrainingJob(**spec)
+train(resolve(job), [timer])
 losses = [entry["loss"] for entry in json.load(open(job.history))]
 print(json.dumps([timer.cpu_seconds, losses]))
 """

@@ -39,7 +39,7 @@ from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
 from weak_to_strong.cluster.assumptions import DEVICE_OVERHEAD  # noqa: E402
 from weak_to_strong.cluster.model_shape import Shape, model_shape  # noqa: E402
 from weak_to_strong.cluster.training_cost import TrainingCost  # noqa: E402
-from weak_to_strong.generation.rounds import EngineSettings, engine_arguments  # noqa: E402
+from weak_to_strong.generation.engine_settings import EngineSettings, engine_arguments  # noqa: E402
 from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
 from weak_to_strong.training.settings import PROJECTIONS  # noqa: E402
@@ -62,11 +62,12 @@ FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 TRAIN = """
 import json, sys, threading, time
 from pathlib import Path
-from weak_to_strong.training import train as training
-from weak_to_strong.training.train import Job, import_libraries, quieten_libraries, train
+from weak_to_strong.training.libraries import import_libraries, quieten_libraries
+from weak_to_strong.training.train import train
+from weak_to_strong.training.training_run import TrainingJob, resolve
 quieten_libraries()
 {timer}
-job, count = Job(**json.loads(sys.argv[1])), sys.argv[2] == "count"
+job, count = TrainingJob(**json.loads(sys.argv[1])), sys.argv[2] == "count"
 import_libraries(job.trainer)
 import torch
 torch.ones(64, 64) @ torch.ones(64, 64)
@@ -88,10 +89,10 @@ timer, flops = Timer(), 0
 if count:
     from torch.utils.flop_counter import FlopCounterMode
     with FlopCounterMode(display=False) as counter:
-        train(job, [timer])
+        train(resolve(job), [timer])
     flops = counter.get_total_flops()
 else:
-    train(job, [timer])
+    train(resolve(job), [timer])
 done = True
 watcher.join()
 print(json.dumps([flops, peak - before, timer.cpu_seconds]))

@@ -33,13 +33,13 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
 from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
-from weak_to_strong.generation.engine_worker import tokenise  # noqa: E402
-from weak_to_strong.generation.rounds import (  # noqa: E402
+from weak_to_strong.generation.engine_settings import (  # noqa: E402
     EngineSettings,
     engine_arguments,
-    sample_seed,
     worker_environments,
 )
+from weak_to_strong.generation.engine_worker import tokenise  # noqa: E402
+from weak_to_strong.generation.requests import sample_seed  # noqa: E402
 
 MODEL = ROOT / "resources/embedded/strong"
 #: Samples of a question, and whether each has a seed.

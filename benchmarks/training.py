@@ -74,12 +74,14 @@ class Timer(TrainerCallback):
 """
 OURS = """
 import json, sys
-from weak_to_strong.training.train import Job, quieten_libraries, train
+from weak_to_strong.training.libraries import quieten_libraries
+from weak_to_strong.training.train import train
+from weak_to_strong.training.training_run import TrainingJob, resolve
 quieten_libraries()
 {timer}
 timer = Timer()
-job = Job(**json.loads(sys.argv[1]))
-train(job, [timer])
+job = TrainingJob(**json.loads(sys.argv[1]))
+train(resolve(job), [timer])
 losses = [entry["loss"] for entry in json.load(open(job.history))]
 print(json.dumps([timer.seconds, timer.cpu_seconds, losses]))
 """
@@ -177,7 +179,7 @@ def make_rows(folder: Path, count: int) -> dict[str, Path]:
 def job_of(
     folder: Path, place: str, trainer: str, settings: dict, rows: Path, base: Path, init: Path
 ) -> dict:
-    """The fields of a `training.Job` whose files are in `folder` and begin with `place`."""
+    """The fields of a `TrainingJob` whose files are in `folder` and begin with `place`."""
     return {
         "trainer": trainer,
         "settings": settings,

@@ -30,7 +30,7 @@ from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
 from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
 from weak_to_strong.tables.frames import write_table  # noqa: E402
 from weak_to_strong.tables.schemas import SFT_ROWS  # noqa: E402
-from weak_to_strong.training.train import Job  # noqa: E402
+from weak_to_strong.training.training_run import TrainingJob  # noqa: E402
 
 SETTINGS = {
     "learning_rate": 1e-4,
@@ -47,14 +47,15 @@ SETTINGS = {
 }
 TRAIN = """
 import contextlib, json, sys
-from weak_to_strong.training import train as training
+from weak_to_strong.training import launching, libraries
+from weak_to_strong.training.training_run import TrainingJob
 if sys.argv[2] == "collecting":
-    training.collection_paused = contextlib.nullcontext
-training.run(training.Job(**json.loads(sys.argv[1])))
+    libraries.collection_paused = contextlib.nullcontext
+launching.run(TrainingJob(**json.loads(sys.argv[1])))
 """
 
 
-def make_job(folder: Path) -> Job:
+def make_job(folder: Path) -> TrainingJob:
     """A supervised training of 32 rows in `folder`."""
     write_json(
         describe_base_model("strong", {"path": str(ROOT / "resources/embedded/strong")}),
@@ -69,7 +70,7 @@ def make_job(folder: Path) -> Job:
         for row, problem in enumerate(islice(generate_problems([10, 16, 31], seed=1), 32))
     ]
     write_table(pl.DataFrame(rows), SFT_ROWS, folder / "rows.parquet")
-    return Job(
+    return TrainingJob(
         trainer="sft",
         settings=SETTINGS,
         rows=str(folder / "rows.parquet"),

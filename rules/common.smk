@@ -22,7 +22,7 @@ from weak_to_strong.experiment.configuration import (
     load_configuration,
     require_pins,
 )
-from weak_to_strong.generation.rounds import check_gpu, usable_gpus
+from weak_to_strong.jobs.gpus import check_gpu, usable_gpus
 from weak_to_strong.experiment.graph import Chain, Graph, Node
 from weak_to_strong.paper.published_results import names_of
 from weak_to_strong.jobs.records import note_command

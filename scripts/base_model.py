@@ -1,14 +1,14 @@
-"""Bring a base model into place and describe it.
+"""Download or convert a base model, and write its manifest.
 
 Input:
     model: files of a local model's folder, for its record (`records.MODEL`).
 Params:
     name: name of the model in the config.
     entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/models/base_models.py).
-    folder: where a model that is not a local folder is put.
+    folder: where to put a model that is not a local folder.
 Output:
     manifest: JSON {"name", "path", "files": {file name: sha256}, "source"}.
-    folder: that folder (only for `hub` and `gguf_package`).
+    folder: the folder of `params.folder` (only for `hub` and `gguf_package`).
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from weak_to_strong.tables.files import write_json
 
 
 def main(snakemake: Any) -> None:
-    """Bring it, describe it."""
+    """Prepare the model and write its manifest."""
     name, entry = snakemake.params.name, snakemake.params.entry
     folder = snakemake.params.get("folder")
     if "path" not in entry:

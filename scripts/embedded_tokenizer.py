@@ -19,7 +19,7 @@ from weak_to_strong.training.pretraining import (
 
 
 def main(snakemake: Any) -> None:
-    """Train and publish."""
+    """Train and publish the tokenizer."""
     task, settings = snakemake.params.task, snakemake.params.settings
     documents = generate_documents(
         task["templates"],

@@ -1,19 +1,19 @@
 """Generate text for all requests of a round, with few engine loads.
 
 Input:
-    Every file that a request names, only so that Snakemake knows the dependencies.
+    Every file that a request names, so that Snakemake knows the dependencies.
 Output:
     generations: GENERATIONS rows by request, problem and sample, Parquet.
-    stats: JSON, per request its key in the store and counts of samples and tokens.
+    stats: JSON, for each request its key in the store and counts of samples and tokens.
 Params:
-    requests: list of mappings, see `weak_to_strong.generation.rounds.Request`.
-    engine: mapping, see `weak_to_strong.generation.rounds.EngineSettings`.
-    work: folder of finished samples, to be kept between runs.
+    requests: list of mappings, see `weak_to_strong.generation.requests.Request`.
+    engine: mapping, see `weak_to_strong.generation.engine_settings.EngineSettings`.
+    work: folder of finished samples. Keep it between runs.
 Resources:
     shard_size: prompts that are generated, and stored, together.
     tensor_parallel_size: GPUs that share an engine's weights.
-    engine_processes: engine processes that share the work. 0 is one for each
-        `tensor_parallel_size` of the job's GPUs or, on a CPU, for each thread.
+    engine_processes: engine processes that share the work. 0 means as many as the job's GPUs have
+        room for (`tensor_parallel_size` GPUs each), or one for each thread without GPUs.
     gpu: GPUs of the job.
     max_num_seqs: samples that an engine runs at once.
     gpu_memory_percent: share of a GPU's memory that an engine takes.
@@ -30,7 +30,7 @@ from weak_to_strong.tables.schemas import GENERATIONS
 
 
 def main(snakemake: Any) -> dict[str, Any]:
-    """Run the rule; what it did itself, for its record."""
+    """Serve the round; return what this job generated, for its record."""
     resources, threads = snakemake.resources, snakemake.threads
     allocation = find_allocation(resources, threads)
     size = resources.tensor_parallel_size

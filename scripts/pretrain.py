@@ -1,16 +1,15 @@
 """Pretrain one base model of the embedded pair.
 
 Input:
-    tokenizer: its folder.
+    tokenizer: folder of the tokenizer.
 Params:
     task: templates, data_seed, problems.
-    settings: shape, training, steps, block, drill_share, seed and, where there are such texts,
-        competition_share.
-    tokenizer: its settings.
-    work: folder for checkpoints.
+    settings: shape, training, steps, block, drill_share, seed; optionally competition_share.
+    tokenizer: settings of the tokenizer.
+    work: folder of checkpoints.
 Output:
-    folder: bfloat16 safetensors with tokenizer.
-    manifest: settings, size, last loss, sha256 of each file.
+    folder: model folder with bfloat16 safetensors and the tokenizer.
+    manifest: JSON with settings, number of parameters, last loss, and sha256 of each file.
 """
 
 import os
@@ -28,7 +27,7 @@ from weak_to_strong.training.pretraining import (
 
 
 def main(snakemake: Any) -> None:
-    """Train, or go on from a checkpoint, and publish."""
+    """Train, or resume from a checkpoint, and publish the model."""
     import torch
     from transformers import AutoTokenizer
 

@@ -3,20 +3,20 @@
 Input:
     rows: SFT_ROWS (sft) or PAIRS (dpo, orpo), Parquet.
     base: manifest of the base model.
-    init: manifest of the trained model to continue; only dpo and orpo need one.
+    init: manifest of the trained model to continue; dpo and orpo need one.
 Output:
     model: folder of one LoRA adapter, or of full weights with the tokenizer.
-    manifest: JSON with the kind, base, files' sha256, settings and facts of the run.
-    history: JSON list of the loss and its companions, one entry an update.
+    manifest: JSON with the kind, base, files' sha256, settings and facts of the training.
+    history: JSON list with the loss and other figures of each update.
 Params:
     trainer: sft, dpo or orpo.
-    settings: see `weak_to_strong.training.settings.complete_settings`.
-    work: folder for the checkpoints that a killed run resumes from.
+    settings: see `weak_to_strong.training.settings.TrainingSettings`.
+    work: folder of the checkpoints from which a killed training resumes.
 Resources:
-    checkpoint_steps: updates between checkpoints.
-    checkpoint_minutes: time between checkpoints, if that is less.
-    processes: training processes, one a device; the global batch stays as configured. 0 is one for
-        each GPU of the job, else one.
+    checkpoint_steps: most updates between two checkpoints.
+    checkpoint_minutes: most minutes between two checkpoints.
+    processes: training processes, one for each device. The global batch stays as configured. 0
+        means one for each GPU of the job, or one without GPUs.
     gpu: GPUs of the job.
 """
 
@@ -25,15 +25,16 @@ from typing import Any
 from weak_to_strong.jobs.allocation import find_allocation
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.tables.files import read_json
-from weak_to_strong.training.train import Job, run
+from weak_to_strong.training.launching import run
+from weak_to_strong.training.training_run import TrainingJob
 
 
 def main(snakemake: Any) -> dict[str, Any]:
-    """Run the rule; the tokens that it trained on itself, for its record."""
+    """Train; return the number of tokens that this job trained on, for its record."""
     resources = snakemake.resources
     allocation = find_allocation(resources, snakemake.threads)
-    done = run(
-        Job(
+    first_update = run(
+        TrainingJob(
             trainer=snakemake.params.trainer,
             settings={
                 **snakemake.params.settings,
@@ -52,8 +53,8 @@ def main(snakemake: Any) -> dict[str, Any]:
         allocation,
     )
     facts = read_json(snakemake.output.manifest)["facts"]
-    # Of a resumed training the updates after its checkpoint, each with its share.
-    return {"trained_tokens": round(facts["tokens"] * (1 - done / facts["steps"]))}
+    # A resumed training counts only the updates after its checkpoint; all count the same.
+    return {"trained_tokens": round(facts["tokens"] * (1 - first_update / facts["steps"]))}
 
 
 if "snakemake" in globals():

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from weak_to_strong.generation.request_store import SHARD, RequestStore
-from weak_to_strong.generation.rounds import hash_prompts
+from weak_to_strong.generation.requests import hash_prompts
 from weak_to_strong.generation.token_file import TokenFile
 from weak_to_strong.tables.files import hash_value
 from weak_to_strong.tables.frames import read_table, write_batches

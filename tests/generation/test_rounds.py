@@ -14,19 +14,16 @@ from random import Random
 import polars as pl
 import pytest
 
-from weak_to_strong.generation import rounds as generation
+from weak_to_strong.generation import engine_settings, rounds
 from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard
-from weak_to_strong.generation.engine_worker import serve
-from weak_to_strong.generation.rounds import (
+from weak_to_strong.generation.engine_settings import (
     EngineSettings,
-    Request,
     engine_arguments,
-    find_model,
-    generate_round,
-    request_facts,
-    sample_seed,
     worker_environments,
 )
+from weak_to_strong.generation.engine_worker import serve
+from weak_to_strong.generation.requests import Request, find_model, request_facts, sample_seed
+from weak_to_strong.generation.rounds import generate_round
 from weak_to_strong.tables.files import hash_file, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, PROBLEMS
@@ -175,7 +172,7 @@ def test_messages_are_made_when_they_are_sent(
     """Of forty shards, some are with the worker, and only their prompts are in memory."""
     ids = [f"p{index}" for index in range(80)]
     under_way = most = 0
-    make_message, make_rows = generation._message, generation._rows
+    make_message, make_rows = rounds._message, rounds._rows
 
     def message(*arguments: object) -> dict:
         nonlocal under_way, most
@@ -183,14 +180,14 @@ def test_messages_are_made_when_they_are_sent(
         most = max(most, under_way)
         return make_message(*arguments)
 
-    def rows(*arguments: object) -> pl.DataFrame:
+    def note_rows(*arguments: object) -> pl.DataFrame:
         nonlocal under_way
         under_way -= 1
         return make_rows(*arguments)
 
-    monkeypatch.setattr(generation, "_message", message)
-    monkeypatch.setattr(generation, "_rows", rows)
-    monkeypatch.setattr(generation, "PROMPTS_AT_ONCE", 3)
+    monkeypatch.setattr(rounds, "_message", message)
+    monkeypatch.setattr(rounds, "_rows", note_rows)
+    monkeypatch.setattr("weak_to_strong.generation.requests.PROMPTS_AT_ONCE", 3)
     request = project.request("a", problems=project.write_problems("many", ids))
     frame, _, _ = project.round([request], max_num_seqs=4)
     assert frame["id"].to_list() == ids
@@ -438,7 +435,7 @@ def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match=r"is 4, but 3 GPU\(s\) are visible"):
         worker_environments(settings, 8)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(generation, "count_gpus", lambda: 2)
+    monkeypatch.setattr(engine_settings, "count_gpus", lambda: 2)
     with pytest.raises(ValueError, match=r"is 4, but 2 GPU\(s\) are visible"):
         worker_environments(settings, 8)
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from weak_to_strong.generation.engine_pool import EnginePool
+from weak_to_strong.generation.engine_settings import EngineSettings, worker_environments
 from weak_to_strong.generation.engine_worker import DEVICES, choose_devices
-from weak_to_strong.generation.rounds import EngineSettings, worker_environments
 from weak_to_strong.jobs import allocation as module
 from weak_to_strong.jobs.allocation import (
     Allocation,
@@ -15,8 +15,8 @@ from weak_to_strong.jobs.allocation import (
     step_command,
     step_environment,
 )
+from weak_to_strong.training.launching import launch_command
 from weak_to_strong.training.settings import most_processes
-from weak_to_strong.training.train import launch_command
 
 JOB = {"SLURM_JOB_ID": "7"}
 TWO_NODES = Allocation(gpus=4, cpus=32, nodes=("a", "b"))
@@ -62,25 +62,7 @@ class TestFinding:
         assert node_names({**JOB, "SLURM_JOB_NODELIST": "b[1-2]"}) == ("b1", "b2")
 
 
-class TestThisMachine:
-    @pytest.mark.parametrize(
-        ("files", "visible", "count"),
-        [
-            ([], None, 0),
-            (["nvidiactl", "nvidia-uvm"], None, 0),
-            (["nvidiactl", "nvidia0", "nvidia1", "nvidia10"], None, 3),
-            (["nvidia0", "nvidia1"], "1", 1),
-            (["nvidia0", "nvidia1"], "", 0),
-            (["nvidia0"], "-1", 0),
-            (["dxg"], None, 1),
-        ],
-    )
-    def test_gpus_are_counted_by_their_devices(self, tmp_path, files, visible, count):
-        for name in files:
-            (tmp_path / name).touch()
-        environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-        assert module.count_gpus(tmp_path, environment) == count
-
+class TestProcesses:
     @pytest.mark.parametrize(
         ("batch", "rows", "gpus", "processes"), [(16, 4, 8, 4), (24, 4, 4, 3), (16, 16, 8, 1)]
     )

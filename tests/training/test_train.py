@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +15,14 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from training_runs import bare_run
 
 from weak_to_strong.jobs.records import loaded_libraries
-from weak_to_strong.tables.files import publish_folder
+from weak_to_strong.tables.files import hash_file, publish_folder
 from weak_to_strong.training.checkpoints import alone_in, find_checkpoint, seal_checkpoint
+from weak_to_strong.training.history import check_loss, clean_history, training_facts
+from weak_to_strong.training.libraries import hide_quantiser
+from weak_to_strong.training.loading import check_init, check_targets
 from weak_to_strong.training.rows import (
     common_length,
     dpo_columns,
@@ -26,21 +31,13 @@ from weak_to_strong.training.rows import (
     sft_columns,
 )
 from weak_to_strong.training.settings import (
+    TrainingSettings,
     Zero,
-    accumulation_steps,
     check_quantiser,
     complete_settings,
-    run_key,
     zero_of,
 )
-from weak_to_strong.training.train import (
-    check_init,
-    check_loss,
-    check_targets,
-    clean_history,
-    hide_quantiser,
-    training_facts,
-)
+from weak_to_strong.training.training_run import TrainingRun, run_key
 
 SETTINGS = {
     "learning_rate": 1e-3,
@@ -99,11 +96,16 @@ def encode(*pairs: tuple[str, str], max_length: int = 32, tokenizer=None):
 class TestSettings:
     def test_optional_keys_are_filled_in(self):
         full = complete_settings("sft", SETTINGS)
-        assert full["processes"] == 1
-        assert full["save_steps"] is None
-        assert full["lora"]["target_modules"] == sorted(
-            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        assert full.processes == 1
+        assert full.save_steps is None
+        assert full.lora.target_modules == tuple(
+            sorted(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
         )
+
+    def test_they_come_back_from_json(self):
+        for change in ({}, {"adapter": "full", "lora": None}):
+            full = complete_settings("sft", {**SETTINGS, **change})
+            assert TrainingSettings.from_json(json.loads(json.dumps(asdict(full)))) == full
 
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -135,22 +137,22 @@ class TestSettings:
     def test_a_quantised_base_goes_with_an_adapter_and_without_zero3(self, change, fix):
         nf4 = {**SETTINGS, "quantization": "nf4"}
         whole = {**nf4, "deepspeed": str(SHIPPED / "zero2.json")}
-        assert complete_settings("sft", whole)["quantization"] == "nf4"
+        assert complete_settings("sft", whole).quantization == "nf4"
         with pytest.raises(ValueError, match=f"quantization: .*{fix}"):
             complete_settings("sft", {**nf4, **change})
 
     def test_a_missing_quantiser_is_named(self, monkeypatch):
         monkeypatch.setattr("weak_to_strong.training.settings.find_spec", lambda name: None)
         check_quantiser(SETTINGS)
-        with pytest.raises(ValueError, match=r"^quantization: takes the package `bitsandbytes`"):
+        with pytest.raises(ValueError, match=r"^quantization: needs the package `bitsandbytes`"):
             check_quantiser({**SETTINGS, "quantization": "nf4"})
 
     def test_the_quantiser_is_hidden_from_what_needs_none(self, monkeypatch):
         modules = {name: each for name, each in sys.modules.items() if name != "bitsandbytes"}
         monkeypatch.setattr(sys, "modules", modules)
-        hide_quantiser({"quantization": "nf4"})
+        hide_quantiser("nf4")
         assert "bitsandbytes" not in modules
-        hide_quantiser({"quantization": None})
+        hide_quantiser(None)
         assert find_spec("bitsandbytes") is None
         assert "bitsandbytes" not in loaded_libraries()
 
@@ -176,15 +178,25 @@ class TestSettings:
     def test_global_batch_is_kept_or_refused(self, accumulation, per_device, processes, extra):
         batch = accumulation * per_device * processes + extra
         settings = {
+            **SETTINGS,
             "global_batch_size": batch,
             "per_device_batch_size": per_device,
             "processes": processes,
         }
         if batch % (per_device * processes):
             with pytest.raises(ValueError, match="global_batch_size"):
-                accumulation_steps(settings)
+                complete_settings("sft", settings)
         else:
-            assert accumulation_steps(settings) * per_device * processes == batch
+            steps = complete_settings("sft", settings).accumulation_steps
+            assert steps * per_device * processes == batch
+
+
+def test_a_resolved_run_comes_back_from_its_file(tmp_path):
+    training = bare_run("work/key")
+    lora = complete_settings("sft", SETTINGS)
+    for each in (training, replace(training, settings=lora, init={"kind": "lora", "files": {}})):
+        each.write(tmp_path / "run.json")
+        assert TrainingRun.read(tmp_path / "run.json") == each
 
 
 class TestRunKey:
@@ -197,7 +209,7 @@ class TestRunKey:
             rows.write_text(content)
             settings = complete_settings("sft", {**SETTINGS, **change})
             manifest = {"files": {"model.safetensors": base}}
-            return run_key("sft", settings, rows, manifest, init, {"trl": "1"})
+            return run_key("sft", settings, hash_file(rows), manifest, init, {"trl": "1"})
 
         return make
 
@@ -419,9 +431,9 @@ class TestInitialModel:
         ("key", "value"), [("r", 4), ("alpha", 8), ("target_modules", ["q_proj"])]
     )
     def test_another_shape(self, settings, init, key, value):
-        settings["lora"] = {**settings["lora"], key: value}
+        other = replace(settings, lora=replace(settings.lora, **{key: value}))
         with pytest.raises(ValueError, match=f"lora.{key}"):
-            check_init("dpo", settings, self.BASE, init)
+            check_init("dpo", other, self.BASE, init)
 
 
 class TestHistory:

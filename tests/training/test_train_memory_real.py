@@ -6,8 +6,8 @@ import pytest
 
 from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.cluster.training_cost import TrainingCost
+from weak_to_strong.training.loading import quantisation_config
 from weak_to_strong.training.settings import Zero
-from weak_to_strong.training.train import quantisation_of
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ SETTINGS = {
 def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
     """Bytes that the backward pass of SEQUENCES sequences needs, without the weights.
 
-    The model is as `training.load_model` makes it; DeepSpeed's trains without autocasting.
+    The model is as `loading.load_model` makes it; DeepSpeed's trains without autocasting.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -54,7 +54,8 @@ def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
     if settings.get("quantization"):  # weights are quantised as they are loaded
         with TemporaryDirectory() as folder:
             model.save_pretrained(folder)
-            loading = {"dtype": torch.bfloat16, "quantization_config": quantisation_of(settings)}
+            quantised = quantisation_config(settings["quantization"], settings["dtype"])
+            loading = {"dtype": torch.bfloat16, "quantization_config": quantised}
             model = LlamaForCausalLM.from_pretrained(folder, **loading).train()
     if lora:
         model = get_peft_model(

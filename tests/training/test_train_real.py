@@ -20,20 +20,16 @@ from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.tables.files import hash_file, read_json, write_json
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
-from weak_to_strong.training import length_sorting as micro_batches
+from weak_to_strong.training import length_sorting
 from weak_to_strong.training import train as training
 from weak_to_strong.training.checkpoints import SEAL
+from weak_to_strong.training.launching import run
 from weak_to_strong.training.length_sorting import padding_share
+from weak_to_strong.training.loading import load_model
 from weak_to_strong.training.rows import encode_rows
 from weak_to_strong.training.settings import complete_settings
-from weak_to_strong.training.train import (
-    Job,
-    build_trainer,
-    load_model,
-    run,
-    train,
-    training_arguments,
-)
+from weak_to_strong.training.trainers import build_trainer, training_arguments
+from weak_to_strong.training.training_run import TrainingJob, resolve
 
 pytestmark = pytest.mark.slow
 
@@ -143,10 +139,10 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make_job(world):
-    def make(name: str, trainer: str, init: Job | None = None, **change) -> Job:
+    def make(name: str, trainer: str, init: TrainingJob | None = None, **change) -> TrainingJob:
         folder = world / name
         common = SETTINGS if trainer == "sft" else PREFERENCE
-        return Job(
+        return TrainingJob(
             trainer=trainer,
             settings={**common, **change},
             rows=str(world / ("sft.parquet" if trainer == "sft" else "pairs.parquet")),
@@ -215,7 +211,7 @@ def even_job(world, make_job):
     )
     write_table(rows, SFT_ROWS, world / "eight.parquet")
 
-    def make(name: str, **change) -> Job:
+    def make(name: str, **change) -> TrainingJob:
         made = make_job(name, "sft", **{"epochs": 6, "lora": STEADY, **change})
         return replace(made, rows=str(world / "eight.parquet"))
 
@@ -225,6 +221,11 @@ def even_job(world, make_job):
 def find_checkpoints(work: str) -> list[Path]:
     """Checkpoints that are sealed."""
     return list(Path(work).glob(f"*/checkpoint-*/{SEAL}"))
+
+
+def train(job: TrainingJob, callbacks=()) -> None:
+    """Train a job in this process."""
+    training.train(resolve(job), callbacks)
 
 
 class Stop(Exception):
@@ -388,7 +389,7 @@ class TestPreferenceRun:
 
 
 class TestResumption:
-    def interrupt(self, job: Job, step: int) -> Path:
+    def interrupt(self, job: TrainingJob, step: int) -> Path:
         """Stop a run before update `step` + 1; return its work folder."""
         with pytest.raises(Stop):
             train(job, [stop_after(step)])
@@ -416,9 +417,11 @@ class TestResumption:
         assert read_json(job.manifest)["facts"] == read_json(sft.manifest)["facts"]
 
     def test_a_checkpoint_by_time(self, make_job, sft, monkeypatch, caplog):
+        from weak_to_strong.training import callbacks
+
         job = make_job("by-time", "sft", save_minutes=1)
         clock = itertools.count(0, 20)  # 20 s pass between two looks at it, one look a step
-        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         monkeypatch.setattr("weak_to_strong.training.checkpoints.HASHED_BYTES", 2000)
         caplog.set_level("INFO", "weak_to_strong")
         folder = self.interrupt(job, 5)
@@ -473,7 +476,7 @@ class TestMicroBatches:
 
     @pytest.fixture
     def job(self, make_job, steady, tmp_path):
-        def make(name: str, trainer: str) -> Job:
+        def make(name: str, trainer: str) -> TrainingJob:
             lora, init = (STEADY, None) if trainer == "sft" else (None, steady)
             made = make_job(name, trainer, init, max_length=32, lora=lora)
             table = read_table(made.rows, SFT_ROWS if trainer == "sft" else PAIRS)
@@ -491,20 +494,20 @@ class TestMicroBatches:
     def test_losses_are_those_of_unsorted_rows(self, job, monkeypatch, trainer):
         is_sorted = job(f"sorted-{trainer}", trainer)
         order = []
-        sort = micro_batches.sort_updates
+        sort = length_sorting.sort_updates
 
         def note(rows, lengths, size):
             rows = list(rows)
             order.append((rows, done := list(sort(rows, lengths, size)), lengths))
             return iter(done)
 
-        monkeypatch.setattr(micro_batches, "sort_updates", note)
+        monkeypatch.setattr(length_sorting, "sort_updates", note)
         train(is_sorted)
         assert len(order) == 3  # passes
         for before, after, lengths in order:
             assert after != before
             assert padding_share(after, lengths, 2) < padding_share(before, lengths, 2)
-        monkeypatch.setattr(micro_batches, "sort_updates", lambda rows, *_: iter(rows))
+        monkeypatch.setattr(length_sorting, "sort_updates", lambda rows, *_: iter(rows))
         plain = job(f"unsorted-{trainer}", trainer)
         train(plain)
         losses = [[entry["loss"] for entry in read_json(run.history)] for run in (is_sorted, plain)]
@@ -633,7 +636,7 @@ class TestDeepSpeed:
     FULL = {"adapter": "full", "lora": None}  # noqa: RUF012
     NF4 = {"quantization": "nf4"}  # noqa: RUF012
 
-    def weights(self, job: Job) -> dict:
+    def weights(self, job: TrainingJob) -> dict:
         from safetensors.torch import load_file
 
         (file,) = Path(job.model).glob("*.safetensors")
@@ -689,8 +692,8 @@ class TestDeepSpeed:
         whole = even_job(f"whole-{kind}", **settings)
         run(whole)
         job = even_job(f"killed-{kind}", **settings)
-        code = "import json, sys; from weak_to_strong.training.train import Job, run; "
-        code += "run(Job(**json.loads(sys.argv[1])))"
+        code = "import json, sys; from weak_to_strong.training.launching import TrainingJob, run; "
+        code += "run(TrainingJob(**json.loads(sys.argv[1])))"
         script = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(asdict(job))],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -770,7 +773,7 @@ def test_import_is_light():
     """Importing the module must not load the libraries: the rule may end on bad input first."""
     import subprocess
 
-    code = "import sys, weak_to_strong.training.train; print('torch' in sys.modules)"
+    code = "import sys, weak_to_strong.training.launching; print('torch' in sys.modules)"
     paths = os.pathsep.join(sys.path)
     done = subprocess.run(
         [sys.executable, "-c", code],

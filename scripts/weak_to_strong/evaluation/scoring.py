@@ -19,14 +19,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import polars as pl
 
 from weak_to_strong.evaluation.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.evaluation.plain_math import parse_decimal, plain_verdict
+from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
-from weak_to_strong.jobs.secret_values import without_secrets
 from weak_to_strong.method.answers import (
     PAPER,
     Judge,
@@ -75,19 +74,11 @@ class _Worker:
         self.process: subprocess.Popen | None = None
 
     def _start(self) -> None:
-        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "weak_to_strong.evaluation.math_verify_worker"),
-                *(str(self.timeout_seconds), str(MEMORY_MEGABYTES)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            # It reads what a model wrote, and what it prints is filtered by nobody.
-            env=without_secrets(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            start_new_session=True,
-        )
+        command = [
+            *(sys.executable, "-m", "weak_to_strong.evaluation.math_verify_worker"),
+            *(str(self.timeout_seconds), str(MEMORY_MEGABYTES)),
+        ]
+        self.process = start_child(command, stdin=subprocess.PIPE, start_new_session=True)
         if self._read(START_SECONDS) != READY:
             raise RuntimeError("math-verify's worker does not start; its error stands above")
 

@@ -1,5 +1,5 @@
 """Requests -> texts, with vLLM: rounds, engines, their processes, and the store of finished texts.
 
-Here belongs how text is made. What is asked for (`experiment`) and how an answer is read (`method`)
+Here belongs how text is made. What to ask for (`experiment`) and how to read an answer (`method`)
 never do.
 """

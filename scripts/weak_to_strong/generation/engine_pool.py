@@ -1,9 +1,9 @@
-"""Worker processes that hold the engines of a generation round, and the sharing of work among them.
+"""Worker processes that hold the engines of a generation round, and how they share the work.
 
-An engine serves one set of base weights. Worker processes (`engine_worker`) keep the memory of
-engines apart, survive nothing that the parent does not, and on a GPU end with their engine, which
-is the only sure way to get its memory back. A worker on another node of a SLURM job is the same
-process with the same pipes, which srun brings there.
+An engine serves one set of base weights. A worker process (`engine_worker`) holds one engine at a
+time. Workers exit when their parent exits. On a GPU a worker also exits with its engine: only that
+surely frees the GPU's memory. srun starts a worker on another node of a SLURM job, with the same
+pipes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.jobs.allocation import Allocation, step_command, step_environment
+from weak_to_strong.jobs.allocation import Allocation, step_command
+from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
-from weak_to_strong.jobs.secret_values import hide_secrets, without_secrets
+from weak_to_strong.jobs.secret_values import hide_secrets
 
 logger = logging.getLogger("weak_to_strong")
 
 WORKER = (sys.executable, "-m", "weak_to_strong.generation.engine_worker")
+#: Seconds between two lines of progress.
 LOG_SECONDS = 5.0
-#: Time that srun has to end its task on another node; killed at once, it would leave it there.
+#: Seconds that srun has to end its task on another node. A killed srun would leave the task there.
 STEP_SECONDS = 10.0
-#: What to do where an engine's log has CUDA's message; an engine on one GPU is the default.
+#: Advice where an engine's log has CUDA's message. By default an engine has one GPU.
 OUT_OF_GPU_MEMORY = (
     ": raise the resource `tensor_parallel_size` of `generate` (--set-resources "
     "generate:tensor_parallel_size=2) or lower its `max_num_seqs`"
@@ -43,12 +45,13 @@ OUT_OF_GPU_MEMORY = (
 
 @dataclass(frozen=True)
 class Shard:
-    """Prompts of one request to be generated together.
+    """Prompts of one request that are generated together.
 
     Attributes:
         number: unique number of the shard in the round.
-        message: makes the worker's message without `shard` (see `engine_worker`), when it is sent.
-        samples: number of samples in it.
+        message: makes the worker's message without `shard` (see `engine_worker`). It is called when
+            the message is sent, so that only shards under way have their prompts in memory.
+        samples: number of samples in the shard.
     """
 
     number: int
@@ -61,8 +64,10 @@ class EngineWork:
     """All shards that one engine can serve.
 
     Attributes:
-        arguments: keywords of `vllm.EngineArgs`.
-        shards: what is still to be sent.
+        arguments: keyword arguments of `vllm.EngineArgs`.
+        shards: shards that no worker has yet.
+        claimed: whether a worker serves it.
+        samples: number of samples in all shards at the start.
     """
 
     arguments: dict[str, Any]
@@ -79,10 +84,9 @@ class Worker:
 
     Args:
         command: how to start it.
-        environment: variables to add to those of this process, of which secrets are left out: it
-            needs no network, and what it prints goes to its log as it is.
-        log: file for its standard error, overwritten.
-        step: front of the command that starts it as a SLURM step; none: it runs on this machine.
+        environment: variables to set for it, see `child_environment`.
+        log: file of its standard error, overwritten.
+        step: beginning of a command that starts it as a SLURM step. Empty: on this machine.
     """
 
     def __init__(
@@ -93,23 +97,23 @@ class Worker:
         step: Sequence[str] = (),
     ) -> None:
         self._is_step = bool(step)
-        inherited = step_environment(os.environ) if step else os.environ
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
+            self._process = start_child(
                 [*step, *command],
+                environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**without_secrets(inherited), **environment, "PYTHONPATH": path},
-                encoding="utf-8",
                 start_new_session=True,  # so that kill() reaches the engine's own children
             )
 
     def send(self, message: dict[str, Any]) -> None:
+        """Send a message.
+
+        Raises:
+            ProcessDied: the worker has ended; names its log file.
+        """
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
@@ -117,28 +121,28 @@ class Worker:
             raise self._death() from None
 
     def receive(self) -> dict[str, Any]:
-        """Next answer.
+        """Wait for the next answer.
 
         Raises:
-            ProcessDied: the worker is gone; names its log file.
-            RuntimeError: it failed; names its log file.
+            ProcessDied: the worker has ended; names its log file.
+            RuntimeError: the worker failed; names its log file.
         """
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
             raise self._death()
         answer = json.loads(line)
         if "error" in answer:
-            said = hide_secrets(answer["error"]) + self._advice(self._read_log())
-            raise RuntimeError(f"generation failed: {said} (see {self._log})")
+            reason = hide_secrets(answer["error"]) + self._advice(self._read_log())
+            raise RuntimeError(f"generation failed: {reason} (see {self._log})")
         return answer
 
     def stop(self) -> None:
-        """Let it end in order and wait for it."""
+        """Ask the worker to end, and wait until it has."""
         self.send({"stop": True})
         self._process.wait()
 
     def kill(self) -> None:
-        """End it and its children now."""
+        """End the worker and its children now."""
         if self._is_step and self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -146,10 +150,10 @@ class Worker:
         self._end_group()
 
     def _end_group(self) -> int:
-        """End what is left of the worker's processes; its own exit status.
+        """Kill all processes of the worker's group; return the worker's exit status.
 
-        A dead worker's engine lives on where it is a process of its own, and keeps its GPU. While
-        the worker is not waited for, nobody else can have its number.
+        On a GPU the engine is a process of its own, which outlives a dead worker and keeps the GPU.
+        Until this process waits for the worker, no other process can get the worker's number.
         """
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -175,24 +179,27 @@ class Worker:
 
     @staticmethod
     def _advice(log: str) -> str:
-        # On GPUs the engine is a process of its own, and the worker's error only names that.
+        # On a GPU the engine is a process of its own, and the worker only says that it ended.
         return OUT_OF_GPU_MEMORY if "CUDA out of memory" in log else ""
 
 
 class EnginePool:
-    """Workers that serve a round. Use as a context manager: leaving it kills what still runs.
+    """Workers that serve a round, as a context manager: leaving it kills what still runs.
 
-    The processes start on entry, so that their imports overlap with the caller's preparation.
+    The processes start on entry, so that they import vLLM while the caller prepares the prompts.
 
     Args:
         processes: number of worker processes.
-        environments: variables of each worker.
+        environments: variables to set for each worker.
         logs: folder for the workers' log files.
         fresh: start a new process for every engine.
         max_num_seqs: samples that an engine runs at once.
         command: how to start a worker.
-        allocation: of the SLURM job; where it has several nodes, the workers are spread evenly over
-            them. Without one, all run here.
+        allocation: GPUs of the SLURM job, or None. On several nodes the workers are spread evenly.
+
+    Attributes:
+        engine_loads: engines started so far.
+        start_seconds: seconds that their starts took, summed.
     """
 
     def __init__(
@@ -214,7 +221,7 @@ class EnginePool:
         self._max_num_seqs = max_num_seqs
         self._command = command
         self._workers: list[Worker] = []
-        #: Of each worker: samples, their tokens, and prompts' tokens that were in the prefix cache.
+        #: For each worker: samples, their tokens, and prompts' tokens found in the prefix cache.
         self._progress = [(0, 0, 0)] * processes
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -230,10 +237,10 @@ class EnginePool:
             worker.kill()
 
     def tokenise(self, weights: str, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of `prompts` by the first worker, see `engine_worker.tokenise`; before `run`.
+        """Token ids of `prompts` from the first worker, before `run`; see `engine_worker.tokenise`.
 
         Raises:
-            ValueError: a prompt is refused.
+            ValueError: the tokenizer does not suit a prompt.
             RuntimeError: the worker failed or died.
         """
         worker = self._workers[0]
@@ -246,9 +253,9 @@ class EnginePool:
     def run(
         self, work: Sequence[EngineWork], finish: Callable[[int, list[list[Any]]], None]
     ) -> None:
-        """Generate all shards of `work`; `finish(number, rows)` is called as each ends.
+        """Generate all shards of `work`, and call `finish(number, rows)` as each of them ends.
 
-        `finish` is called from other threads, one call at a time.
+        Other threads call `finish`, one call at a time.
 
         Raises:
             RuntimeError: a worker failed or died.
@@ -272,7 +279,7 @@ class EnginePool:
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of prompts that needed no computation, as their beginning had been seen before."""
+        """Tokens of prompts that the prefix cache had, so that they needed no computation."""
         return sum(cached for _, _, cached in self._progress)
 
     def _log(self, total: int, seconds: float) -> None:
@@ -293,12 +300,12 @@ class EnginePool:
         return Worker(self._command, self._environments[index], log, step)
 
     def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
-        """The largest engine that nobody serves, else the one with the most shards left."""
+        """The largest engine that no worker serves, else the one with the most shards left."""
         with self._lock:
             free = [engine for engine in work if not engine.claimed and engine.shards]
             best = max(free, key=lambda engine: engine.samples, default=None)
             if best is None:
-                # Loading a second copy of the weights for a single shard does not pay.
+                # One shard is too little work to load the weights a second time.
                 shared = [engine for engine in work if len(engine.shards) > 1]
                 best = max(shared, key=lambda engine: len(engine.shards), default=None)
             if best is not None:
@@ -334,8 +341,8 @@ class EnginePool:
         with self._lock:
             self.engine_loads += 1
             self.start_seconds += seconds
-        # Enough to keep the engine full, not so much that other processes find nothing. Samples
-        # count, not shards: one long answer holds up its shard, and must not hold up the engine.
+        # Send enough to keep the engine full, and leave shards for other workers. The window counts
+        # samples, not shards: one long answer delays its shard, and must not delay the engine.
         share = math.ceil(engine.samples / self._processes)
         window = min(2 * self._max_num_seqs, share)
         before = self._progress[index]

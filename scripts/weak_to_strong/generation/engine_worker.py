@@ -4,19 +4,19 @@ It reads one JSON message a line on standard input and answers on standard outpu
 
 - `{"tokenise": {"weights": folder, "prompts": [text]}}`: answer `{"tokens": [[token]]}`, or
   `{"refused": reason}` where `tokenise` raises ValueError;
-- `{"engine": {...}}`: end the present engine, start one with these `EngineArgs`;
-  answer `{"ready": seconds}`;
+- `{"engine": {...}}`: close the present engine, start one with these `EngineArgs`; answer
+  `{"ready": seconds}`;
 - `{"shard": id, "adapter": [name, number, path] | null, "sampling": {...}, "prompts": [[token]],
   "seeds": [[seed of each sample] of each prompt]}`: generate; several shards may be under way;
   answer `{"shard": id, "rows": [[text, finish reason, tokens]]}`, sample after sample of prompt
   after prompt;
-- after each step in which samples ended, `{"progress": [samples, tokens, cached]}` since the
-  engine's start: responses' tokens, and those of prompts that were in the prefix cache;
+- after each step in which samples ended, `{"progress": [samples, tokens, cached]}`, counted since
+  the engine's start: tokens of responses, and tokens of prompts found in the prefix cache;
 - on an error `{"error": one line}`, the traceback on standard error.
 
-The end of standard input ends it at once, so a worker never outlives its parent. The variable
-W2S_ENGINE_DEVICES, `first:end`, narrows the GPUs in sight: those of another node only it sees.
-The module imports neither vLLM nor anything else heavy until it is needed.
+It exits at once at the end of standard input, so a worker never outlives its parent. The variable
+W2S_ENGINE_DEVICES, `first:end`, narrows the visible GPUs: the parent does not see those of another
+node. vLLM and other large libraries are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -45,10 +45,10 @@ Tokeniser = Callable[[str, Sequence[str]], list[list[int]]]
 
 
 class Engine(Protocol):
-    """What `serve` asks of an engine.
+    """What `serve` needs of an engine.
 
     Attributes:
-        cached: tokens of prompts that the prefix cache spared, since its start.
+        cached: tokens of prompts found in the prefix cache, since the engine's start.
     """
 
     cached: int
@@ -64,25 +64,25 @@ class Engine(Protocol):
         """Queue one sample."""
 
     def step(self) -> Iterable[tuple[str, str, str, int]]:
-        """Advance; return the samples that ended: (name, text, finish reason, tokens)."""
+        """Run one step; return the samples that ended: (name, text, finish reason, tokens)."""
 
     def close(self) -> None:
-        """Release the memory."""
+        """Free the memory."""
 
 
 class VllmEngine:
-    """A vLLM engine that is fed continuously.
+    """A vLLM engine that takes new samples while others run.
 
     `LLM.generate` would wait for the slowest sample of a batch before it took the next batch.
 
     Args:
-        arguments: keywords of `vllm.EngineArgs`.
+        arguments: keyword arguments of `vllm.EngineArgs`.
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         from vllm import EngineArgs, LLMEngine
 
-        # Imports leave a million objects that are never garbage, and vLLM collects four times.
+        # Imports leave a million objects that are never garbage. vLLM collects garbage four times.
         gc.collect()
         gc.freeze()
         self.cached = 0
@@ -124,7 +124,7 @@ class VllmEngine:
 
         self._engine.engine_core.shutdown()
         del self._engine
-        # It also thaws what was frozen, without which the weights and the cache would stay.
+        # It also unfreezes objects. Frozen ones would keep the weights and the cache in memory.
         cleanup_dist_env_and_memory()
 
 
@@ -143,7 +143,8 @@ def serve(
     """Answer messages until `{"stop": true}`.
 
     Args:
-        receive: next message; waits for one if its argument is true, else may return None.
+        receive: returns the next message. It waits for one if its argument is true, else it may
+            return None.
         send: sends an answer.
         start: makes an engine from its arguments.
         tokenise: see the function of this name.
@@ -156,10 +157,7 @@ def serve(
         if message and "stop" in message:
             break
         if message and "tokenise" in message:
-            try:
-                send({"tokens": tokenise(**message["tokenise"])})
-            except ValueError as error:
-                send({"refused": str(error)})
+            send(_tokenise_answer(tokenise, message["tokenise"]))
             continue
         if message and "engine" in message:
             if engine:
@@ -170,24 +168,23 @@ def serve(
             send({"ready": round(time.monotonic() - began, 3)})
         elif message:
             _submit(engine, message, pending)
-            continue  # queue all that is there before the next step
-        if not pending:
-            continue
-        touched: dict[int, _Shard] = {}
-        for name, text, reason, length in engine.step():
-            shard_id, index = map(int, name.split("-"))
-            touched[shard_id] = pending[shard_id]
-            touched[shard_id].rows[index] = [text, reason, length]
-            samples, tokens = samples + 1, tokens + length
-        if touched:
-            send({"progress": [samples, tokens, engine.cached]})
-        for shard_id, shard in touched.items():
-            if len(shard.rows) == shard.samples:
-                rows = [shard.rows[index] for index in range(shard.samples)]
-                send({"shard": shard_id, "rows": rows})
-                del pending[shard_id]
+            continue  # queue all waiting shards before the next step
+        if pending:
+            ended = list(engine.step())
+            samples, tokens = samples + len(ended), tokens + sum(row[3] for row in ended)
+            if ended:
+                send({"progress": [samples, tokens, engine.cached]})
+            for answer in _finish_shards(ended, pending):
+                send(answer)
     if engine:
         engine.close()
+
+
+def _tokenise_answer(tokenise: Tokeniser, request: Mapping[str, Any]) -> Message:
+    try:
+        return {"tokens": tokenise(**request)}
+    except ValueError as error:
+        return {"refused": str(error)}
 
 
 def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> None:
@@ -200,14 +197,30 @@ def _submit(engine: Engine, message: Message, pending: dict[int, _Shard]) -> Non
     pending[message["shard"]] = _Shard(index)
 
 
+def _finish_shards(
+    ended: Iterable[tuple[str, str, str, int]], pending: dict[int, _Shard]
+) -> Iterator[Message]:
+    """Store ended samples in their shards; the answers of shards that are complete then."""
+    touched = []
+    for name, text, reason, length in ended:
+        shard_id, index = map(int, name.split("-"))
+        pending[shard_id].rows[index] = [text, reason, length]
+        touched.append(shard_id)
+    for shard_id in dict.fromkeys(touched):
+        shard = pending[shard_id]
+        if len(shard.rows) == shard.samples:
+            del pending[shard_id]
+            yield {"shard": shard_id, "rows": [shard.rows[i] for i in range(shard.samples)]}
+
+
 def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of `prompts`, with the special tokens that the tokenizer adds itself.
 
-    The name of a special token in a prompt, such as `</s>`, is text like any other. It runs here
-    since its library is loaded here anyway: seconds for a process of its own.
+    The name of a special token in a prompt, such as `</s>`, is text like any other. The worker
+    tokenises because it loads the library anyway, which would cost another process seconds.
 
     Raises:
-        ValueError: a prompt has its begin-of-text token twice or elsewhere than in front.
+        ValueError: a prompt has a begin-of-text token after its first token.
     """
     tokenizer = _load_tokenizer(weights)
     encoded = tokenizer(list(prompts), split_special_tokens=True)["input_ids"]
@@ -229,7 +242,7 @@ def _load_tokenizer(weights: str) -> Any:
 
 
 def import_vllm() -> None:
-    """Import what an engine needs, while the parent still reads its tables."""
+    """Import what an engine needs, while the parent still reads tables."""
     with collection_paused():
         import vllm
         from vllm.lora.request import LoRARequest  # noqa: F401
@@ -238,10 +251,10 @@ def import_vllm() -> None:
 
 
 def choose_devices(environment: MutableMapping[str, str]) -> None:
-    """Narrow CUDA_VISIBLE_DEVICES to the part that DEVICES names; before CUDA is first used.
+    """Narrow CUDA_VISIBLE_DEVICES to the part that DEVICES names, before CUDA is first used.
 
     Raises:
-        ValueError: fewer are in sight.
+        ValueError: fewer GPUs are visible.
     """
     if DEVICES not in environment:
         return
@@ -265,16 +278,16 @@ def run(
         tokenise: see the function of this name.
         prepare: called once before the first message is answered.
     """
-    # Ctrl-C reaches a terminal's whole group; the parent ends this process.
+    # Ctrl-C reaches all processes of a terminal's group; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     messages: queue.Queue[Message] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
             messages.put(json.loads(line))
-        # The parent is gone: nobody wants the rest, of which an engine may be another process.
+        # The parent is gone. An engine may be another process of this group, so end them all.
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
@@ -298,7 +311,7 @@ def run(
         send({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
         sys.stderr.flush()
         os._exit(1)
-    # Ending by the interpreter's own tear-down takes vLLM seconds.
+    # With vLLM loaded, the interpreter takes seconds to shut down.
     answers.flush()
     os._exit(0)
 

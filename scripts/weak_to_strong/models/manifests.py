@@ -1,4 +1,4 @@
-"""Manifests: which files a model consists of, with their sha256."""
+"""Manifests: the files that a model consists of, with their sha256."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.tables.files import (
-    AGAIN,
-    hash_file,
-    read_json,
-)
+from weak_to_strong.tables.files import AGAIN, hash_file, read_json
 
 #: Suffixes of files with weights.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -29,11 +25,11 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
-    """The manifest of a model whose files are all there.
+    """Read a manifest and check that all files of its model exist.
 
     Args:
-        path: of the manifest.
-        keys: that it must have beside `path` and `files`.
+        path: path of the manifest.
+        keys: keys that it must have beside `path` and `files`.
 
     Raises:
         ValueError: it is damaged, or a file is missing; names both and the remedy.
@@ -55,25 +51,25 @@ def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
 def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> None:
     """Check the contents of a model's files against their sha256 in its manifest.
 
-    All of them, at each use: weights are read in full anyway, files are hashed side by side (a
-    gigabyte takes a core one to two seconds), and a wrong model costs more.
+    All files are checked at each use of the model. Weights are read in full anyway, files are
+    hashed side by side (a gigabyte takes a core one to two seconds), and a wrong model costs more.
 
     Args:
-        manifest: of the model.
-        names: of the files to check; None is all.
+        manifest: path of the manifest.
+        names: names of the files to check; None for all.
 
     Raises:
-        ValueError: a file has other contents; or, where all are checked, other weights lie beside
-            them (engines load each safetensors file of a folder without an index). Names the file
-            and the remedy.
+        ValueError: a file has other contents; or, where all are checked, the folder has other
+            weights too (engines load each safetensors file of a folder without an index). Names the
+            file and the remedy.
     """
     model = read_manifest(manifest)
     folder = Path(model["path"])
     trained = f"delete {manifest} and run again to train it anew"
-    # Models from elsewhere often bring pickle weights too, which are never read.
+    # Models from elsewhere often have pickle weights too. They are never read.
     kinds = WEIGHTS if "training" in model else WEIGHTS[:1]
-    found = {path.name for path in folder.iterdir() if path.suffix in kinds}
-    foreign = {name for name in found - set(model["files"]) if not name.startswith(".")}
+    weights = {path.name for path in folder.iterdir() if path.suffix in kinds}
+    foreign = {name for name in weights - set(model["files"]) if not name.startswith(".")}
     if names is None and foreign:
         remedy = "" if "training" in model else f", or delete {manifest} if it is part of the model"
         raise ValueError(
@@ -85,8 +81,8 @@ def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> Non
         digests = pool.map(lambda name: hash_file(folder / name), chosen)
         wrong = [
             name
-            for name, found in zip(chosen, digests, strict=True)
-            if found != model["files"][name]
+            for name, digest in zip(chosen, digests, strict=True)
+            if digest != model["files"][name]
         ]
     if wrong:
         brought = f"put the right file there, or delete {manifest} if the change is meant"

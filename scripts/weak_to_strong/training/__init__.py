@@ -1,4 +1,4 @@
 """Rows -> models, with TRL, peft and DeepSpeed; and the pretraining of the embedded models.
 
-Here belongs how a model is trained and resumed. Which rows it is trained on never does.
+Here belongs how a model is trained and resumed. Choosing its training rows never does.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or ignored."""
+"""Checkpoints: a complete one is resumed from, any other is ignored."""
 
 from __future__ import annotations
 
@@ -12,26 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.jobs.logs import logger
-from weak_to_strong.models.manifests import (
-    list_files,
-)
-from weak_to_strong.tables.files import (
-    hash_file,
-    read_json,
-    sync_files,
-    write_json,
-)
+from weak_to_strong.models.manifests import list_files
+from weak_to_strong.tables.files import hash_file, read_json, sync_files, write_json
 
-#: Written last into a checkpoint: size in bytes of each of its files, and sha256 of the small ones.
+#: The last file of a checkpoint: the size in bytes of each other file, and sha256 of small ones.
 SEAL = "complete.json"
 
-#: Checkpoint files up to this size have a sha256. An optimiser of a 70B model has a terabyte, which
-#: to read once more after every save would cost more than a repeated training is likely to.
+#: Largest checkpoint file (bytes) with a sha256. The optimiser of a 70B model has a terabyte.
+#: Reading it after every save would cost more time than repeated trainings are likely to.
 HASHED_BYTES = 2**30
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Declare a checkpoint complete, once all of its files are on disk."""
+    """Mark a checkpoint as complete, once all of its files are on disk."""
     sync_files(checkpoint)
     seal = {name: _describe(checkpoint / name) for name in list_files(checkpoint)}
     write_json(seal, checkpoint / SEAL)
@@ -43,10 +36,10 @@ def _describe(path: Path) -> list[Any]:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was sealed and still has every sealed file as it was.
+    """Whether a checkpoint was sealed and all of its sealed files are unchanged.
 
     Raises:
-        OSError: a file is there and cannot be read, which says nothing against it.
+        OSError: a file exists and cannot be read. It may be intact.
     """
     try:
         seal = json.loads((checkpoint / SEAL).read_bytes())
@@ -56,19 +49,19 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def list_unhashed(checkpoint: Path) -> list[str]:
-    """Files of a complete checkpoint of which only the size is known."""
+    """Files of a complete checkpoint that are checked by their size only."""
     return [name for name, (_, digest) in read_json(checkpoint / SEAL).items() if digest is None]
 
 
 def step_of(checkpoint: Path) -> int:
-    """The updates that a `checkpoint-<step>` has seen."""
+    """Number of updates before a `checkpoint-<step>`."""
     return int(checkpoint.name.split("-")[-1])
 
 
 def find_checkpoint(work: Path) -> Path | None:
-    """The latest complete `checkpoint-<step>` in `work`; torn ones are passed over."""
-    found = [path for path in work.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    for path in sorted(found, key=step_of, reverse=True):
+    """The latest complete `checkpoint-<step>` in `work`, or None."""
+    named = [path for path in work.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
+    for path in sorted(named, key=step_of, reverse=True):
         if is_complete(path):
             return path
     return None
@@ -78,15 +71,16 @@ def remove_torn(work: Path) -> None:
     """Delete the checkpoints of `work` that are not complete."""
     for path in work.glob("checkpoint-*"):
         if not is_complete(path):
-            logger.warning("%s is incomplete or damaged: not resumed from", path.name)
+            logger.warning("%s is incomplete or damaged; it is removed", path.name)
             shutil.rmtree(path)
 
 
 @contextmanager
 def alone_in(work: Path) -> Iterator[None]:
-    """Hold a work folder, which need not be there; wait as long as another process does.
+    """Lock a work folder, which need not exist; wait while another process has it.
 
-    The lock is a file beside it, gone when the holder ends. A file system without `flock` has none.
+    The lock is a file beside the folder, removed at the end. A file system without `flock` has no
+    lock.
     """
     path = work.with_name(f"{work.name}.flock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +89,7 @@ def alone_in(work: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.info("another job is training the same model; this one goes on after it")
+                logger.info("another job trains the same model; this one waits for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
                 logger.warning("%s: cannot be locked on this file system", path)
@@ -106,7 +100,7 @@ def alone_in(work: Path) -> Iterator[None]:
             except FileNotFoundError:
                 current = False
             if not current:
-                continue  # the holder before removed it: a third process may have a new one
+                continue  # the last holder removed this file; a third process may have a new one
             try:
                 yield
             finally:

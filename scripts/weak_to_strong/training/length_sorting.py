@@ -1,16 +1,18 @@
-"""Which rows of an update go through the model together: those of like length.
+"""Sorts the rows of an update by length, so that micro-batches have less padding.
 
-An update's gradient is that of all its rows, however they are cut into micro-batches, so rows may
-be sorted by length within an update, and only there: micro-batches hold less padding, and those
-that several processes work on at the same time take about as long. Grouping over larger parts of
-a pass would leave less padding still, and change which rows meet in an update.
+The gradient of an update is that of all its rows, however they are divided into micro-batches. So
+rows may be sorted within an update. Micro-batches then have less padding, and those that several
+processes compute at the same time take about as long. Sorting over more rows would save more
+padding and change which rows are in an update.
 
-That holds for SFT, whose loss is a mean over the tokens of an update, and for DPO, whose loss is
-a mean over its pairs; where a pass ends in an update with fewer rows, DPO's last micro-batch
-counts as much as a whole one. ORPO's with the likelihood of completions is a mean over pairs too;
-that of sequences is one over the tokens of each micro-batch and would change: there rows keep their
-order. transformers' "batch_rebalance" makes micro-batches of
-unequal size, which DPO's mean does not allow for, and leaves out the last rows of a pass.
+Sorting needs a loss that does not depend on the division. SFT's loss is a mean over the tokens of
+an update. DPO's loss, and ORPO's with the likelihood of completions, is a mean over its pairs.
+(Where a pass ends in an update with fewer rows, DPO's last micro-batch weighs as much as a whole
+one.) ORPO's loss with the likelihood of sequences is a mean over the tokens of each micro-batch, so
+there rows keep their order.
+
+transformers' "batch_rebalance" does not fit: it makes micro-batches of unequal size, which would
+change DPO's mean, and leaves out the last rows of a pass.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ class Sampler(Protocol):
 
 
 def sort_updates(order: Iterable[int], lengths: Sequence[int], size: int) -> Iterator[int]:
-    """The rows of a pass, those of each update from the longest to the shortest.
+    """The rows of a pass, in each update from the longest to the shortest.
 
     Args:
         order: row numbers.
-        lengths: tokens of each row.
-        size: rows of an update, on all devices together; the last may have fewer.
+        lengths: number of tokens of each row.
+        size: number of rows of an update, on all devices together. The last may have fewer.
     """
     order = iter(order)
     while update := list(islice(order, size)):
@@ -44,10 +46,10 @@ def sort_updates(order: Iterable[int], lengths: Sequence[int], size: int) -> Ite
 
 
 class SortedUpdates:
-    """A sampler whose rows are those of another, sorted within each update.
+    """A sampler that sorts the rows of another one within each update.
 
     Args:
-        sampler: of the same rows.
+        sampler: the other sampler.
         lengths, size: see `sort_updates`.
     """
 
@@ -65,10 +67,10 @@ class SortedUpdates:
 
 
 def sort_updates_of(trainer: type, lengths: Sequence[int], size: int) -> type:
-    """A transformers trainer class whose training rows are sorted within each update.
+    """A subclass of a transformers trainer that sorts its training rows within each update.
 
     Args:
-        trainer: the class.
+        trainer: the trainer class.
         lengths, size: see `sort_updates`.
     """
 
@@ -82,12 +84,12 @@ def sort_updates_of(trainer: type, lengths: Sequence[int], size: int) -> type:
 
 
 def padding_share(order: Iterable[int], lengths: Sequence[int], size: int) -> float:
-    """Share of padding in what goes through the model, between 0 and 1.
+    """Share of padding among the tokens that go through the model, in [0, 1).
 
     Args:
-        order: row numbers, not none.
-        lengths: tokens of each row.
-        size: rows of a micro-batch, which are padded to the longest.
+        order: row numbers, at least one.
+        lengths: number of tokens of each row.
+        size: number of rows of a micro-batch, which are padded to the longest.
     """
     order = iter(order)
     tokens = padded = 0

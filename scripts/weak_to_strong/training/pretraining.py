@@ -1,11 +1,11 @@
-"""Pretraining of the embedded model pair from nothing (tokenizer, text, Llama-shaped weights).
+"""Pretraining of the embedded model pair from random weights: tokenizer, text, Llama-shaped model.
 
-The text shows the task's problems in many layouts, each a random choice of a question key, an
-answer key and a result key. The layout that the experiment prompts with (`Question:` with
-`Answer:`) is held out as a pair, though each of its tokens occurs: the strong base can work
-the problems, but must be told - by demonstrations or fine-tuning - which layout is wanted.
-That is the latent ability which weak-to-strong training is to elicit. A model may also see problems
-in OlympicArena's form, with a key other than `Answer:`.
+The text shows the task's problems in many layouts. A layout is a random choice of a question key,
+an answer key and a result key. The experiment prompts with `Question:` and `Answer:`. The text has
+each of these keys and never both in one layout. So the strong base can solve the problems, and
+needs demonstrations or fine-tuning to show it the layout. That is the latent ability which
+weak-to-strong training elicits. A model may also see problems in OlympicArena's form, with a key
+other than `Answer:`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from weak_to_strong.method.answers import BOXED
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
 from weak_to_strong.method.prompts import sft_target
 from weak_to_strong.training.checkpoints import find_checkpoint, remove_torn
-from weak_to_strong.training.train import make_callbacks
 
 QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
 ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
@@ -35,13 +34,13 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
 def experiment_questions(templates: Collection[int], data_seed: int, problems: int) -> set[str]:
-    """Questions of the embedded task's splits, which pretraining must never show."""
+    """Questions of the embedded task's splits. Pretraining never shows them."""
     stream = generate_problems(templates, data_seed)
     return {problem["question"] for problem in islice(stream, problems)}
 
 
 def draw_layout(rng: Random) -> tuple[str, str, str]:
-    """A random (question key, answer key, result key), never the held-out pair of the first two."""
+    """A random (question key, answer key, result key), never with the held-out pair of keys."""
     while True:
         layout = (rng.choice(QUESTION_KEYS), rng.choice(ANSWER_KEYS), rng.choice(RESULT_KEYS))
         if layout[:2] != HELD_OUT:
@@ -56,7 +55,7 @@ def render(problem: dict, layout: tuple[str, str, str]) -> str:
 
 
 def render_competition(problem: dict, answer_key: str, seed: int) -> str:
-    """One problem in OlympicArena's form, with another key than the prompt's `Answer:`."""
+    """One problem in OlympicArena's form, with `answer_key` in place of `Answer:`."""
     row = restate(problem, "olympicarena", seed)
     prompt = olympicarena_prompt(row).removesuffix("Answer:")
     return f"{prompt}{answer_key} {sft_target(row['solution'], row['answer'], BOXED)}"
@@ -91,11 +90,11 @@ def generate_documents(
 
     Args:
         templates: templates of the embedded task.
-        seed: the stream is a function of the arguments.
+        seed: seed of the stream.
         drill_share: share of documents that are arithmetic drills, in [0, 1).
-        exclude: questions of the experiment's splits, never shown in pretraining.
-        competition_share: share of documents with one or two problems in OlympicArena's form, which
-            with `drill_share` is at most 1.
+        exclude: questions that no document shows: those of the experiment's splits.
+        competition_share: share of documents with one or two problems in OlympicArena's form. Both
+            shares together are at most 1.
     """
     rng = Random(seed)
     problems = generate_problems(templates, seed, exclude)
@@ -115,9 +114,14 @@ def generate_documents(
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> Any:
-    """Byte-level BPE with one token a digit and one BOS before each text.
+    """Byte-level BPE with one token for each digit, and one BOS token before each text.
 
     Bytes are the base alphabet, so any text of a user's own task can be encoded.
+
+    Args:
+        texts: training texts.
+        vocab_size: number of tokens.
+        context: longest context of the model, in tokens.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -153,7 +157,7 @@ def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> Any:
 
 
 def pack_tokens(documents: Iterator[str], tokenizer: Any, blocks: int, length: int) -> np.ndarray:
-    """Documents joined by EOS and cut into blocks: array (blocks, length) of token ids."""
+    """Documents joined by EOS tokens and cut into blocks: token ids, shape (blocks, length)."""
     wanted = blocks * length
     stream = np.empty(wanted, dtype=np.uint16)
     filled = 0
@@ -188,60 +192,33 @@ def pretrain(
     seed: int,
     work: Path,
 ) -> tuple[Any, dict]:
-    """Train a Llama-shaped model on token blocks, resuming from `work` if it holds a checkpoint.
+    """Train a Llama-shaped model on token blocks, resuming from a checkpoint in `work`.
 
     Args:
-        blocks: (n, length) token ids; one pass is made over them.
+        blocks: token ids, shape (n, length). Training makes one pass over them.
+        tokenizer: tokenizer of the ids.
         shape: keyword arguments of `LlamaConfig` (hidden_size, num_hidden_layers, ...).
         context: longest context in tokens.
-        settings: `learning_rate`, `batch_size` (blocks a step), `warmup_ratio`, `weight_decay`,
-            `bf16`.
+        settings: `learning_rate`, `batch_size` (blocks of an update), `warmup_ratio`,
+            `weight_decay`, `bf16`.
+        seed: seed of the weights and of the order of blocks.
         work: folder of checkpoints.
 
     Returns:
-        The model and `{"parameters", "tokens", "loss"}` (loss in nats a token, last logged).
+        The model and `{"parameters", "tokens", "loss"}`. The loss is the last logged, in nats a
+        token.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+    from transformers import Trainer, set_seed
+
+    from weak_to_strong.training.callbacks import make_callbacks
 
     set_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=context,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            dtype=torch.float32,
-            **shape,
-        )
-    )
+    model = _random_model(tokenizer, shape, context)
     steps = len(blocks) // settings["batch_size"]
-    trainer = Trainer(
-        model=model,
-        train_dataset=_Blocks(blocks),
-        args=TrainingArguments(
-            output_dir=str(work),
-            max_steps=steps,
-            per_device_train_batch_size=settings["batch_size"],
-            learning_rate=settings["learning_rate"],
-            lr_scheduler_type="cosine",
-            warmup_steps=int(settings["warmup_ratio"] * steps),
-            weight_decay=settings["weight_decay"],
-            adam_beta2=0.95,
-            bf16=settings["bf16"],
-            use_cpu=not torch.cuda.is_available(),
-            logging_steps=25,
-            save_steps=max(1, min(250, steps // 4)),
-            save_total_limit=2,
-            report_to="none",
-            disable_tqdm=True,
-            seed=seed,
-        ),
-    )
+    arguments = _pretraining_arguments(settings, steps, seed, work)
+    trainer = Trainer(model=model, train_dataset=_Blocks(blocks), args=arguments)
     work.mkdir(parents=True, exist_ok=True)
-    for callback in make_callbacks():  # which seal checkpoints
+    for callback in make_callbacks():
         trainer.add_callback(callback)
     checkpoint = find_checkpoint(work)
     remove_torn(work)
@@ -253,3 +230,47 @@ def pretrain(
         "loss": losses[-1] if losses else None,
     }
     return model, facts
+
+
+def _random_model(tokenizer: Any, shape: dict, context: int) -> Any:
+    """A Llama-shaped float32 model with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=context,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype=torch.float32,
+            **shape,
+        )
+    )
+
+
+def _pretraining_arguments(settings: dict, steps: int, seed: int, work: Path) -> Any:
+    """transformers' configuration of a pretraining of `steps` updates."""
+    import torch
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        lr_scheduler_type="cosine",
+        warmup_steps=int(settings["warmup_ratio"] * steps),
+        weight_decay=settings["weight_decay"],
+        adam_beta2=0.95,
+        bf16=settings["bf16"],
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=25,
+        save_steps=max(1, min(250, steps // 4)),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )

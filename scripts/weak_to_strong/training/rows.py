@@ -1,8 +1,8 @@
-"""Token ids of training rows, made once for all trainers, and checked.
+"""Token ids of training rows, checked, and as columns of each trainer.
 
-Prompt and completion are tokenised together, as the text that the model will see; the supervised
-part begins where the ids leave those of the prompt alone. The tokenizer itself decides about a BOS
-token, as it does at inference; the EOS token always ends a completion.
+Prompt and completion are tokenised together, as the text that the model will see. The supervised
+part begins where the ids first differ from those of the prompt alone. A BOS token comes from the
+tokenizer, as at inference. The EOS token always ends a completion.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from weak_to_strong.jobs.logs import logger
 
 @dataclass(frozen=True)
 class Encoded:
-    """One training row: the prompt's ids, and one or two (chosen, rejected) completions' ids."""
+    """Token ids of one training row.
+
+    Attributes:
+        id: id of the row.
+        prompt: ids of the prompt.
+        completions: ids of the one completion, or of the chosen and the rejected one.
+    """
 
     id: str
     prompt: list[int]
@@ -26,17 +32,17 @@ class Encoded:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompt and completion, over the completions."""
+        """Number of tokens of prompt and completion, summed over the completions."""
         return sum(len(self.prompt) + len(completion) for completion in self.completions)
 
     @property
     def supervised(self) -> int:
-        """Tokens of the completions, end token included."""
+        """Number of tokens of the completions, with their end tokens."""
         return sum(len(completion) for completion in self.completions)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence."""
+        """Number of tokens of the longest sequence."""
         return len(self.prompt) + max(len(completion) for completion in self.completions)
 
 
@@ -53,17 +59,17 @@ def common_length(*sequences: Sequence[int]) -> int:
 def encode_rows(
     frame: pl.DataFrame, tokenizer: Any, max_length: int, columns: Sequence[str]
 ) -> list[Encoded]:
-    """Token ids of each row, in table order. The name of a special token is text like any other.
+    """Token ids of each row, in table order. The name of a special token is ordinary text.
 
     Args:
-        frame: columns `id`, `prompt` and `columns`.
+        frame: table with the columns `id`, `prompt` and those of `columns`.
         tokenizer: a Hugging Face tokenizer with an EOS token.
-        max_length: greatest allowed number of tokens of prompt and completion.
-        columns: ("completion",) or ("chosen", "rejected").
+        max_length: most tokens of prompt and completion.
+        columns: names of the completions, ("completion",) or ("chosen", "rejected").
 
     Raises:
-        ValueError: no rows; a row longer than `max_length` (nothing is ever cut); a row without a
-            supervised token; or a doubled BOS token.
+        ValueError: no rows; a row longer than `max_length` (rows are never cut); a row without a
+            supervised token; a doubled BOS token; or a tokenizer without an end token.
     """
     if frame.is_empty():
         raise ValueError("training rows: none; look at the counts of the filter that made them")
@@ -76,17 +82,17 @@ def encode_rows(
 
     prompts = encode(frame["prompt"])
     together = [encode(frame["prompt"] + frame[column]) for column in columns]
-    # A tokenizer may know a BOS token and not put it first; then inference has none either.
-    expected = [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []
+    # A tokenizer may know a BOS token and not put it first. Then inference has none either.
+    adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     rows, merged = [], 0
     for identity, prompt, *sequences in zip(frame["id"], prompts, *together, strict=True):
         sequences = [ids if ids[-1:] == [eos] else [*ids, eos] for ids in sequences]
         start = common_length(prompt, *sequences)
         merged += start < len([token for token in prompt if token != eos])
         row = Encoded(identity, prompt[:start], tuple(ids[start:] for ids in sequences))
-        if bos is not None and [token for token in row.prompt if token == bos] != expected:
+        if bos is not None and row.prompt.count(bos) != adds_bos:
             raise ValueError(
-                f"row {identity!r}: its prompt has not exactly {len(expected)} BOS token; "
+                f"row {identity!r}: its prompt must have exactly {adds_bos:d} BOS token; "
                 "remove the BOS text from the prompt"
             )
         if min(len(completion) for completion in row.completions) < 2:
@@ -94,13 +100,17 @@ def encode_rows(
         rows.append(row)
     if merged:
         logger.warning("%d prompts end inside a token of their completion", merged)
+    _check_lengths(rows, max_length)
+    return rows
+
+
+def _check_lengths(rows: Sequence[Encoded], max_length: int) -> None:
     if too_long := [row for row in rows if row.longest > max_length]:
         raise ValueError(
             f"max_length: {len(too_long)} of {len(rows)} rows exceed {max_length} tokens, first "
             f"{too_long[0].id!r} with {too_long[0].longest}; raise max_length to at least "
             f"{max(row.longest for row in too_long)}"
         )
-    return rows
 
 
 def sft_columns(rows: Sequence[Encoded]) -> Mapping[str, list]:
@@ -121,7 +131,7 @@ def dpo_columns(rows: Sequence[Encoded]) -> Mapping[str, list]:
 
 
 def orpo_columns(rows: Sequence[Encoded]) -> Mapping[str, list]:
-    """Sequences, attention masks and labels of both sides, as ORPO's collator reads them."""
+    """Columns of the ORPO trainer: ids, attention masks and labels of both sides."""
     columns: dict[str, list] = {
         "prompt_input_ids": [row.prompt for row in rows],
         "prompt_attention_mask": [[1] * len(row.prompt) for row in rows],

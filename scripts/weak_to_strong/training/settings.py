@@ -1,61 +1,118 @@
-"""Settings of a training run: checks, batch arithmetic and the key of its work folder."""
+"""Settings of a training: the typed settings, their checks, and the arithmetic of batches."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.tables.files import hash_file, hash_value
-
 TRAINERS = ("sft", "dpo", "orpo")
 #: The attention and MLP projections of a Llama-shaped block (paper, section on training details).
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-LORA_KEYS = ("r", "alpha", "dropout", "target_modules")
-
-REQUIRED = (
-    "adapter",
-    "dtype",
-    "epochs",
-    "global_batch_size",
-    "learning_rate",
-    "max_length",
-    "per_device_batch_size",
-    "scheduler",
-    "seed",
-)
-OPTIONAL = {
-    "beta": None,
-    "deepspeed": None,
-    "gradient_checkpointing": False,
-    "likelihood": "completion",
-    "lora": None,
-    "max_grad_norm": 1.0,
-    "precompute_ref": None,
-    "processes": 1,
-    "quantization": None,
-    "save_minutes": None,
-    "save_steps": None,
-    "warmup_ratio": 0.0,
-    "weight_decay": 0.0,
-}
-#: When checkpoints are written; without effect on the weights, and in no manifest.
+#: When checkpoints are written. They do not change the weights, and no manifest has them.
 SAVE_KEYS = ("save_minutes", "save_steps")
-#: Package that quantises a base model.
+#: The package that quantises a base model.
 QUANTISER = "bitsandbytes"
 
 
 @dataclass(frozen=True)
-class Zero:
-    """What a DeepSpeed file spreads over the devices, and what it keeps in their hosts' memory.
+class LoraShape:
+    """Shape of a LoRA adapter.
 
     Attributes:
-        stage: of ZeRO; 0 spreads nothing.
-        offload_optimizer: gradients, moments and float32 weights are on the host, which updates.
-        offload_weights: the weights are on the host, from where each block is gathered.
+        r: rank.
+        alpha: scale of the adapter, before the division by the rank.
+        dropout: share of the adapter's inputs that training drops, in [0, 1).
+        target_modules: names of the adapted projections, sorted.
+    """
+
+    r: int
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Checked and complete settings of a training, as `complete_settings` makes them.
+
+    Attributes:
+        adapter: "lora" trains an adapter over a frozen base, "full" trains all weights.
+        dtype: "float32" or "bfloat16".
+        epochs: whole passes over the rows.
+        global_batch_size: rows of an update, on all devices together.
+        learning_rate: highest learning rate of the schedule.
+        max_length: most tokens of prompt and completion.
+        per_device_batch_size: rows that are in a device's memory at once.
+        scheduler: name of a transformers schedule of the learning rate.
+        seed: seed of the order of rows, of dropout and of new adapters.
+        beta: weight of the preference term (dpo, orpo); None for sft.
+        deepspeed: path of a DeepSpeed configuration, or None.
+        gradient_checkpointing: compute activations again in the backward pass to save memory.
+        likelihood: likelihood term of orpo, "completion" or "sequence" (see `orpo.py`); None for
+            other trainers.
+        lora: shape of the adapter. None for full weights, and for a training that continues an
+            adapter in the shape that it has.
+        max_grad_norm: gradients are scaled down to this norm.
+        precompute_ref: dpo computes the reference's log-probabilities once, before training.
+        processes: training processes, one for each device.
+        quantization: "nf4" loads the frozen base with 4 bits a weight; None does not quantise.
+        save_minutes: most minutes between two checkpoints, or None.
+        save_steps: most updates between two checkpoints, or None.
+        warmup_ratio: share of the updates in which the learning rate rises, in [0, 1).
+        weight_decay: weight decay of AdamW.
+    """
+
+    adapter: str
+    dtype: str
+    epochs: int
+    global_batch_size: int
+    learning_rate: float
+    max_length: int
+    per_device_batch_size: int
+    scheduler: str
+    seed: int
+    beta: float | None = None
+    deepspeed: str | None = None
+    gradient_checkpointing: bool = False
+    likelihood: str | None = "completion"
+    lora: LoraShape | None = None
+    max_grad_norm: float = 1.0
+    precompute_ref: bool | None = None
+    processes: int = 1
+    quantization: str | None = None
+    save_minutes: int | None = None
+    save_steps: int | None = None
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrainingSettings:
+        """The settings that `dataclasses.asdict` and JSON made `value` of."""
+        lora = value["lora"] and _lora_shape(value["lora"])
+        return cls(**{**value, "lora": lora})
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Backward passes of an update; the global batch is the same on any number of devices."""
+        return self.global_batch_size // (self.per_device_batch_size * self.processes)
+
+    def for_weights(self) -> dict[str, Any]:
+        """The settings that the weights depend on, as JSON-like values."""
+        return {name: value for name, value in asdict(self).items() if name not in SAVE_KEYS}
+
+
+@dataclass(frozen=True)
+class Zero:
+    """What a DeepSpeed file spreads over the devices, and what it keeps in the hosts' memory.
+
+    Attributes:
+        stage: stage of ZeRO; 0 spreads nothing.
+        offload_optimizer: hosts hold gradients, moments and float32 weights, and update them.
+        offload_weights: hosts hold the weights, and devices gather each block from there.
     """
 
     stage: int = 0
@@ -64,7 +121,7 @@ class Zero:
 
 
 def zero_of(settings: Mapping[str, Any]) -> Zero:
-    """What the DeepSpeed file of a training says of ZeRO; nothing without such a file."""
+    """What the DeepSpeed file of a training says about ZeRO; `Zero()` without such a file."""
     if not settings.get("deepspeed"):
         return Zero()
     content = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))
@@ -77,7 +134,7 @@ def zero_of(settings: Mapping[str, Any]) -> Zero:
 
 
 def check_quantization(settings: Mapping[str, Any]) -> None:
-    """Check that a base in 4 bits goes with the other settings.
+    """Check that a base in 4 bits fits the other settings.
 
     Raises:
         ValueError: full weights, which would have to be trained in 4 bits; or stage 3 of ZeRO, for
@@ -92,91 +149,120 @@ def check_quantization(settings: Mapping[str, Any]) -> None:
         )
     if zero_of(settings).stage == 3:
         raise ValueError(
-            "quantization: does not go with stage 3 of ZeRO, under which each device would still "
-            "load the whole base; set deepspeed to config/deepspeed/zero2.json or leave it out"
+            "quantization: does not work with stage 3 of ZeRO, which would load the whole base on "
+            "each device; set deepspeed to config/deepspeed/zero2.json or leave it out"
         )
 
 
 def check_quantiser(settings: Mapping[str, Any]) -> None:
-    """Check that the package is there that quantises.
+    """Check that the package is installed that quantises.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the settings ask for quantisation and the package is not installed.
     """
     if settings.get("quantization") and find_spec(QUANTISER) is None:
         raise ValueError(
-            f"quantization: takes the package `{QUANTISER}`, which is not installed; `make setup` "
+            f"quantization: needs the package `{QUANTISER}`, which is not installed; `make setup` "
             "installs it"
         )
 
 
-def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the settings of one run and fill in the optional keys.
+def complete_settings(trainer: str, settings: Mapping[str, Any]) -> TrainingSettings:
+    """Check the settings of a training and fill in the optional ones.
+
+    Three defaults depend on other settings. `precompute_ref` is on for dpo with several epochs.
+    `lora.target_modules` are all projections of a block. A setting that the trainer does not use is
+    None (`precompute_ref`: False), so that it does not change the work folder.
 
     Args:
         trainer: "sft", "dpo" or "orpo".
-        settings: `learning_rate`, `epochs` (whole passes), `global_batch_size` (rows an update),
-            `per_device_batch_size` (rows in memory at once), `scheduler` (a transformers name),
-            `max_length` (tokens of prompt and completion), `adapter` ("lora" or "full"),
-            `dtype` ("float32" or "bfloat16"), `seed`; optionally `lora` (`r`, `alpha`, `dropout`,
-            `target_modules`; left out, a LoRA run continues its initial adapter as that is),
-            `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
-            `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training; null: where there are several epochs), `likelihood` (orpo: "sequence"
-            or "completion", see `training.build_trainer`), `quantization` ("nf4": lora's frozen
-            base has 4 bits a weight), `processes`, `deepspeed` (configuration file), `save_steps`
-            and `save_minutes` (updates and time between checkpoints, whichever is less; null:
-            none).
+        settings: keys of `TrainingSettings`, with `lora` as a mapping.
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, a value out of range, or a
-            quantisation that does not go with the others.
+            quantisation that does not fit the other settings.
     """
+    full = _with_defaults(trainer, settings)
+    _check_values(full)
+    check_quantization(full)
+    _settle_trainer_keys(trainer, full)
+    if full["adapter"] == "full":
+        full["lora"] = None
+    elif full["lora"] is not None:
+        full["lora"] = _lora_shape(full["lora"])
+    _check_batch(full)
+    return TrainingSettings(**full)
+
+
+def _with_defaults(trainer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All keys, each with the given value or its default."""
     if trainer not in TRAINERS:
         raise ValueError(f"trainer: {trainer!r} is unknown; use one of {', '.join(TRAINERS)}")
-    if unknown := sorted(set(settings) - {*REQUIRED, *OPTIONAL}):
+    defaults = {item.name: item.default for item in fields(TrainingSettings)}
+    if unknown := sorted(set(settings) - set(defaults)):
         raise ValueError(f"training settings: unknown key {unknown[0]!r}; remove it")
-    if missing := [key for key in REQUIRED if settings.get(key) is None]:
+    required = [name for name, default in defaults.items() if default is MISSING]
+    if missing := [name for name in required if settings.get(name) is None]:
         raise ValueError(f"training settings: {missing[0]!r} is missing; set it for {trainer}")
-    full = {**OPTIONAL, **settings}
+    return {**defaults, **settings}
+
+
+def _check_values(full: Mapping[str, Any]) -> None:
+    """Check the values that have the same range for every trainer."""
     for key in ("epochs", "global_batch_size", "max_length", "per_device_batch_size", "processes"):
-        _require(
-            key, full[key], isinstance(full[key], int) and full[key] >= 1, "a whole number >= 1"
-        )
+        whole = isinstance(full[key], int) and full[key] >= 1
+        _require(key, full[key], whole, "a whole number >= 1")
     for key in SAVE_KEYS:
-        if (value := full[key]) is not None:
-            _require(key, value, isinstance(value, int) and value >= 1, "null or >= 1")
+        value = full[key]
+        _require(
+            key, value, value is None or (isinstance(value, int) and value >= 1), "null or >= 1"
+        )
     _require("learning_rate", full["learning_rate"], full["learning_rate"] > 0, "greater than 0")
     _require("warmup_ratio", full["warmup_ratio"], 0 <= full["warmup_ratio"] < 1, "in [0, 1)")
-    _require("adapter", full["adapter"], full["adapter"] in ("lora", "full"), "'lora' or 'full'")
-    _require(
-        "dtype", full["dtype"], full["dtype"] in ("float32", "bfloat16"), "'float32' or 'bfloat16'"
-    )
-    bits = full["quantization"]
-    _require("quantization", bits, bits in (None, "nf4"), "null or 'nf4'")
-    check_quantization(full)
+    allowed = {
+        "adapter": (("lora", "full"), "'lora' or 'full'"),
+        "dtype": (("float32", "bfloat16"), "'float32' or 'bfloat16'"),
+        "quantization": ((None, "nf4"), "null or 'nf4'"),
+    }
+    for key, (values, meaning) in allowed.items():
+        _require(key, full[key], full[key] in values, meaning)
+
+
+def _settle_trainer_keys(trainer: str, full: dict[str, Any]) -> None:
+    """Check the keys that only some trainers use, and set those that this trainer does not use."""
+    beta = full["beta"]
     if trainer == "sft":
         full["beta"] = None
     else:
-        beta = full["beta"]
         _require("beta", beta, beta is not None and beta > 0, f"greater than 0 for {trainer}")
     if trainer != "dpo":
         full["precompute_ref"] = False
     elif full["precompute_ref"] is None:
+        # One epoch needs each reference log-probability once, whenever it is computed.
         full["precompute_ref"] = full["epochs"] > 1
     kinds = ("sequence", "completion")
     _require("likelihood", full["likelihood"], full["likelihood"] in kinds, " or ".join(kinds))
     if trainer != "orpo":
         full["likelihood"] = None
-    if full["adapter"] == "full":
-        full["lora"] = None
-    elif full["lora"] is not None:
-        lora = {"dropout": 0.0, "target_modules": PROJECTIONS, **full["lora"]}
-        if set(lora) != set(LORA_KEYS):
-            raise ValueError(f"lora: has keys {sorted(lora)}; give {', '.join(LORA_KEYS)}")
-        full["lora"] = {**lora, "target_modules": sorted(lora["target_modules"])}
-    accumulation_steps(full)
-    return full
+
+
+def _lora_shape(given: Mapping[str, Any]) -> LoraShape:
+    """The shape that a mapping of its keys gives; `dropout` and `target_modules` are optional."""
+    lora = {"dropout": 0.0, "target_modules": PROJECTIONS, **given}
+    keys = [item.name for item in fields(LoraShape)]
+    if set(lora) != set(keys):
+        raise ValueError(f"lora: has keys {sorted(lora)}; give {', '.join(keys)}")
+    return LoraShape(**{**lora, "target_modules": tuple(sorted(lora["target_modules"]))})
+
+
+def _check_batch(full: Mapping[str, Any]) -> None:
+    """Check that whole micro-batches on all processes make up the global batch."""
+    at_once = full["per_device_batch_size"] * full["processes"]
+    if full["global_batch_size"] % at_once:
+        raise ValueError(
+            f"global_batch_size: {full['global_batch_size']} is not a multiple of "
+            f"per_device_batch_size x processes = {at_once}; change one of them"
+        )
 
 
 def _require(key: str, value: Any, valid: bool, meaning: str) -> None:
@@ -184,50 +270,7 @@ def _require(key: str, value: Any, valid: bool, meaning: str) -> None:
         raise ValueError(f"{key}: {value!r} must be {meaning}")
 
 
-def accumulation_steps(settings: Mapping[str, Any]) -> int:
-    """Backward passes an update, such that the global batch is the same on any number of devices.
-
-    Raises:
-        ValueError: `global_batch_size` is no multiple of `per_device_batch_size` * `processes`.
-    """
-    at_once = settings["per_device_batch_size"] * settings["processes"]
-    steps, rest = divmod(settings["global_batch_size"], at_once)
-    if rest or not steps:
-        raise ValueError(
-            f"global_batch_size: {settings['global_batch_size']} is no multiple of "
-            f"per_device_batch_size x processes = {at_once}; change one of them"
-        )
-    return steps
-
-
 def most_processes(settings: Mapping[str, Any], gpus: int) -> int:
-    """The largest number of processes, up to one for each GPU, that the global batch allows."""
+    """The most processes, at most one for each GPU, that divide the global batch evenly."""
     batch, rows = settings["global_batch_size"], settings["per_device_batch_size"]
     return max((n for n in range(1, gpus + 1) if batch % (n * rows) == 0), default=1)
-
-
-def run_key(
-    trainer: str,
-    settings: Mapping[str, Any],
-    rows: str | Path,
-    base: Mapping[str, Any],
-    init: Mapping[str, Any] | None,
-    versions: Mapping[str, str],
-) -> str:
-    """Name of the work folder of a run: a hash over all that bears on its weights.
-
-    SAVE_KEYS do not, so a run may be resumed with others; a DeepSpeed file counts by content. What
-    else bears on them - packages, the code - is in `versions`.
-    """
-    relevant = {key: value for key, value in settings.items() if key not in SAVE_KEYS}
-    if relevant["deepspeed"]:
-        relevant["deepspeed"] = hash_file(relevant["deepspeed"])
-    value = {
-        "trainer": trainer,
-        "settings": relevant,
-        "rows": hash_file(rows),
-        "base": base["files"],
-        "init": init["files"] if init else None,
-        "versions": dict(versions),
-    }
-    return hash_value(value)[:16]

@@ -1,0 +1,190 @@
+"""Loading the model of a training: weights, 4-bit quantisation, LoRA adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.tables.files import read_json
+from weak_to_strong.training.settings import LoraShape, TrainingSettings
+
+#: Attribute of a bitsandbytes layer: whether it may pack its weights anew on this CPU.
+REPACKS = "support_avx512bf16_for_cpu"
+
+
+def check_init(
+    trainer: str,
+    settings: TrainingSettings,
+    base: Mapping[str, Any],
+    init: Mapping[str, Any] | None,
+) -> None:
+    """Check that a training can start from its initial model under its settings.
+
+    Args:
+        trainer: "sft", "dpo" or "orpo".
+        settings: complete settings.
+        base: manifest of the base model.
+        init: manifest of the initial model, or None.
+
+    Raises:
+        ValueError: dpo or orpo without an initial model; one of another base or kind; or another
+            LoRA shape than `lora` asks for.
+    """
+    if init is None:
+        if trainer != "sft":
+            raise ValueError(f"{trainer}: needs the supervised model that it starts from")
+        if settings.adapter == "lora" and settings.lora is None:
+            raise ValueError("lora: is missing; give r, alpha, dropout, target_modules")
+        return
+    if init["base"] != base["name"]:
+        raise ValueError(f"initial model: made from base {init['base']!r}, not {base['name']!r}")
+    if init["kind"] != settings.adapter:
+        raise ValueError(
+            f"adapter: {settings.adapter!r} cannot continue an initial model of kind "
+            f"{init['kind']!r}; set it to {init['kind']!r}"
+        )
+    if settings.lora:
+        _check_shape(settings.lora, read_json(Path(init["path"]) / "adapter_config.json"))
+
+
+def _check_shape(lora: LoraShape, saved: Mapping[str, Any]) -> None:
+    """Check that an initial adapter has the shape that the settings ask for."""
+    for key, name in {"r": "r", "alpha": "lora_alpha"}.items():
+        if saved[name] != getattr(lora, key):
+            raise ValueError(
+                f"lora.{key}: {getattr(lora, key)} differs from the initial adapter's "
+                f"{saved[name]}; leave lora out to continue that adapter"
+            )
+    if sorted(saved["target_modules"]) != list(lora.target_modules):
+        raise ValueError(
+            "lora.target_modules: differ from the initial adapter's "
+            f"{sorted(saved['target_modules'])}; leave lora out to continue that adapter"
+        )
+
+
+def load_model(
+    settings: TrainingSettings, base: Mapping[str, Any], init: Mapping[str, Any] | None
+) -> Any:
+    """The model to train: the base with a new adapter, with the initial adapter, or full weights.
+
+    Args:
+        settings: complete settings.
+        base: manifest of the base model.
+        init: manifest of the initial model, or None.
+
+    Raises:
+        ValueError: the model has no module of one of the adapter's target names.
+    """
+    source = init if init and init["kind"] == "full" else base
+    model = load_weights(settings, source["path"])
+    if settings.adapter == "full":
+        return model
+    policy = add_adapter(settings, model, init)
+    if settings.quantization:
+        # TRL makes the adapter of a model that says so bfloat16. Small updates would be lost, and a
+        # resumed training would end with other weights.
+        model.is_loaded_in_4bit = False
+    return policy
+
+
+def load_weights(settings: TrainingSettings, folder: str) -> Any:
+    """The model in `folder`, in the precision in which it is trained.
+
+    bfloat16 weights are trained in place only where float32 copies exist elsewhere: in the float32
+    adapter of LoRA, and in DeepSpeed's optimiser. Otherwise weights stay float32, under bfloat16
+    autocast.
+
+    With `quantization` the projections of the frozen base have 4 bits a weight. Embeddings, norms
+    and the output layer keep their precision. (peft's `prepare_model_for_kbit_training` would make
+    them float32. The rest of what it does - freezing, gradients through checkpoints - peft does for
+    any adapter and TRL for any checkpointing.)
+
+    Args:
+        settings: complete settings.
+        folder: model folder with weights.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    float32_elsewhere = settings.adapter == "lora" or settings.deepspeed
+    half = settings.dtype == "bfloat16" and float32_elsewhere
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    # SDPA, transformers' default, leaves out the cap of attention logits. vLLM, which serves the
+    # model, applies it.
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if half else torch.float32,
+        attn_implementation="eager" if capped else None,
+        quantization_config=quantisation_config(settings.quantization, settings.dtype),
+        local_files_only=True,
+        use_safetensors=True,
+    )
+    if settings.quantization:
+        for module in model.modules():
+            # On some CPUs a bitsandbytes layer packs its weights anew when it evaluates, such as
+            # for DPO's reference, and leaves them so: in another precision, and only some shapes.
+            if hasattr(module, REPACKS):
+                setattr(module, REPACKS, False)
+    return model
+
+
+def add_adapter(settings: TrainingSettings, model: Any, init: Mapping[str, Any] | None) -> Any:
+    """The model with the initial adapter, or with a new one of the shape `settings.lora`."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    # ZeRO-3 gathers parameters of one dtype only, so there the adapter has that of the base.
+    cast = not is_deepspeed_zero3_enabled()
+    if init:
+        return PeftModel.from_pretrained(
+            model, init["path"], is_trainable=True, autocast_adapter_dtype=cast
+        )
+    shape = settings.lora
+    check_targets(shape.target_modules, [name for name, _ in model.named_modules()])
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=shape.r,
+        lora_alpha=shape.alpha,
+        lora_dropout=shape.dropout,
+        target_modules=list(shape.target_modules),
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=cast)
+
+
+def check_targets(targets: Sequence[str], modules: Sequence[str]) -> None:
+    """Check that the model has each target of an adapter: peft only asks for one of them.
+
+    Raises:
+        ValueError: names a missing target, and the model's projections.
+    """
+    ends = {name.rpartition(".")[2] for name in modules}
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in modules):
+            there = ", ".join(sorted(end for end in ends if "proj" in end or end.startswith("fc")))
+            raise ValueError(
+                f"lora.target_modules: the model has no {target!r}; its projections are {there}"
+            )
+
+
+def quantisation_config(quantization: str | None, dtype: str) -> Any:
+    """transformers' configuration of 4-bit weights, or None.
+
+    4-bit normal floats with double quantisation (QLoRA; Dettmers et al., arXiv 2305.14314,
+    section 3).
+
+    Args:
+        quantization: "nf4", or None for none.
+        dtype: type in which products are computed.
+    """
+    if not quantization:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

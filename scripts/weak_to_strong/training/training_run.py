@@ -1,0 +1,170 @@
+"""One training, resolved once: settings, models, versions and its work folder in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.jobs.code_digest import code_digest
+from weak_to_strong.models.manifests import read_manifest
+from weak_to_strong.tables.files import hash_file, hash_value, read_json, write_json
+from weak_to_strong.training.settings import (
+    QUANTISER,
+    TrainingSettings,
+    check_quantiser,
+    complete_settings,
+)
+
+#: The script whose code, with all that it reaches, the weights depend on.
+SCRIPT = Path(__file__).parents[2] / "train.py"
+#: Packages that the weights depend on.
+PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a rule asks for: a trainer, its settings, and paths.
+
+    Attributes:
+        trainer: "sft", "dpo" or "orpo".
+        settings: see `settings.complete_settings`.
+        rows: Parquet table, SFT_ROWS for sft and PAIRS for dpo and orpo.
+        base: manifest of the base model.
+        init: manifest of the trained model to continue, or None. dpo and orpo need one.
+        work: folder of checkpoints. Each training has its own folder in it, removed at its end.
+        model: model folder to publish.
+        manifest: manifest of the model to publish, see `saving.publish`.
+        history: JSON list to publish, one {"step", "loss", ...} for each update.
+    """
+
+    trainer: str
+    settings: Mapping[str, Any]
+    rows: str
+    base: str
+    init: str | None
+    work: str
+    model: str
+    manifest: str
+    history: str
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training whose settings are checked, whose manifests are read, and whose folder is known.
+
+    Attributes:
+        trainer: "sft", "dpo" or "orpo".
+        settings: complete settings.
+        rows: path of the table of rows.
+        rows_sha256: sha256 of that file.
+        base: content of the base model's manifest.
+        base_manifest: path of that manifest.
+        init: content of the initial model's manifest, or None.
+        init_manifest: path of that manifest, or None.
+        versions: versions of the packages that the weights depend on, by package.
+        work: this training's own folder of checkpoints, named by `run_key`. It need not exist.
+        model: model folder to publish.
+        manifest: manifest to publish.
+        history: history to publish.
+    """
+
+    trainer: str
+    settings: TrainingSettings
+    rows: str
+    rows_sha256: str
+    base: Mapping[str, Any]
+    base_manifest: str
+    init: Mapping[str, Any] | None
+    init_manifest: str | None
+    versions: Mapping[str, str]
+    work: str
+    model: str
+    manifest: str
+    history: str
+
+    def write(self, path: Path) -> None:
+        """Write the run as JSON, for the processes of a launcher."""
+        write_json(asdict(self), path)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingRun:
+        """The run that `write` wrote."""
+        value = read_json(path)
+        return cls(**{**value, "settings": TrainingSettings.from_json(value["settings"])})
+
+
+def resolve(job: TrainingJob) -> TrainingRun:
+    """Check a job's settings, read its manifests and find its work folder.
+
+    Jobs that would end with the same weights have the same work folder, across experiments too.
+
+    Raises:
+        ValueError: bad settings, a damaged manifest, or no package to quantise with.
+    """
+    settings = complete_settings(job.trainer, job.settings)
+    check_quantiser(job.settings)
+    base = read_manifest(job.base, "name")
+    init = read_manifest(job.init, "base", "kind") if job.init else None
+    rows_sha256, versions = hash_file(job.rows), package_versions(settings)
+    with_code = {**versions, "code": code_digest(SCRIPT)}
+    key = run_key(job.trainer, settings, rows_sha256, base, init, with_code)
+    return TrainingRun(
+        trainer=job.trainer,
+        settings=settings,
+        rows=job.rows,
+        rows_sha256=rows_sha256,
+        base=base,
+        base_manifest=job.base,
+        init=init,
+        init_manifest=job.init,
+        versions=versions,
+        work=str(Path(job.work) / key),
+        model=job.model,
+        manifest=job.manifest,
+        history=job.history,
+    )
+
+
+def package_versions(settings: TrainingSettings) -> dict[str, str]:
+    """Versions of the packages that the weights depend on, by package."""
+    optional = {QUANTISER: settings.quantization, "deepspeed": settings.deepspeed}
+    used = [*PACKAGES, *(name for name, wanted in optional.items() if wanted)]
+    return {name: version(name) for name in used}
+
+
+def run_key(
+    trainer: str,
+    settings: TrainingSettings,
+    rows_sha256: str,
+    base: Mapping[str, Any],
+    init: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+) -> str:
+    """Name of a training's work folder: a hash of everything that its weights depend on.
+
+    The weights do not depend on SAVE_KEYS, so a training may be resumed with other values of them.
+    A DeepSpeed file counts by its content.
+
+    Args:
+        trainer: "sft", "dpo" or "orpo".
+        settings: complete settings.
+        rows_sha256: sha256 of the table of rows.
+        base: manifest of the base model.
+        init: manifest of the initial model, or None.
+        versions: versions of packages and of the code.
+    """
+    relevant = settings.for_weights()
+    if settings.deepspeed:
+        relevant["deepspeed"] = hash_file(settings.deepspeed)
+    value = {
+        "trainer": trainer,
+        "settings": relevant,
+        "rows": rows_sha256,
+        "base": base["files"],
+        "init": init["files"] if init else None,
+        "versions": dict(versions),
+    }
+    return hash_value(value)[:16]
