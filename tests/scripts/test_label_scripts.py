@@ -75,6 +75,7 @@ def test_stage_1(made):
         {"weak_labels": made / "weak", "questions": made / "questions"},
         {"demonstrations": made / "shots"},
         shots=2,
+        repeat_question=False,
         seed=0,
         ids=None,
         prompt=PROMPT,

@@ -5,6 +5,10 @@ Types and tolerances are those of the benchmark's own judge (Huang et al. 2024, 
 is "undecided" and not wrong, small numbers are not all equal, a spelled-out unit is no error if it
 is the one asked for, and an equation may be any multiple of another. The same judge compares an
 answer with gold (scores, diagnostics) and two answers with each other (agreement, votes, pairs).
+
+The quirk `released_judge` adds what the paper's authors accepted too, as their released training
+rows show: a single choice whose letter stands anywhere in the other answer, a multiple choice with
+other letters, and tiny numbers that differ by less than the absolute tolerance.
 """
 
 from __future__ import annotations
@@ -28,9 +32,10 @@ from weak_to_strong.method.answers import Judge, string_judge
 from weak_to_strong.method.olympicarena_prompts import read_parts
 
 JUDGES = ("string", "olympicarena")
-#: Numbers are equal that differ by no more than this,
+#: Numbers that differ by no more than this are equal.
 NUMBER_TOLERANCE = Decimal("1e-5")
-#: or by this share, if that is less: else all numbers below 1e-5 would be equal (our addition).
+#: They may also differ by no more than this share of the larger one. This is our addition: without
+#: it all numbers below 1e-5 are equal (`released_judge`).
 SMALL_NUMBER_TOLERANCE = Decimal("1e-2")
 #: Where one of them is in scientific notation: largest difference of the leading factors.
 FACTOR_TOLERANCE = Decimal("0.1")
@@ -58,41 +63,70 @@ class Case(NamedTuple):
     parts: str | None = None
 
 
-#: (prediction, gold, operation) -> a reply of the worker, or "pending" where it has none yet.
-_Ask = Callable[[str, str, str], str]
+class _Ask:
+    """The questions of one `judge_many` to math-verify's worker processes, and their replies.
+
+    Attributes:
+        released_judge: whether answers are compared as the authors' judge does.
+        waiting: questions without a reply, in the order in which they were asked.
+    """
+
+    def __init__(self, released_judge: bool) -> None:
+        self.released_judge = released_judge
+        self.waiting: dict[tuple[str, str, str], None] = {}
+        self._replies: dict[tuple[str, str, str], str] = {}
+
+    def __call__(self, *question: str) -> str:
+        """The reply to (prediction, gold, operation), or "pending" where there is none yet."""
+        if question not in self._replies:
+            self.waiting[question] = None
+        return self._replies.get(question, _PENDING)
+
+    def send(self, timeout_seconds: float, workers: int) -> None:
+        """Let the workers answer all waiting questions, each once."""
+        self._replies.update(ask_workers(list(self.waiting), timeout_seconds, workers))
+        self.waiting.clear()
 
 
-def judge_many(cases: Iterable[Case], timeout_seconds: float = 5.0, workers: int = 1) -> list[str]:
+def judge_many(
+    cases: Iterable[Case],
+    timeout_seconds: float = 5.0,
+    workers: int = 1,
+    *,
+    released_judge: bool = False,
+) -> list[str]:
     """Verdicts of `cases`, in their order.
 
-    Letters, truth values, plain numbers and equal texts are settled here; what is left of all cases
-    goes to math-verify's worker processes together, each comparison once.
+    Letters, truth values, plain numbers and equal texts are settled here. All other comparisons go
+    to math-verify's worker processes together, each one once.
+
+    Args:
+        cases: pairs of answers.
+        timeout_seconds: processor time of one comparison.
+        workers: most worker processes at once.
+        released_judge: also accept what the authors' judge accepts, see the head of this file.
 
     Returns:
         "right", "wrong", "timeout" or "undecided" for each. "undecided": a type that only a model
         could judge, other units than the one asked for, or mathematics that cannot be read.
     """
     cases = list(cases)
-    replies: dict[tuple[str, str, str], str] = {}
-    asked: dict[tuple[str, str, str], None] = {}
-
-    def ask(*question: str) -> str:
-        if question not in replies:
-            asked[question] = None
-        return replies.get(question, _PENDING)
-
+    ask = _Ask(released_judge)
     verdicts = {case: _judge(case, ask) for case in dict.fromkeys(cases)}
-    while left := [case for case, verdict in verdicts.items() if verdict == _PENDING]:
-        # What is to be asked may depend on replies: whether an answer is a number, or else has to
-        # be compared as an expression.
-        replies.update(ask_workers(list(asked), timeout_seconds, workers))
-        asked.clear()
-        verdicts.update((case, _judge(case, ask)) for case in left)
+    while pending := [case for case, verdict in verdicts.items() if verdict == _PENDING]:
+        # A reply may raise a new question: an answer that is not a number is compared as an
+        # expression.
+        ask.send(timeout_seconds, workers)
+        verdicts.update((case, _judge(case, ask)) for case in pending)
     return [verdicts[case] for case in cases]
 
 
 def question_judge(
-    questions: pl.DataFrame, timeout_seconds: float = 5.0, workers: int = 1
+    questions: pl.DataFrame,
+    timeout_seconds: float = 5.0,
+    workers: int = 1,
+    *,
+    released_judge: bool = False,
 ) -> Judge:
     """`judge_many` for answers to the questions of a PROBLEMS or QUESTIONS table."""
     rows = questions.select("id", "answer_type", "unit", "parts").iter_rows()
@@ -100,7 +134,7 @@ def question_judge(
 
     def judge(answers: Sequence[tuple[str, str, str]]) -> list[str]:
         cases = (Case(answer, other, *forms[name]) for name, answer, other in answers)
-        return judge_many(cases, timeout_seconds, workers)
+        return judge_many(cases, timeout_seconds, workers, released_judge=released_judge)
 
     return judge
 
@@ -109,7 +143,8 @@ def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: 
     """The judge of a task.
 
     Args:
-        settings: `name`, one of `JUDGES`, and for `olympicarena` `timeout_seconds`.
+        settings: `name`, one of `JUDGES`; for `olympicarena` also `timeout_seconds` and,
+            optionally, `released_judge`, see `judge_many`.
         questions: PROBLEMS or QUESTIONS with the questions that are answered.
         workers: most comparison processes at once.
     """
@@ -117,7 +152,12 @@ def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: 
         return string_judge
     if settings["name"] != "olympicarena":
         raise ValueError(f"judge {settings['name']!r} is not one of {', '.join(JUDGES)}")
-    return question_judge(questions, settings["timeout_seconds"], workers)
+    return question_judge(
+        questions,
+        settings["timeout_seconds"],
+        workers,
+        released_judge=settings.get("released_judge", False),
+    )
 
 
 def verdicts_by_type(scores: pl.DataFrame, problems: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -275,13 +315,15 @@ def _read_number(text: str) -> _Number | None:
 _CONTEXT = Context(prec=2 * MAX_CHARACTERS + 100, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
-def _close(one: _Number, other: _Number) -> bool:
+def _close(one: _Number, other: _Number, *, released_judge: bool = False) -> bool:
     """Whether two numbers are equal within the tolerances at the head of this file."""
     if one.value == other.value:
         return True
+    difference = _CONTEXT.subtract(one.value, other.value).copy_abs()
+    if released_judge and difference <= NUMBER_TOLERANCE:
+        return True
     if one.value == 0 or other.value == 0:
         return False
-    difference = _CONTEXT.subtract(one.value, other.value).copy_abs()
     sizes = [one.value.copy_abs(), other.value.copy_abs()]
     limit = min(NUMBER_TOLERANCE, _CONTEXT.multiply(SMALL_NUMBER_TOLERANCE, max(sizes)))
     if one.scientific or other.scientific:
@@ -333,16 +375,28 @@ def _judge_one(prediction: str, gold: str, kind: str, unit: str | None, ask: _As
     return judge(prediction, gold, unit, ask) if judge else "undecided"
 
 
-def _judge_choice(prediction: str, gold: str, _unit: str | None, _ask: _Ask) -> str:
-    """One letter, perhaps in brackets or before the option's text."""
-    chosen = [_LETTER.fullmatch(_unwrap(text)) for text in (prediction, gold)]
+def _judge_choice(prediction: str, gold: str, _unit: str | None, ask: _Ask) -> str:
+    """One letter, perhaps in brackets or before the option's text.
+
+    The authors' judge also accepts the letter anywhere in an answer that names no option.
+    """
+    texts = [_unwrap(text) for text in (prediction, gold)]
+    chosen = [_LETTER.fullmatch(text) for text in texts]
     if all(chosen):
         return "right" if chosen[0][1] == chosen[1][1] else "wrong"
+    if ask.released_judge and any(
+        match and match[1] in other for match, other in zip(chosen, reversed(texts), strict=True)
+    ):
+        return "right"
     return "wrong" if any(chosen) else "undecided"
 
 
-def _judge_choices(prediction: str, gold: str, _unit: str | None, _ask: _Ask) -> str:
-    """The same letters in any order: `A, C`, `AC`, `[C, A]`, `A and C`."""
+def _judge_choices(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
+    """The same letters in any order: `A, C`, `AC`, `[C, A]`, `A and C`.
+
+    The authors' judge reads only the first capital letter between two commas of one of the answers,
+    so `AC` is `A`; and it accepts a single letter as for a single choice.
+    """
 
     def letters(text: str) -> frozenset[str]:
         found = set()
@@ -355,9 +409,19 @@ def _judge_choices(prediction: str, gold: str, _unit: str | None, _ask: _Ask) ->
                 return frozenset()
         return frozenset(found)
 
-    chosen = letters(prediction), letters(gold)
-    if all(chosen):
-        return "right" if chosen[0] == chosen[1] else "wrong"
+    def first_letters(text: str) -> frozenset[str]:
+        capitals = (re.search("[A-Z]", item) for item in _split(_unwrap(text)))
+        return frozenset(match[0] for match in capitals if match)
+
+    texts = prediction, gold
+    chosen = [letters(text) for text in texts]
+    if all(chosen) and chosen[0] == chosen[1]:
+        return "right"
+    if ask.released_judge and any(
+        option and (option == first_letters(other) or (len(option) == 1 and option <= set(other)))
+        for option, other in zip(chosen, reversed(texts), strict=True)
+    ):
+        return "right"
     return "wrong" if any(chosen) else "undecided"
 
 
@@ -404,7 +468,8 @@ def _judge_values(texts: Sequence[str], operation: str, ask: _Ask) -> str:
             number or _parse_reply(reply) for number, reply in zip(numbers, replies, strict=True)
         ]
     if None not in numbers:
-        return "right" if _close(*numbers) else "wrong"
+        same = _close(*numbers, released_judge=ask.released_judge)
+        return "right" if same else "wrong"
     return ask(*texts, operation)
 
 

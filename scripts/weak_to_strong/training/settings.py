@@ -37,6 +37,7 @@ OPTIONAL = {
     "precompute_ref": None,
     "processes": 1,
     "quantization": None,
+    "reference": None,
     "save_minutes": None,
     "save_steps": None,
     "warmup_ratio": 0.0,
@@ -44,6 +45,8 @@ OPTIONAL = {
 }
 #: When checkpoints are written; without effect on the weights, and in no manifest.
 SAVE_KEYS = ("save_minutes", "save_steps")
+#: Models that can be the reference of DPO.
+REFERENCES = ("m_plus", "base")
 #: Package that quantises a base model.
 QUANTISER = "bitsandbytes"
 
@@ -122,11 +125,12 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
             `target_modules`; left out, a LoRA run continues its initial adapter as that is),
             `beta` (dpo, orpo), `warmup_ratio`, `weight_decay`, `max_grad_norm`,
             `gradient_checkpointing`, `precompute_ref` (dpo: reference log-probabilities once,
-            before training; null: where there are several epochs), `likelihood` (orpo: "sequence"
-            or "completion", see `training.build_trainer`), `quantization` ("nf4": lora's frozen
-            base has 4 bits a weight), `processes`, `deepspeed` (configuration file), `save_steps`
-            and `save_minutes` (updates and time between checkpoints, whichever is less; null:
-            none).
+            before training; null: where there are several epochs), `reference` (dpo: "m_plus", the
+            initial model, or "base", the base model that it was made from), `likelihood` (orpo:
+            "sequence" or "completion", see `training.build_trainer`), `quantization` ("nf4": lora's
+            frozen base has 4 bits a weight), `processes`, `deepspeed` (configuration file),
+            `save_steps` and `save_minutes` (updates and time between checkpoints, whichever is
+            less; null: none).
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, a value out of range, or a
@@ -160,6 +164,10 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> dict[str, An
     else:
         beta = full["beta"]
         _require("beta", beta, beta is not None and beta > 0, f"greater than 0 for {trainer}")
+    reference = full["reference"] = (
+        (full["reference"] or REFERENCES[0]) if trainer == "dpo" else None
+    )
+    _require("reference", reference, reference in (None, *REFERENCES), " or ".join(REFERENCES))
     if trainer != "dpo":
         full["precompute_ref"] = False
     elif full["precompute_ref"] is None:

@@ -65,6 +65,8 @@ from weak_to_strong.training.settings import (
 #: Whose code bears on the weights.
 SCRIPT = Path(__file__).parents[2] / "train.py"
 PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
+#: DPO's reference is the policy with its adapter disabled, see `build_trainer`.
+ADAPTER_OFF = "adapter off"
 #: What a bitsandbytes layer may do on this CPU.
 REPACKS = "support_avx512bf16_for_cpu"
 #: Entries of the trainer's log that depend on the machine, or (TRL's token count) on resumption.
@@ -226,7 +228,13 @@ def train(job: Job, callbacks: Iterable[Any] = ()) -> None:
     prepare_torch(settings)
     arguments = training_arguments(job.trainer, settings, work)
     model = load_model(settings, base, init)
-    trainer = build_trainer(job.trainer, arguments, model, tokenizer, rows, settings["likelihood"])
+    reference = None
+    if settings["reference"] == "base":
+        lora = settings["adapter"] == "lora"
+        reference = ADAPTER_OFF if lora else load_model(settings, base, None)
+    trainer = build_trainer(
+        job.trainer, arguments, model, tokenizer, rows, settings["likelihood"], reference
+    )
     trainer.remove_callback(PrinterCallback)
     for callback in (*make_callbacks(settings["save_minutes"]), *callbacks):
         trainer.add_callback(callback)
@@ -572,6 +580,7 @@ def build_trainer(
     tokenizer: Any,
     rows: Sequence[Encoded],
     likelihood: str | None = None,
+    reference: Any = None,
 ) -> Any:
     """A TRL trainer that reads the ids of `rows` as they are, with no tokenising of its own.
 
@@ -581,8 +590,11 @@ def build_trainer(
     and chosen answers.
 
     Where the loss allows it, the rows of an update of several micro-batches are sorted
-    (`micro_batches`). DPO's reference is the initial model: for an adapter TRL keeps a frozen copy
-    of it as a second adapter, for full weights it loads them a second time.
+    (`micro_batches`).
+
+    DPO's reference is by default the initial model: of an adapter TRL keeps a frozen copy as a
+    second adapter, full weights it loads a second time. `reference` names another one: a model, or
+    ADAPTER_OFF, the policy itself without its adapter.
     """
     from datasets import Dataset, disable_progress_bars
 
@@ -609,10 +621,18 @@ def build_trainer(
             def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
                 return dataset
 
+            def _precompute_ref_logps(self, *arguments: Any) -> Any:
+                if reference == ADAPTER_OFF:
+                    drop_reference(self.model)
+                return super()._precompute_ref_logps(*arguments)
+
         dataset = Dataset.from_dict(dpo_columns(rows))
         if arguments.precompute_ref_log_probs and arguments.world_size > 1:
             dataset = share_dataset(dataset, arguments)
-        built = TokenisedDPOTrainer(**common, train_dataset=dataset)
+        other = None if reference == ADAPTER_OFF else reference
+        built = TokenisedDPOTrainer(**common, ref_model=other, train_dataset=dataset)
+        if reference == ADAPTER_OFF:
+            drop_reference(built.model)
         for name, parameter in built.model.named_parameters():
             if ".ref." in name:
                 parameter.requires_grad_(False)
@@ -632,6 +652,15 @@ def build_trainer(
     if likelihood == "completion":
         kind = sort_rows(CompletionORPOTrainer)
     return kind(**common, train_dataset=Dataset.from_dict(orpo_columns(rows)))
+
+
+def drop_reference(model: Any) -> None:
+    """Remove the frozen copy of a continued adapter, which TRL makes while it is set up.
+
+    Without this copy TRL computes the reference with the trained adapter disabled.
+    """
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
 
 
 def share_dataset(dataset: Any, arguments: Any) -> Any:
