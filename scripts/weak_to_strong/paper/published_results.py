@@ -49,7 +49,7 @@ ENUMERATIONS = {
     ),
     "stage": ("baseline", "stage1", "stage2", "data"),
     "unit": ("percent", "count", "points"),
-    "confidence": ("primary", "read by eye", "secondary"),
+    "confidence": ("primary", "measured", "read by eye", "secondary"),
 }
 #: Model of a figure whose source does not say which it was.
 NOT_STATED = "not stated"
