@@ -5,19 +5,19 @@ Verdicts, column `ok`:
 - `ok`: actual equals expected.
 - `FAIL`: it does not.
 - `absent`: a file that the check needs is not there; nothing is said.
-- `finding`: the released data themselves deviate from the method, and the check knows what the
-  deviation is: it has the size recorded in `resources/golden_counts.csv`, or, where none is
-  recorded, the rows that deviate are exactly those of a named cause (a question that also stands in
-  train_1, an answer that both sides leave empty, padding after the agreeing rows, the responses of
-  another weak model). Any other difference is a FAIL.
+- `finding`: the released data themselves deviate from the method, and the check knows how. The
+  deviation has the size recorded in `resources/golden_counts.csv`. Where none is recorded, the
+  deviating rows are exactly those of a named cause: a question that also stands in train_1, an
+  answer that both sides leave empty, padding after the agreeing rows, the responses of another weak
+  model, or answers that only the authors' judge accepts. Any other difference is a FAIL.
 """
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from weak_to_strong.evaluation.judges import question_judge
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answers import Judge, normalise_answer, predict_column, string_judge
 from weak_to_strong.method.majority_vote import majority_vote
+from weak_to_strong.method.olympicarena_prompts import WORDINGS
 from weak_to_strong.method.pairs import build_pairs
 from weak_to_strong.method.prompts import problem_prompts
 from weak_to_strong.method.training_sets import (
@@ -64,7 +65,8 @@ _ROW = ("id", "content", "output")
 
 #: Count of pairs in GOLDEN, before the name of the weak model whose responses they have.
 _MADE_WITH = "made with "
-_OPTION = re.compile(r"(?:\\mathrm\{)?([A-Z])\}?")
+#: Count of questions in GOLDEN, before the name of their subject.
+_OF_SUBJECT = "of "
 
 #: (file, count) -> (figure, source)
 Golden = Mapping[tuple[str, str], tuple[int, str]]
@@ -404,14 +406,14 @@ class _KeptSet:
         kept: KEPT; rows of padding follow, their `prediction` null.
         agreeing: number of rows before the padding.
         rows: number of rows of the ICL side.
-        letters: of the agreeing rows, those that agree only by a letter
+        lenient: kind of answer -> agreeing rows that only the authors' judge accepts
             (`_judge_as_released`).
     """
 
     kept: pl.DataFrame
     agreeing: int
     rows: int
-    letters: int
+    lenient: Mapping[str, int]
 
     @property
     def padded(self) -> bool:
@@ -427,10 +429,10 @@ def _filter(release: Release, chain: Chain, weak_path: str, icl_path: str) -> _K
     """
     icl, weak = release.labels(icl_path), release.labels(weak_path)
     weak = weak.filter(pl.col("id").is_in(icl["id"].to_list()))
-    by_letter: set[str] = set()
-    judge = _judge_as_released(release.questions_asked(icl_path), by_letter)
+    lenient: Counter[str] = Counter()
+    judge = _judge_as_released(release.questions_asked(icl_path), lenient)
     kept = agreement_filter(weak, icl, keep_empty=True, judge=judge)
-    found = _KeptSet(kept, kept.height, icl.height, len(by_letter))
+    found = _KeptSet(kept, kept.height, icl.height, lenient)
     try:
         places = _places(release, chain, icl["id"].to_list())
     except _AbsentError:  # without an order there is no telling
@@ -446,26 +448,30 @@ def _filter(release: Release, chain: Chain, weak_path: str, icl_path: str) -> _K
     return replace(found, kept=pl.concat([kept, padding.select(KEPT.names())]))
 
 
-def _judge_as_released(asked: pl.DataFrame, by_letter: set[str]) -> Judge:
-    """The judge that the released rows of a task agree by.
+def _judge_as_released(asked: pl.DataFrame, lenient: Counter[str]) -> Judge:
+    """The judge by which the released rows of a task agree.
 
-    For GSM8K and MATH it is string equality. For OlympicArena it is that or the task's judge, and
-    in some rows the weak side's option is but a letter somewhere in the ICL side's answer (`A` and
-    `AC`): their ids go into `by_letter`.
+    For GSM8K and MATH it is string equality. For OlympicArena it is the task's own judge. What this
+    judge does not accept goes to the judge with the quirk `released_judge`, and then to string
+    equality; the rows that these accept are counted in `lenient`, by kind of answer.
     """
     if asked.is_empty():
         return string_judge
-    kinds, judge = dict(asked.select("id", "answer_type").iter_rows()), question_judge(asked)
+    kinds = dict(asked.select("id", "answer_type").iter_rows())
+    strict, released = question_judge(asked), question_judge(asked, released_judge=True)
 
     def compare(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-        verdicts = judge(rows)
-        for place, (name, ours, theirs) in enumerate(rows):
-            option = _OPTION.fullmatch(ours)
-            if verdicts[place] == "right" or normalise_answer(ours) == normalise_answer(theirs):
-                verdicts[place] = "right"
-            elif kinds[name] in ("SC", "MC") and option and option[1] in theirs:
-                by_letter.add(name)
-                verdicts[place] = "right"
+        verdicts = strict(rows)
+        places = [place for place, verdict in enumerate(verdicts) if verdict != "right"]
+        for place, verdict in zip(places, released([rows[i] for i in places]), strict=True):
+            name, weak, icl = rows[place]
+            if verdict == "right":
+                lenient[WORDINGS[kinds[name]].name] += 1
+            elif normalise_answer(weak) == normalise_answer(icl):
+                lenient["equal text"] += 1
+            else:
+                continue
+            verdicts[place] = "right"
         return verdicts
 
     return compare
@@ -515,9 +521,11 @@ def _check_kept(
             return _Outcome(f"{found.rows}", actual, note, finding=True)
         return _Outcome(f"{found.rows}", actual)
 
-    def by_letter() -> _Outcome:
-        note = "the weak side's option is only a letter in the ICL side's answer"
-        return _deviation(sides().letters, golden.get((icl, "by letter")), note)
+    def released_judge() -> _Outcome:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(sides().lenient.items()))
+        note = f"only the quirk `released_judge` accepts these: {kinds}"
+        recorded = golden.get((icl, "released judge"))
+        return _deviation(sum(sides().lenient.values()), recorded, note)
 
     def empty() -> _Outcome:
         count = sides().kept.filter(prediction="").height
@@ -535,7 +543,7 @@ def _check_kept(
         _check(release, hybrid, "from weak and ICL rows", [side, icl, hybrid], interleaved),
     ]
     if release.has(icl) and release.questions_asked(icl).height:
-        rows.append(_check(release, icl, "same option", [icl, weak], by_letter))
+        rows.append(_check(release, icl, "released judge", [icl, weak], released_judge))
     for path in (weak, icl, hybrid):
         rows.append(_check_prompts(release, chain, path))
 
@@ -782,20 +790,42 @@ def _check_counts(release: Release, golden: Golden) -> list[tuple[str, ...]]:
     """The figures of `golden` that are no deviations; those stand with the check of their cause."""
     rows = []
     for (path, name), (expected, source) in golden.items():
-        if name not in _COUNTS:
+        counting = _COUNTS.get(name)
+        if name.startswith(_OF_SUBJECT):
+            counting = partial(_count_subject, subject=name.removeprefix(_OF_SUBJECT))
+        if counting is None:
             continue
 
-        due = _Outcome(f"{expected}", "", source)
+        recorded = _Outcome(f"{expected}", "", source)
 
-        def count(path: str = path, name: str = name, due: _Outcome = due) -> _Outcome:
-            return replace(due, actual=f"{_COUNTS[name](release, path)}")
+        def count(
+            path: str = path, counting: _Count = counting, recorded: _Outcome = recorded
+        ) -> _Outcome:
+            return replace(recorded, actual=f"{counting(release, path)}")
 
         rows.append(_check(release, path, f"count: {name}", [path], count))
     return rows
 
 
+def _count_subject(release: Release, path: str, subject: str) -> int:
+    """OlympicArena's ids begin with their subject."""
+    return sum(name.startswith(f"{subject}_") for name in row_ids(release.rows(path)))
+
+
+def _count_weak_chosen(release: Release, path: str) -> int:
+    chain = _chain_of(release, path)
+    texts, rows = release.weak_texts(chain), release.rows(path)
+    if not set(row_ids(rows)) <= texts.keys():
+        raise _AbsentError(chain.path("full_weak"))
+    return sum(row["output"][0] == texts[str(row["id"])] for row in rows)
+
+
+def _chain_of(release: Release, path: str) -> Chain:
+    return next(chain for chain in release.chains() if path.startswith(f"{chain.stem}_"))
+
+
 def _count_correct(release: Release, path: str) -> int:
-    chain = next(each for each in release.chains() if path.startswith(f"{each.stem}_"))
+    chain = _chain_of(release, path)
     problems = _questions_path(release, chain)
     if not release.has(problems):
         raise _AbsentError(problems)
@@ -813,10 +843,13 @@ def _count_agreeing(release: Release, path: str) -> int:
     return agreement_filter(weak, release.labels(icl), keep_empty=True).height
 
 
-_COUNTS: dict[str, Callable[[Release, str], int]] = {
+#: (release, path of a file) -> a figure of the file
+_Count = Callable[[Release, str], int]
+_COUNTS: dict[str, _Count] = {
     "rows": lambda release, path: len(release.rows(path)),
     "questions": lambda release, path: len(set(row_ids(release.rows(path)))),
     "empty": lambda release, path: release.labels(path).filter(prediction="").height,
     "correct": _count_correct,
     "agreeing": _count_agreeing,
+    "weak chosen": _count_weak_chosen,
 }
