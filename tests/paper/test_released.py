@@ -16,10 +16,10 @@ from weak_to_strong.paper.released import Release, find_answer_key, find_release
 from weak_to_strong.paper.released_checks import (
     check_release,
     read_checks,
-    read_golden,
     require_no_failure,
     summarise_checks,
 )
+from weak_to_strong.paper.released_outcomes import read_golden
 from weak_to_strong.tables.schemas import QUESTIONS
 
 PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")

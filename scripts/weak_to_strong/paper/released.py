@@ -18,10 +18,12 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.data.readers import load_task, read_rows
+from weak_to_strong.data.splits import withhold_gold
 from weak_to_strong.method.answers import ANSWER_KEYS, BOXED, predict_column
 from weak_to_strong.method.labels import labels_from_generations, read_answers
 from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.method.olympicarena_prompts import WORDINGS
+from weak_to_strong.method.prompts import problem_prompts
 from weak_to_strong.tables.schemas import GENERATIONS, LABELS, QUESTIONS
 
 #: Strings at which the released responses end (released run scripts).
@@ -180,6 +182,20 @@ class Release:
                 return path
         return None
 
+    def questions_path(self, chain: Chain) -> str:
+        """File of the questions of train_2, or its path under data/raw if there is none."""
+        return self.problems_path(chain.task, "train_2") or f"data/raw/{chain.task}/train_2.jsonl"
+
+    def outputs_path(self, chain: Chain) -> str:
+        """`weak_outputs`, or the pattern of its path if there is none."""
+        missing = f"outputs/{chain.task}_train_2/zero_shot/{chain.weak}*/*/*/results.jsonl"
+        return self.weak_outputs(chain) or missing
+
+    def weak_source(self, chain: Chain) -> str:
+        """File with the weak model's answers to all of train_2: its outputs, or else full_weak."""
+        outputs, full = self.outputs_path(chain), chain.path("full_weak")
+        return full if self.has(full) and not self.has(outputs) else outputs
+
     # --- what is in them -------------------------------------------------------------------
 
     def text(self, path: str) -> str:
@@ -191,6 +207,10 @@ class Release:
     def problems(self, path: str, *, ids: str = "row") -> pl.DataFrame:
         """PROBLEMS of a file under data/raw or data/test; ids are row numbers or the file's."""
         return self._tables(path, ids)
+
+    def questions(self, chain: Chain) -> pl.DataFrame:
+        """QUESTIONS of train_2."""
+        return withhold_gold(self.problems(self.questions_path(chain)))[0]
 
     def labels(self, path: str) -> pl.DataFrame:
         """LABELS of the rows of a training file or of recorded outputs."""
@@ -267,6 +287,16 @@ class Release:
                 len(row["output"]) == 2 and all(isinstance(text, str) for text in row["output"])
             ):
                 raise ValueError(f"{path}: row {number} has no two texts in `output`")
+
+
+def prompt_style(problems: pl.DataFrame) -> str:
+    """How PROBLEMS or QUESTIONS are asked: those with answer types as in OlympicArena."""
+    return "question_answer" if problems["answer_type"].is_null().all() else "olympicarena"
+
+
+def all_prompts(problems: pl.DataFrame) -> dict[str, str]:
+    """Id -> zero-shot prompt of PROBLEMS or QUESTIONS."""
+    return problem_prompts(problems, prompt_style(problems))
 
 
 def row_ids(rows: Iterable[dict]) -> list[str]:
