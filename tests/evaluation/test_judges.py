@@ -227,16 +227,21 @@ class TestRules:
         cases = [Case(row, gold, "MPV", None, several) for row in rows]
         assert judge_many(cases) == ["undecided", "wrong", "undecided"]
 
-    @given(st.sampled_from([*TYPES, "OT", "new", None]), st.text(max_size=12), st.text(max_size=12))
-    def test_every_text_has_a_verdict(self, kind, prediction, gold):
+    @given(
+        st.sampled_from([*TYPES, "OT", "new", None]),
+        st.text(max_size=12),
+        st.text(max_size=12),
+        st.booleans(),
+    )
+    def test_every_text_has_a_verdict(self, kind, prediction, gold, released):
         # Without the worker's replies nothing that it is asked for may be settled either.
         def answer(questions, *_):
             return dict.fromkeys(questions, "undecided")
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("weak_to_strong.evaluation.judges.ask_workers", answer)
-            (verdict,) = judge_many([case(kind, prediction, gold)])
-            (again,) = judge_many([case(kind, prediction, prediction)])
+            cases = case(kind, prediction, gold), case(kind, prediction, prediction)
+            verdict, again = judge_many(cases, released_judge=released)
         assert verdict in ("right", "wrong", "undecided")
         assert again == "right"
 

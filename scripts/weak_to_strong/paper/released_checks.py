@@ -86,14 +86,13 @@ def summarise_checks(checks: pl.DataFrame) -> str:
 
 def _check_chain(release: Release, golden: Golden, chain: Chain) -> list[tuple[str, ...]]:
     """Training files of one weak model on one task."""
-    known = {*release.paths, *release.broken, *(file for file, _ in golden)}
-    iterations = [
-        k for k in range(1, 10) if any(f"{chain.stem}_iter{k}_" in path for path in known)
-    ]
+    counted = {file for file, _ in golden}
+    known = {*release.paths, *release.broken, *counted}
+    last = release.iterations(chain, counted)
     rows = check_full_weak(release, chain)
-    for iteration in range(1, max(iterations, default=1) + 1):
+    for iteration in range(1, last + 1):
         rows += check_kept(release, golden, chain, iteration)
         pairs = chain.path("hybrid_paired", iteration)
-        if pairs in known or iteration == max(iterations, default=1):
+        if pairs in known or iteration == last:
             rows += check_pairs(release, golden, chain, pairs)
     return rows
