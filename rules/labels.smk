@@ -41,6 +41,9 @@ rule demonstrations:
         code=code("demonstrations"),
         shots=lambda wildcards: chain_setting("demonstrations")(wildcards)["count"],
         ids=lambda wildcards: chain_setting("demonstrations")(wildcards)["ids"],
+        repeat_question=lambda wildcards: chain_setting("demonstrations")(wildcards)[
+            "repeat_question"
+        ],
         seed=lambda wildcards: Chain.parse(wildcards.chain).seed,
         prompt=task_setting("prompt"),
     message:

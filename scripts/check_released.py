@@ -2,11 +2,11 @@
 
 Input:
     released: the files; they are found again below the folder.
-    golden: CSV, `released_checks.GOLDEN`.
+    golden: CSV, `released_outcomes.GOLDEN`.
 Params:
     published_dir: folder that holds them under their original paths.
 Output:
-    checks: CSV, `released_checks.CHECKS`.
+    checks: CSV, `released_outcomes.CHECKS`.
 """
 
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.paper.released import Release
-from weak_to_strong.paper.released_checks import VERDICTS, check_release, read_golden
+from weak_to_strong.paper.released_checks import check_release
+from weak_to_strong.paper.released_outcomes import VERDICTS, read_golden
 from weak_to_strong.tables.files import publish
 
 

@@ -7,6 +7,7 @@ Params:
     shots, seed: of the draw.
     ids: fixed ids instead, or None.
     prompt: style of the prompts.
+    repeat_question: whether all demonstrations ask the first one's question.
 Output:
     demonstrations: DEMONSTRATIONS.
 """
@@ -30,6 +31,7 @@ def main(snakemake: Any) -> None:
         params.seed,
         params.get("ids"),
         params.prompt,
+        repeat_question=params.repeat_question,
     )
     write_table(shots, DEMONSTRATIONS, snakemake.output.demonstrations)
     logger.info("demonstrations %s", ", ".join(shots["id"]))

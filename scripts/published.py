@@ -1,7 +1,7 @@
 """Sum up the checks of the released data; end with an error where one failed.
 
 Input:
-    checks: CSV, `released_checks.CHECKS`.
+    checks: CSV, `released_outcomes.CHECKS`.
 Output:
     summary: text table, how many checks of each kind ended how.
 """

@@ -233,7 +233,8 @@ def test_published_counts_are_the_golden_ones(assumptions):
     def count(task, weak, kind, column="rows"):
         return golden[f"data/llama_factory/{task}/train_{weak}_{kind}.json", column]
 
-    for paper, weak in (("Llama-2-7b", "llama2_7b"), ("Gemma-2b", "gemma_2b")):
+    models = {"Llama-2-7b": "llama2_7b", "Gemma-2b": "gemma_2b", "Mistral-7b-v0.1": "mistral_7b"}
+    for paper, weak in models.items():
         gsm, math = assumptions.tasks["GSM8K"], assumptions.tasks["MATH"]
         kept = [count("gsm8k", f"gsm8k_{weak}", f"iter{i}_weak") for i in (1, 2)]
         assert gsm["kept"][paper] == kept
@@ -242,10 +243,13 @@ def test_published_counts_are_the_golden_ones(assumptions):
         assert math["kept"][paper] == [count("math", f"math_{weak}", "iter1_weak", "agreeing")]
         paired = count("math", f"math_{weak}", "iter1_hybrid_paired", "questions")
         assert math["paired"][paper] == paired
-        # The share of further pairs is what the two sets have on average, within 2%.
-        pairs = count("math", f"math_{weak}", "iter1_hybrid_paired")
-        share = assumptions.generation["further_pairs"]
-        assert paired * (1 + 2 * share) == pytest.approx(pairs, rel=0.02)
+    # Only this file of MATH has pairs made with its own weak model's answers.
+    paired, pairs = (
+        count("math", "math_mistral_7b", "iter1_hybrid_paired", column)
+        for column in ("questions", "rows")
+    )
+    share = assumptions.generation["further_pairs"]
+    assert paired * (1 + 2 * share) == pytest.approx(pairs, abs=1)
     olympic = [count("olympicarena", "olympic_llama3-8b-instruct", f"iter{i}_weak") for i in (1, 2)]
     assert assumptions.tasks["OlympicArena"]["kept"]["Llama-3-8B-Instruct"] == olympic
     for task, sizes in {"GSM8K": (7000, 7000, 1319), "MATH": (6000, 6000, 500)}.items():
@@ -296,7 +300,7 @@ THREE = replace(GEMMA, variant="three_pairs")
         (Node(GEMMA, "weak_ft", 1), 2177, 60 + 67),
         (Node(GEMMA, "hybrid_ft", 2), 2 * 3600, 60 + 67),
         (Node(GEMMA, "dpo", 0), 2354, 2 * (60 + 89)),
-        (Node(THREE, "orpo", 0), 2354 * 2.62, 2 * (60 + 89)),
+        (Node(THREE, "orpo", 0), 2354 * 2.45, 2 * (60 + 89)),
     ],
     ids=lambda value: value.key if isinstance(value, Node) else "",
 )
@@ -306,7 +310,7 @@ def test_rows_and_tokens_to_train_on(gsm8k, assumptions, node, rows, tokens):
 
 
 def test_padding_fills_up_with_longer_answers(assumptions):
-    chain = Chain("math", "gemma_2b", "llama2_70b", 0, "padded")
+    chain = Chain("math", "gemma_2b", "llama2_70b", 0)
     found = estimator(paper_config("math"), assumptions).training_rows(Node(chain, "hybrid_ft", 1))
     assert found == (2000, 2 * (448 * (74 + 107) + 552 * (74 + 160)))
 

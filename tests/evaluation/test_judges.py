@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import polars as pl
 import pytest
@@ -111,6 +112,28 @@ SETTLED_BY_RULES = [
     (None, "0.50", "0.5", "right"),
 ]
 
+#: Type, two answers, and the verdict of the authors' judge; ours is "wrong" of all of them.
+RELEASED_JUDGE = [
+    ("SC", "E", "E = mc^2", "right"),
+    ("SC", r"\mathrm{E}", r"m g h = E", "right"),
+    ("SC", "A", "Aquarius", "right"),
+    ("SC", "Aquarius", "A", "right"),
+    ("SC", "B", "Aquarius", "wrong"),
+    ("SC", "A", "B: Alpha", "wrong"),  # both name an option
+    ("MC", "A", "AC", "right"),
+    ("MC", "C", "AC", "right"),
+    ("MC", "A, C", "AB, CD", "right"),  # the first letter between two commas
+    ("MC", "AC", "AB", "wrong"),
+    ("MC", "D", "A, C", "wrong"),
+    ("NV", "0.000001", "0.000002", "right"),
+    ("NV", r"2 \times 10^{-8}", "0", "right"),
+    ("NV", r"2 \times 10^{-3}", "0", "wrong"),
+    ("NV", "3.1415", "3.1416", "wrong"),
+    ("TUP", "(1, 0.000001)", "(1, 0.000003)", "right"),
+    ("MPV", "0.000001, 2", "0.000003, 2", "right"),
+    ("TF", "True", "False", "wrong"),
+]
+
 SETTLED_BY_MATH_VERIFY = [
     ("NV", r"\sqrt{2}", "1.414214", "right"),
     ("NV", r"2\sqrt{3}", r"\sqrt{12}", "right"),
@@ -163,6 +186,17 @@ class TestRules:
     def test_types(self, kind, prediction, gold, verdict):
         assert judge_many([case(kind, prediction, gold)]) == [verdict]
 
+    @pytest.mark.parametrize(("kind", "prediction", "gold", "verdict"), RELEASED_JUDGE)
+    def test_the_released_judge_is_more_lenient(self, kind, prediction, gold, verdict):
+        asked = [case(kind, prediction, gold)]
+        assert judge_many(asked) == ["wrong"]
+        assert judge_many(asked, released_judge=True) == [verdict]
+
+    @pytest.mark.parametrize(("kind", "prediction", "gold", "verdict"), SETTLED_BY_RULES)
+    def test_the_released_judge_accepts_all_that_ours_does(self, kind, prediction, gold, verdict):
+        found = judge_many([case(kind, prediction, gold)], released_judge=True)
+        assert found[0] == verdict or (verdict, *found) == ("wrong", "right")
+
     @pytest.mark.parametrize(
         ("prediction", "gold", "unit", "verdict"),
         [
@@ -194,16 +228,21 @@ class TestRules:
         cases = [Case(row, gold, "MPV", None, several) for row in rows]
         assert judge_many(cases) == ["undecided", "wrong", "undecided"]
 
-    @given(st.sampled_from([*TYPES, "OT", "new", None]), st.text(max_size=12), st.text(max_size=12))
-    def test_every_text_has_a_verdict(self, kind, prediction, gold):
+    @given(
+        st.sampled_from([*TYPES, "OT", "new", None]),
+        st.text(max_size=12),
+        st.text(max_size=12),
+        st.booleans(),
+    )
+    def test_every_text_has_a_verdict(self, kind, prediction, gold, released):
         # Without the worker's replies nothing that it is asked for may be settled either.
         def answer(questions, *_):
             return dict.fromkeys(questions, "undecided")
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("weak_to_strong.evaluation.judges.ask_workers", answer)
-            (verdict,) = judge_many([case(kind, prediction, gold)])
-            (again,) = judge_many([case(kind, prediction, prediction)])
+            cases = case(kind, prediction, gold), case(kind, prediction, prediction)
+            verdict, again = judge_many(cases, released_judge=released)
         assert verdict in ("right", "wrong", "undecided")
         assert again == "right"
 
@@ -287,8 +326,11 @@ class TestUse:
     def test_settings_choose_the_judge(self):
         asked = questions(a="MC")
         assert choose_judge({"name": "string"}, asked) is string_judge
-        judge = choose_judge({"name": "olympicarena", "timeout_seconds": 1.0}, asked)
-        assert judge([("a", "AB", "B, A")]) == ["right"]
+        settings = {"name": "olympicarena", "timeout_seconds": 1.0, "released_judge": False}
+        judge = choose_judge(settings, asked)
+        assert judge([("a", "AB", "B, A"), ("a", "A", "AB")]) == ["right", "wrong"]
+        judge = choose_judge({**settings, "released_judge": True}, asked)
+        assert judge([("a", "AB", "B, A"), ("a", "A", "AB")]) == ["right", "right"]
         with pytest.raises(ValueError, match="judge 'oracle' is not one of string, olympicarena"):
             choose_judge({"name": "oracle"}, asked)
 
@@ -308,4 +350,5 @@ def test_released_sides_agree():
     assert verdicts.count("right") == 707
     apart = [case for case, verdict in zip(cases, verdicts, strict=True) if verdict == "wrong"]
     assert len(apart) == 39
-    assert {case.answer_type for case in apart} == {"SC", "MC"}
+    assert Counter(case.answer_type for case in apart) == {"SC": 35, "MC": 4}
+    assert set(judge_many(cases, released_judge=True)) == {"right"}

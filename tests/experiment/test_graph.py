@@ -262,7 +262,11 @@ def test_a_task_says_how_it_asks_and_compares(config):
     graph = Graph(complete(config))
     (request,) = graph.round_requests(graph.label_round(graph.chains[0], "weak", 1))
     assert request["prompt"] == "olympicarena"
-    assert graph.judge(task) == {"name": "olympicarena", "timeout_seconds": 5.0}
+    assert graph.judge(task) == {
+        "name": "olympicarena",
+        "timeout_seconds": 5.0,
+        "released_judge": False,
+    }
 
 
 def test_the_plan_has_every_round_and_training_that_the_report_needs(config):

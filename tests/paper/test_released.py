@@ -16,10 +16,10 @@ from weak_to_strong.paper.released import Release, find_answer_key, find_release
 from weak_to_strong.paper.released_checks import (
     check_release,
     read_checks,
-    read_golden,
     require_no_failure,
     summarise_checks,
 )
+from weak_to_strong.paper.released_outcomes import read_golden
 from weak_to_strong.tables.schemas import QUESTIONS
 
 PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")
@@ -392,23 +392,40 @@ def test_answers_that_both_sides_leave_empty_are_a_finding(copied):
     assert verdicts(folder, {(weak, "kept empty"): (0, "counted")})[key] == "FAIL"
 
 
-def test_options_that_agree_only_by_a_letter_are_a_finding(tmp_path):
-    stem = "data/llama_factory/olympicarena/train_olympic_micro_iter1"
-    answers = {"B": r"\mathrm{B}", "A": "AC", "C": "C"}
-    for side, texts in (("weak", answers.keys()), ("icl", answers.values())):
+#: Answer type, the weak side's answer and the ICL side's.
+SIDES = [
+    ("SC", "B", r"\mathrm{B}"),
+    ("SC", "A", "AC"),
+    ("SC", "E", "E = mc^2"),
+    ("MC", "A, C", "AB, CD"),
+    ("NV", "0.000001", "0.000002"),
+    ("NV", "5", "5"),
+]
+
+
+def test_answers_that_only_the_released_judge_accepts_are_a_finding(tmp_path):
+    stem = "data/llama_factory/olympicarena/train_olympic_micro_iter2"
+    for side in ("weak", "icl", "hybrid"):
         rows = []
-        for i, text in enumerate(texts):
+        for i, (kind, *texts) in enumerate(SIDES):
             problem = dict.fromkeys(QUESTIONS) | {"question": f"{i}?\nA: x\nB: y\nC: z"}
-            problem |= {"subject": "Math", "answer_type": "SC"}
-            output = rf"The final answer is $\boxed{{{text}}}$."
-            rows.append({"id": f"Math_{i}", "content": olympicarena_prompt(problem)})
-            rows[-1]["output"] = output
+            problem |= {"subject": "Math", "answer_type": kind}
+            content = olympicarena_prompt(problem)
+            for text in {"weak": texts[:1], "icl": texts[1:], "hybrid": texts}[side]:
+                output = rf"The final answer is $\boxed{{{text}}}$."
+                rows.append({"id": f"Math_{i}", "content": content, "output": output})
         write(tmp_path, f"{stem}_{side}.json", rows)
     icl = f"{stem}_icl.json"
-    found = verdicts(tmp_path)
-    assert found[icl, "agrees with weak rows"] == "ok"
-    assert found[icl, "same option"] == "finding"
-    assert verdicts(tmp_path, {(icl, "by letter"): (0, "counted")})[icl, "same option"] == "FAIL"
+    checks = check_release(Release(tmp_path), {})
+    rows = {(file, name): rest for file, name, *rest in checks.iter_rows()}
+    assert rows[icl, "agrees with weak rows"][2] == "ok"
+    assert rows[f"{stem}_hybrid.json", "from weak and ICL rows"][2] == "ok"
+    kinds = "1 multiple choice, 1 numerical value, 2 single choice"
+    note = f"only the quirk `released_judge` accepts these: {kinds}"
+    assert rows[icl, "released judge"] == ["0", "4", "finding", note]
+    for count, verdict in {4: "finding", 3: "FAIL"}.items():
+        golden = {(icl, "released judge"): (count, "counted")}
+        assert verdicts(tmp_path, golden)[icl, "released judge"] == verdict
     edit(tmp_path, icl, change("output", r"The final answer is $\boxed{D}$."))
     assert verdicts(tmp_path)[icl, "agrees with weak rows"] == "FAIL"
 
@@ -419,6 +436,8 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
     golden = tmp_path / "golden.csv"
     weak = f"{ALGEBRA}_iter1_weak.json"
     kept = len(read(folder, f"{ALGEBRA}_iter1_weak_wo_aug.json"))
+    chosen = sum("pico_1b thinks" in row["output"][0] for row in read(folder, PAIRS))
+    assert 0 < chosen < len(read(folder, PAIRS))
     lines = [
         f"{weak},rows,{kept + 12},counted",
         f"{weak},agreeing,{kept},counted",
@@ -426,6 +445,8 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
         f"{SUMS}_full_weak.json,empty,0,counted",
         f"{SUMS}_full_weak.json,correct,0,no answer is its gold answer",
         f"{PAIRS},questions,1,wrong",
+        f"{PAIRS},weak chosen,{chosen},counted",
+        f"{weak},of Math,0,ids have no subject",
         "data/raw/sums/none.jsonl,rows,1,there is none",
     ]
     golden.write_text("file,count,expected,source\n" + "\n".join(lines), encoding="utf-8")
@@ -437,6 +458,8 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
         (f"{SUMS}_full_weak.json", "count: empty"): "ok",
         (f"{SUMS}_full_weak.json", "count: correct"): "ok",
         (PAIRS, "count: questions"): "FAIL",
+        (PAIRS, "count: weak chosen"): "ok",
+        (weak, "count: of Math"): "ok",
         ("data/raw/sums/none.jsonl", "count: rows"): "absent",
     }
 

@@ -55,6 +55,7 @@ def test_stage_1_draws_filters_and_makes_a_training_set(labelled, run_rule):
         {"weak_labels": "weak", "questions": "questions"},
         {"demonstrations": "shots"},
         shots=2,
+        repeat_question=False,
         seed=0,
         ids=None,
         prompt=PROMPT,

@@ -1,10 +1,15 @@
-r"""Judging of OlympicArena's answers by answer type, exact text first and math-verify for the rest.
+r"""Judge of OlympicArena's answers, by answer type: exact text first, math-verify for the rest.
 
 Types and tolerances are those of the benchmark's own judge (Huang et al. 2024, arXiv 2406.12753;
-`code/judge.py` of GAIR-NLP/OlympicArena). Other than there, an answer that the rules cannot compare
-is "undecided" and not wrong, small numbers are not all equal, a spelled-out unit is no error if it
-is the one asked for, and an equation may be any multiple of another. The same judge compares an
-answer with gold (scores, diagnostics) and two answers with each other (agreement, votes, pairs).
+`code/judge.py` of GAIR-NLP/OlympicArena). There are four differences. An answer that the rules
+cannot compare is "undecided" and not wrong. Small numbers are not all equal. A spelled-out unit is
+no error if it is the one asked for. An equation may be any multiple of another. The same judge
+compares an answer with gold (scores, diagnostics) and two answers with each other (agreement,
+votes, pairs).
+
+The quirk `released_judge` adds what the paper's authors accepted too, as their released training
+rows show: a single choice whose letter stands anywhere in the other answer, a multiple choice with
+other letters, and tiny numbers that differ by less than the absolute tolerance.
 """
 
 from __future__ import annotations
@@ -28,13 +33,14 @@ from weak_to_strong.method.answers import Judge, string_judge
 from weak_to_strong.method.olympicarena_prompts import read_parts
 
 JUDGES = ("string", "olympicarena")
-#: Numbers are equal that differ by no more than this,
+#: Numbers that differ by no more than this are equal.
 NUMBER_TOLERANCE = Decimal("1e-5")
-#: or by this share, if that is less: else all numbers below 1e-5 would be equal (our addition).
+#: They may also differ by no more than this share of the larger one. This is our addition: without
+#: it all numbers below 1e-5 are equal (`released_judge`).
 SMALL_NUMBER_TOLERANCE = Decimal("1e-2")
-#: Where one of them is in scientific notation: largest difference of the leading factors.
+#: Largest difference of the leading factors if one number is in scientific notation.
 FACTOR_TOLERANCE = Decimal("0.1")
-#: Lists and sets of more elements are not compared, as each goes against each.
+#: Longer lists and sets are not compared: each element is compared with each other one.
 MAX_ELEMENTS = 20
 
 _PENDING = "pending"
@@ -44,9 +50,9 @@ class Case(NamedTuple):
     """Two answers to one question.
 
     Attributes:
-        prediction, gold: raw answers; for agreement, those of both sides.
-        answer_type: SC, MC, TF, NV, SET, IN, EX, EQ, TUP, MPV or MA; null compares by math-verify
-            alone, any other one can be judged by a model only.
+        prediction, gold: raw answers; for agreement, those of the weak and the ICL side.
+        answer_type: SC, MC, TF, NV, SET, IN, EX, EQ, TUP, MPV or MA. Null compares by math-verify
+            alone. Any other type can be judged by a model only.
         unit: the unit asked for.
         parts: of MPV and MA, see `olympicarena_prompts.read_parts`.
     """
@@ -58,41 +64,70 @@ class Case(NamedTuple):
     parts: str | None = None
 
 
-#: (prediction, gold, operation) -> a reply of the worker, or "pending" where it has none yet.
-_Ask = Callable[[str, str, str], str]
+class _Ask:
+    """The questions of one `judge_many` to math-verify's worker processes, and their replies.
+
+    Attributes:
+        released_judge: whether answers are compared as the authors' judge does.
+        waiting: questions without a reply, in the order in which they were asked.
+    """
+
+    def __init__(self, released_judge: bool) -> None:
+        self.released_judge = released_judge
+        self.waiting: dict[tuple[str, str, str], None] = {}
+        self._replies: dict[tuple[str, str, str], str] = {}
+
+    def __call__(self, *question: str) -> str:
+        """The reply to (prediction, gold, operation), or "pending" where there is none yet."""
+        if question not in self._replies:
+            self.waiting[question] = None
+        return self._replies.get(question, _PENDING)
+
+    def send(self, timeout_seconds: float, workers: int) -> None:
+        """Let the workers answer all waiting questions, each once."""
+        self._replies.update(ask_workers(list(self.waiting), timeout_seconds, workers))
+        self.waiting.clear()
 
 
-def judge_many(cases: Iterable[Case], timeout_seconds: float = 5.0, workers: int = 1) -> list[str]:
+def judge_many(
+    cases: Iterable[Case],
+    timeout_seconds: float = 5.0,
+    workers: int = 1,
+    *,
+    released_judge: bool = False,
+) -> list[str]:
     """Verdicts of `cases`, in their order.
 
-    Letters, truth values, plain numbers and equal texts are settled here; what is left of all cases
-    goes to math-verify's worker processes together, each comparison once.
+    Letters, truth values, plain numbers and equal texts are settled here. All other comparisons go
+    to math-verify's worker processes together, each one once.
+
+    Args:
+        cases: pairs of answers.
+        timeout_seconds: processor time of one comparison.
+        workers: most worker processes at once.
+        released_judge: also accept what the authors' judge accepts, see the head of this file.
 
     Returns:
         "right", "wrong", "timeout" or "undecided" for each. "undecided": a type that only a model
         could judge, other units than the one asked for, or mathematics that cannot be read.
     """
     cases = list(cases)
-    replies: dict[tuple[str, str, str], str] = {}
-    asked: dict[tuple[str, str, str], None] = {}
-
-    def ask(*question: str) -> str:
-        if question not in replies:
-            asked[question] = None
-        return replies.get(question, _PENDING)
-
+    ask = _Ask(released_judge)
     verdicts = {case: _judge(case, ask) for case in dict.fromkeys(cases)}
-    while left := [case for case, verdict in verdicts.items() if verdict == _PENDING]:
-        # What is to be asked may depend on replies: whether an answer is a number, or else has to
-        # be compared as an expression.
-        replies.update(ask_workers(list(asked), timeout_seconds, workers))
-        asked.clear()
-        verdicts.update((case, _judge(case, ask)) for case in left)
+    while pending := [case for case, verdict in verdicts.items() if verdict == _PENDING]:
+        # A reply may raise a new question: an answer that is not a number is compared as an
+        # expression.
+        ask.send(timeout_seconds, workers)
+        verdicts.update((case, _judge(case, ask)) for case in pending)
     return [verdicts[case] for case in cases]
 
 
 def question_judge(
-    questions: pl.DataFrame, timeout_seconds: float = 5.0, workers: int = 1
+    questions: pl.DataFrame,
+    timeout_seconds: float = 5.0,
+    workers: int = 1,
+    *,
+    released_judge: bool = False,
 ) -> Judge:
     """`judge_many` for answers to the questions of a PROBLEMS or QUESTIONS table."""
     rows = questions.select("id", "answer_type", "unit", "parts").iter_rows()
@@ -100,7 +135,7 @@ def question_judge(
 
     def judge(answers: Sequence[tuple[str, str, str]]) -> list[str]:
         cases = (Case(answer, other, *forms[name]) for name, answer, other in answers)
-        return judge_many(cases, timeout_seconds, workers)
+        return judge_many(cases, timeout_seconds, workers, released_judge=released_judge)
 
     return judge
 
@@ -109,7 +144,8 @@ def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: 
     """The judge of a task.
 
     Args:
-        settings: `name`, one of `JUDGES`, and for `olympicarena` `timeout_seconds`.
+        settings: `name`, one of `JUDGES`; for `olympicarena` also `timeout_seconds` and,
+            optionally, `released_judge`, see `judge_many`.
         questions: PROBLEMS or QUESTIONS with the questions that are answered.
         workers: most comparison processes at once.
     """
@@ -117,17 +153,22 @@ def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: 
         return string_judge
     if settings["name"] != "olympicarena":
         raise ValueError(f"judge {settings['name']!r} is not one of {', '.join(JUDGES)}")
-    return question_judge(questions, settings["timeout_seconds"], workers)
+    return question_judge(
+        questions,
+        settings["timeout_seconds"],
+        workers,
+        released_judge=settings.get("released_judge", False),
+    )
 
 
 def verdicts_by_type(scores: pl.DataFrame, problems: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Answer type -> math verdict -> rows of SCORES; empty where no problem has an answer type."""
     typed = problems.filter(pl.col("answer_type").is_not_null()).select("id", "answer_type")
     counts = scores.join(typed, on="id").group_by("answer_type", "math").len().sort("answer_type")
-    found: dict[str, dict[str, int]] = {}
+    by_type: dict[str, dict[str, int]] = {}
     for kind, verdict, rows in counts.iter_rows():
-        found.setdefault(kind, dict.fromkeys(VERDICTS, 0))[verdict] = rows
-    return found
+        by_type.setdefault(kind, dict.fromkeys(VERDICTS, 0))[verdict] = rows
+    return by_type
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -191,9 +232,9 @@ def _unwrap(text: str) -> str:
 
 
 def _split(text: str, expected: int = 0) -> list[str]:
-    """Parts between commas, `;`, "and" and "or" that stand in no bracket.
+    """Parts between commas, `;`, "and" and "or" outside brackets.
 
-    Where there are not `expected` ones, commas before three digits are tried as separators of
+    If there are not `expected` parts, commas before three digits are read as separators of
     thousands.
     """
     text = _AND.sub(",", _unwrap(text) if "\\text" in text else text)
@@ -229,15 +270,15 @@ def _strip_name(text: str) -> str:
 
 
 def _unit_key(unit: str | None) -> str:
-    """A unit without markup, so that `\\mathrm{~m} / \\mathrm{s}` is `m/s`."""
+    """A unit without markup: `\\mathrm{~m} / \\mathrm{s}` is `m/s`."""
     plain = _MARKS.sub("", _unwrap(_tidy(unit or "")))
     return re.sub(r"[\s{}\\$]|cdot", "", plain)
 
 
 def _split_unit(text: str) -> tuple[str, str]:
-    """A number and the key of the unit behind it, "" where none is.
+    """A number and the key of the unit behind it, "" if there is none.
 
-    Bare text of a formula (`2\\pi`, `3e`) is no unit.
+    Letters of a formula (`2\\pi`, `3e`) are no unit.
     """
     text = _MARKS.sub("", text).strip()
     head, *_, rest = _HEAD.fullmatch(text).groups()
@@ -271,17 +312,19 @@ def _read_number(text: str) -> _Number | None:
     return None
 
 
-#: Wide enough for every number of a benchmark; its traps are those of impossible input only.
+#: Wide enough for every number of a benchmark, so that only impossible input raises an error.
 _CONTEXT = Context(prec=2 * MAX_CHARACTERS + 100, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
-def _close(one: _Number, other: _Number) -> bool:
+def _close(one: _Number, other: _Number, *, released_judge: bool = False) -> bool:
     """Whether two numbers are equal within the tolerances at the head of this file."""
     if one.value == other.value:
         return True
+    difference = _CONTEXT.subtract(one.value, other.value).copy_abs()
+    if released_judge and difference <= NUMBER_TOLERANCE:
+        return True
     if one.value == 0 or other.value == 0:
         return False
-    difference = _CONTEXT.subtract(one.value, other.value).copy_abs()
     sizes = [one.value.copy_abs(), other.value.copy_abs()]
     limit = min(NUMBER_TOLERANCE, _CONTEXT.multiply(SMALL_NUMBER_TOLERANCE, max(sizes)))
     if one.scientific or other.scientific:
@@ -294,18 +337,18 @@ def _close(one: _Number, other: _Number) -> bool:
 
 
 def _all(verdicts: Iterable[str]) -> str:
-    """ "right" if all are; a wrong one settles it."""
+    """ "right" if all are right, "wrong" if one is wrong."""
     return _first(verdicts, ("wrong", _PENDING, "timeout", "undecided"), "right")
 
 
 def _any(verdicts: Iterable[str]) -> str:
-    """ "right" if one is; what is open counts before "wrong"."""
+    """ "right" if one is right; an open verdict counts before "wrong"."""
     return _first(verdicts, ("right", _PENDING, "timeout", "undecided"), "wrong")
 
 
 def _first(verdicts: Iterable[str], order: Sequence[str], otherwise: str) -> str:
-    found = set(verdicts)
-    return next((verdict for verdict in order if verdict in found), otherwise)
+    present = set(verdicts)
+    return next((verdict for verdict in order if verdict in present), otherwise)
 
 
 def _judge(case: Case, ask: _Ask) -> str:
@@ -333,31 +376,53 @@ def _judge_one(prediction: str, gold: str, kind: str, unit: str | None, ask: _As
     return judge(prediction, gold, unit, ask) if judge else "undecided"
 
 
-def _judge_choice(prediction: str, gold: str, _unit: str | None, _ask: _Ask) -> str:
-    """One letter, perhaps in brackets or before the option's text."""
-    chosen = [_LETTER.fullmatch(_unwrap(text)) for text in (prediction, gold)]
+def _judge_choice(prediction: str, gold: str, _unit: str | None, ask: _Ask) -> str:
+    """One letter, perhaps in brackets or before the option's text.
+
+    The authors' judge also accepts the letter anywhere in an answer that names no option.
+    """
+    texts = [_unwrap(text) for text in (prediction, gold)]
+    chosen = [_LETTER.fullmatch(text) for text in texts]
     if all(chosen):
         return "right" if chosen[0][1] == chosen[1][1] else "wrong"
+    if ask.released_judge and any(
+        match and match[1] in other for match, other in zip(chosen, reversed(texts), strict=True)
+    ):
+        return "right"
     return "wrong" if any(chosen) else "undecided"
 
 
-def _judge_choices(prediction: str, gold: str, _unit: str | None, _ask: _Ask) -> str:
-    """The same letters in any order: `A, C`, `AC`, `[C, A]`, `A and C`."""
+def _judge_choices(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
+    """The same letters in any order: `A, C`, `AC`, `[C, A]`, `A and C`.
+
+    The authors' judge reads only the first capital letter between two commas of one of the answers,
+    so `AC` is `A`; and it accepts a single letter as for a single choice.
+    """
 
     def letters(text: str) -> frozenset[str]:
-        found = set()
+        options = set()
         for item in _split(_unwrap(text).strip("[](){}\\ ")):
             if _LETTERS.fullmatch(item):
-                found |= set(item) - {" "}
+                options |= set(item) - {" "}
             elif match := _LETTER.fullmatch(item):
-                found.add(match[1])
+                options.add(match[1])
             else:
                 return frozenset()
-        return frozenset(found)
+        return frozenset(options)
 
-    chosen = letters(prediction), letters(gold)
-    if all(chosen):
-        return "right" if chosen[0] == chosen[1] else "wrong"
+    def first_letters(text: str) -> frozenset[str]:
+        capitals = (re.search("[A-Z]", item) for item in _split(_unwrap(text)))
+        return frozenset(match[0] for match in capitals if match)
+
+    texts = prediction, gold
+    chosen = [letters(text) for text in texts]
+    if all(chosen) and chosen[0] == chosen[1]:
+        return "right"
+    if ask.released_judge and any(
+        option and (option == first_letters(other) or (len(option) == 1 and option <= set(other)))
+        for option, other in zip(chosen, reversed(texts), strict=True)
+    ):
+        return "right"
     return "wrong" if any(chosen) else "undecided"
 
 
@@ -371,13 +436,13 @@ def _judge_truth(prediction: str, gold: str, _unit: str | None, _ask: _Ask) -> s
 
 def _judge_number(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
     """Numbers within the tolerance; both in the unit asked for, or without one."""
-    asked = _unit_key(unit)
+    unit_asked_for = _unit_key(unit)
     values, units = [], set()
     for text in (prediction, gold):
         value, key = _split_unit(_strip_name(text))
         values.append(value)
-        units.add("" if key == asked else key)
-    if len(units) > 1:  # converting units is beyond these rules
+        units.add("" if key == unit_asked_for else key)
+    if len(units) > 1:  # these rules convert no units
         return "undecided"
     return _judge_values(values, "compare", ask)
 
@@ -404,12 +469,13 @@ def _judge_values(texts: Sequence[str], operation: str, ask: _Ask) -> str:
             number or _parse_reply(reply) for number, reply in zip(numbers, replies, strict=True)
         ]
     if None not in numbers:
-        return "right" if _close(*numbers) else "wrong"
+        same = _close(*numbers, released_judge=ask.released_judge)
+        return "right" if same else "wrong"
     return ask(*texts, operation)
 
 
 def _parse_reply(reply: str) -> _Number | None:
-    """The number in a worker's reply to "value"."""
+    """The number in a worker's reply to "value", or null."""
     try:
         return _Number(Decimal(reply.removeprefix(VALUE).strip()))
     except InvalidOperation:
@@ -419,7 +485,7 @@ def _parse_reply(reply: str) -> _Number | None:
 def _drop_unit(text: str, unit: str | None) -> str:
     """An expression without the unit asked for; no other letters are taken for a unit."""
     key = _unit_key(unit)
-    # A unit has few factors; all wrapped text of a long answer would be compared in vain.
+    # A unit has few factors, so only the last wrapped texts can be part of it.
     for match in list(_WRAPPED.finditer(text))[-6:] if key else ():
         if _unit_key(text[match.start() :]) == key:
             return text[: match.start()].strip()
@@ -445,7 +511,7 @@ _BRACKETS = ((r"\{", r"\}"), ("(", ")"), ("[", "]"), ("{", "}"), (r"\langle", r"
 
 
 def _open_brackets(text: str) -> str:
-    """The inside of a tuple or set that is all of `text`."""
+    """`text` without the brackets around all of it."""
     for begin, end in _BRACKETS:
         if text.startswith(begin) and text.endswith(end):
             return text[len(begin) : -len(end)].strip()
@@ -459,7 +525,7 @@ def _judge_set(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
 
 
 def _cover(ones: Sequence[Any], others: Sequence[Any], same: Callable[[Any, Any], str]) -> str:
-    """Whether each of `ones` is the same as one of `others`, and the other way round."""
+    """Whether each of `ones` has its like among `others`, and each of `others` among `ones`."""
     if not ones or not others:
         return "wrong"
     if max(len(ones), len(others)) > MAX_ELEMENTS:
@@ -469,7 +535,7 @@ def _cover(ones: Sequence[Any], others: Sequence[Any], same: Callable[[Any, Any]
 
 
 def _judge_interval(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
-    """Interval by interval; as sets by math-verify where these are written otherwise."""
+    """Interval by interval, or as sets by math-verify if they are written in another way."""
     texts = [_drop_unit(text, unit) for text in (prediction, gold)]
     unions = [_read_union(text) for text in texts]
     if None in unions:
@@ -489,13 +555,13 @@ def _judge_interval(prediction: str, gold: str, unit: str | None, ask: _Ask) -> 
 
     verdict = _cover(*unions, same)
     if verdict == "wrong" and len(unions[0]) != len(unions[1]):
-        return _any([verdict, ask(*texts, "compare")])  # one may be cut where the other is whole
+        return _any([verdict, ask(*texts, "compare")])  # [1, 3] may be written [1, 2] \cup [2, 3]
     return verdict
 
 
 def _read_union(text: str) -> list[tuple[str, str, bool, bool]] | None:
     """Intervals as (low, high, low belongs to it, high belongs to it); null for another form."""
-    found = []
+    intervals = []
     for piece in _UNION.split(_MEMBER.split(_unwrap(text))[-1]):
         match = _INTERVAL.fullmatch(piece.strip())
         ends = _split(match[2], 2) if match else []
@@ -503,8 +569,8 @@ def _read_union(text: str) -> list[tuple[str, str, bool, bool]] | None:
             return None
         infinite = [_INFINITY.fullmatch(end.replace(" ", "")) for end in ends]
         closed = match[1] == "[" and not infinite[0], match[3] == "]" and not infinite[1]
-        found.append((*ends, *closed))
-    return found
+        intervals.append((*ends, *closed))
+    return intervals
 
 
 def _judge_in_order(

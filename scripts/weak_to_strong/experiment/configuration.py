@@ -321,6 +321,12 @@ def _check_task(name: str, task: dict) -> None:
         raise _complain(
             [*path, "prompt"], "`olympicarena` needs answer types", "name their column in `columns`"
         )
+    if task["quirks"]["released_judge"] and task["judge"] != "olympicarena":
+        raise _complain(
+            [*path, "quirks", "released_judge"],
+            f"has no effect on judge `{task['judge']}`",
+            "set it to false, or `judge` to olympicarena",
+        )
     sized = [split for split, entry in task["splits"].items() if isinstance(entry, int)]
     if not embedded and sized and "pool" not in task:
         raise _complain(

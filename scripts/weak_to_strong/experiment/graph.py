@@ -397,11 +397,15 @@ class Graph:
         return [self.label_request(chain, side, int(iteration)) for side in sides]
 
     def judge(self, task: str) -> dict[str, Any]:
-        """Settings of `olympicarena.choose_judge` for a task."""
-        name = self.config["tasks"][task]["judge"]
-        if name == "string":
-            return {"name": name}
-        return {"name": name, "timeout_seconds": self.config["evaluation"]["math_timeout"]}
+        """Settings of `judges.choose_judge` for a task."""
+        settings = self.config["tasks"][task]
+        if settings["judge"] == "string":
+            return {"name": "string"}
+        return {
+            "name": settings["judge"],
+            "timeout_seconds": self.config["evaluation"]["math_timeout"],
+            "released_judge": settings["quirks"]["released_judge"],
+        }
 
     def round_inputs(self, round_key: str) -> list[str]:
         """Every file that a round's requests read, each once."""

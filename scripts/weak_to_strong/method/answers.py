@@ -64,6 +64,8 @@ class PaperQuirks:
             its comma; off: drop thousands separators only, of negative numbers too.
         root_index: brace the bracket of `\sqrt[3]{2}`, giving `\sqrt{[}3]{2}`; off: leave it.
         row_breaks: halve the row break `\\` of matrices when a space follows; off: leave it.
+        released_judge: compare answers to OlympicArena as leniently as the authors did. It changes
+            no normalisation: `judges.choose_judge` reads it.
     """
 
     ft_units: bool = True
@@ -73,6 +75,7 @@ class PaperQuirks:
     joined_lists: bool = True
     root_index: bool = True
     row_breaks: bool = True
+    released_judge: bool = False
 
 
 PAPER = PaperQuirks()

@@ -17,6 +17,8 @@ def draw_demonstrations(
     seed: int,
     ids: Sequence[str] | None = None,
     prompt: str = "question_answer",
+    *,
+    repeat_question: bool = False,
 ) -> pl.DataFrame:
     """Draw demonstrations uniformly from the rows that have a response and a final answer.
 
@@ -30,9 +32,11 @@ def draw_demonstrations(
         seed: seed of the shuffle.
         ids: these rows in this order instead of a draw; `count` and `seed` do not matter then.
         prompt: style of the prompts, see `prompts.problem_prompt`.
+        repeat_question: every demonstration asks the question of the first one, so that all answers
+            but the first belong to other questions, as in the released OlympicArena prompt.
 
     Returns:
-        DEMONSTRATIONS in prompt order.
+        DEMONSTRATIONS in prompt order; `id` is the row that the response is from.
 
     Raises:
         ValueError: unknown or repeated ids, fewer usable rows than `count`, or a weak label whose
@@ -58,10 +62,11 @@ def draw_demonstrations(
     prompts = problem_prompts(shown, prompt)
     if missing := [name for name in chosen if name not in prompts]:
         raise ValueError(f"weak label {missing[0]!r} has no question in train_2")
+    asked = [chosen[0]] * len(chosen) if repeat_question else chosen
     return pl.DataFrame(
         {
             "id": chosen,
-            "prompt": [prompts[name] for name in chosen],
+            "prompt": [prompts[name] for name in asked],
             "response": [responses[name] for name in chosen],
         },
         schema_overrides={"id": pl.String, "prompt": pl.String, "response": pl.String},

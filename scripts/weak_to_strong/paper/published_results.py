@@ -1,7 +1,7 @@
 """The paper's published figures, and the names under which a configuration refers to them.
 
-A task or a model of the configuration that is one of the paper's says so with its key `paper`;
-without it, nothing of an experiment is held against a published figure.
+A task or a model of the configuration that is one of the paper's has the key `paper`. Without this
+key, nothing of an experiment is compared with a published figure.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PUBLISHED = pl.Schema(
         "confidence": pl.String,
     }
 )
-#: Columns that name a figure: no two rows agree in all of them.
+#: Columns that name a figure: no two rows have the same values in all of them.
 KEY = ("task", "weak", "strong", "method", "iteration", "metric", "k", "level")
-#: Values of the columns that have few.
+#: Allowed values of the columns that have few.
 ENUMERATIONS = {
     "table": (
         "main",
@@ -49,7 +49,7 @@ ENUMERATIONS = {
     ),
     "stage": ("baseline", "stage1", "stage2", "data"),
     "unit": ("percent", "count", "points"),
-    "confidence": ("primary", "read by eye", "secondary"),
+    "confidence": ("primary", "measured", "read by eye", "secondary"),
 }
 #: Model of a figure whose source does not say which it was.
 NOT_STATED = "not stated"
@@ -69,10 +69,10 @@ def read_published(path: str | Path = PUBLISHED_FILE) -> pl.DataFrame:
 
 
 def check_published(frame: pl.DataFrame, name: str = "published figures") -> None:
-    """Check enumerations, ranges, and that no figure stands there twice.
+    """Check allowed values, ranges, and that no figure stands there twice.
 
     Raises:
-        ValueError: naming the first line at fault, the line of the column titles being 1.
+        ValueError: names the first wrong line; the column titles are line 1.
     """
     wrong = {
         column: ~pl.col(column).is_in(values).fill_null(False)
@@ -108,7 +108,7 @@ def names_of(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def known_names(published: pl.DataFrame) -> dict[str, list[str]]:
-    """Names that a key `paper` may have, by section of the configuration."""
+    """Section of the configuration -> values that its keys `paper` may have."""
     models = pl.concat([published["weak"], published["strong"]]).unique(maintain_order=True)
     return {
         "tasks": published["task"].unique(maintain_order=True).to_list(),
@@ -117,7 +117,7 @@ def known_names(published: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def check_names(names: Mapping[str, Mapping[str, str]], published: pl.DataFrame) -> None:
-    """Check that every key `paper` names a task or model of the paper, and none does so twice.
+    """Check that every key `paper` names a task or model of the paper, and no two the same one.
 
     Args:
         names: as `names_of` gives them.

@@ -1,7 +1,7 @@
-"""The authors' released files: which of them a folder holds, and their rows as our tables.
+"""The authors' released files: which of them a folder has, and their rows as our tables.
 
-Files are found by the patterns of their paths in the released repository, so that any part of it
-will do, and models and tasks that come later are found too.
+Files are found by the patterns of their paths in the released repository. So any part of it is
+enough, and files of further models and tasks are found too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.data.readers import load_task, read_rows
+from weak_to_strong.data.splits import withhold_gold
 from weak_to_strong.method.answers import ANSWER_KEYS, BOXED, predict_column
 from weak_to_strong.method.labels import labels_from_generations, read_answers
 from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.method.olympicarena_prompts import WORDINGS
+from weak_to_strong.method.prompts import problem_prompts
 from weak_to_strong.tables.schemas import GENERATIONS, LABELS, QUESTIONS
 
 #: Strings at which the released responses end (released run scripts).
@@ -77,11 +79,11 @@ class Chain:
 
 
 def find_released(folder: str | Path | None) -> list[str]:
-    """Paths, relative to `folder`, of the released files that it holds, sorted.
+    """Paths, relative to `folder`, of the released files in it, sorted.
 
     Raises:
-        ValueError: no folder named, no such folder, or it holds none; names the config key and the
-            fix.
+        ValueError: no folder named, no such folder, or no such file in it; names the config key and
+            the fix.
     """
     fix = (
         "name the folder of a copy of the released repository: --config published_dir=DIR "
@@ -90,17 +92,17 @@ def find_released(folder: str | Path | None) -> list[str]:
     if folder is None:
         raise ValueError(f"config key `published_dir`: is not set; {fix}")
     folder = Path(folder)
-    if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
+    if not os.path.isdir(folder):  # unlike Path.is_dir, it raises no error for a name too long
         raise ValueError(f"config key `published_dir`: no such folder: {folder}; {fix}")
     places = [folder / name for name in ("data", "outputs")]
     paths = (path for place in places for path in place.rglob("*.json*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
-    found = sorted(
-        name for name in names if any(each.fullmatch(name) for each in _PATTERNS.values())
+    released = sorted(
+        name for name in names if any(pattern.fullmatch(name) for pattern in _PATTERNS.values())
     )
-    if not found:
+    if not released:
         raise ValueError(f"config key `published_dir`: {folder} holds no released file; {fix}")
-    return found
+    return released
 
 
 class Release:
@@ -112,7 +114,7 @@ class Release:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Find and try all files.
+        """Find all files and read each one.
 
         Raises:
             ValueError: see `find_released`.
@@ -138,39 +140,39 @@ class Release:
     def matches(self, kind: str) -> list[re.Match]:
         """Readable files of a kind, a key of `_PATTERNS`."""
         pattern = _PATTERNS[kind]
-        return [found for path in self.paths if (found := pattern.fullmatch(path))]
+        return [match for path in self.paths if (match := pattern.fullmatch(path))]
 
     def chains(self) -> list[Chain]:
         """Every weak model and task that a training file names, broken ones included."""
         names = [*self.paths, *self.broken]
-        return sorted({_chain(found) for name in names if (found := _TRAINING.fullmatch(name))})
+        return sorted({_chain(match) for name in names if (match := _TRAINING.fullmatch(name))})
 
     def iterations(self, chain: Chain, further: Iterable[str] = ()) -> int:
         """Number of Stage I iterations that the files of a chain, or `further` paths, name."""
         names = [*self.paths, *self.broken, *further]
-        found = [_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_")]
-        return max((int(each["iteration"] or 1) for each in found if each), default=1)
+        own = (_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_"))
+        return max((int(match["iteration"] or 1) for match in own if match), default=1)
 
     def weak_outputs(self, chain: Chain) -> str | None:
         """File of a weak model's recorded greedy answers to train_2."""
         models = {chain.weak, *(f"{chain.weak}_{name}_1" for name in (chain.task, chain.prefix))}
-        for found in self.matches("outputs"):
+        for match in self.matches("outputs"):
             if (
-                found["set"] in (f"{chain.task}_train_2", f"{chain.prefix}_train_2")
-                and found["model"] in models
-                and found["template"] == "zero_shot"
-                and found["seed"] is None
+                match["set"] in (f"{chain.task}_train_2", f"{chain.prefix}_train_2")
+                and match["model"] in models
+                and match["template"] == "zero_shot"
+                and match["seed"] is None
             ):
-                return found[0]
+                return match[0]
         return None
 
     def sample_folders(self, task: str) -> dict[str, list[str]]:
         """Folders of recorded samples of train_2 -> their files in the order of seeds."""
         folders: dict[str, list[tuple[int, str]]] = {}
-        for found in self.matches("outputs"):
-            if found["set"] == f"{task}_train_2" and found["seed"] is not None:
-                folders.setdefault(found["folder"], []).append((int(found["seed"]), found[0]))
-        return {name: [path for _, path in sorted(each)] for name, each in folders.items()}
+        for match in self.matches("outputs"):
+            if match["set"] == f"{task}_train_2" and match["seed"] is not None:
+                folders.setdefault(match["folder"], []).append((int(match["seed"]), match[0]))
+        return {name: [path for _, path in sorted(files)] for name, files in folders.items()}
 
     def problems_path(self, task: str, split: str) -> str | None:
         """The raw file of a split, or else its form under data/test."""
@@ -179,6 +181,20 @@ class Release:
             if self.has(path):
                 return path
         return None
+
+    def questions_path(self, chain: Chain) -> str:
+        """File of the questions of train_2, or its path under data/raw if there is none."""
+        return self.problems_path(chain.task, "train_2") or f"data/raw/{chain.task}/train_2.jsonl"
+
+    def outputs_path(self, chain: Chain) -> str:
+        """`weak_outputs`, or the pattern of its path if there is none."""
+        missing = f"outputs/{chain.task}_train_2/zero_shot/{chain.weak}*/*/*/results.jsonl"
+        return self.weak_outputs(chain) or missing
+
+    def weak_source(self, chain: Chain) -> str:
+        """File with the weak model's answers to all of train_2: its outputs, or else full_weak."""
+        outputs, full = self.outputs_path(chain), chain.path("full_weak")
+        return full if self.has(full) and not self.has(outputs) else outputs
 
     # --- what is in them -------------------------------------------------------------------
 
@@ -191,6 +207,10 @@ class Release:
     def problems(self, path: str, *, ids: str = "row") -> pl.DataFrame:
         """PROBLEMS of a file under data/raw or data/test; ids are row numbers or the file's."""
         return self._tables(path, ids)
+
+    def questions(self, chain: Chain) -> pl.DataFrame:
+        """QUESTIONS of train_2."""
+        return withhold_gold(self.problems(self.questions_path(chain)))[0]
 
     def labels(self, path: str) -> pl.DataFrame:
         """LABELS of the rows of a training file or of recorded outputs."""
@@ -219,7 +239,7 @@ class Release:
         return answers.select(SAMPLES.names())
 
     def weak_texts(self, chain: Chain) -> dict[str, str]:
-        """What the weak model answered, by id, as far as any file tells."""
+        """Id -> response of the weak model, from all files that have one."""
         texts: dict[str, str] = {}
         files = [chain.path("weak", 1, unpadded=True), chain.path("weak", 1)]
         for path in [*files, chain.path("full_weak"), self.weak_outputs(chain)]:
@@ -244,8 +264,8 @@ class Release:
         column = "response" if _OUTPUTS.fullmatch(path) else "output"
         responses = pl.Series("response", [row[column] for row in rows], pl.String)
         key = find_answer_key(responses)
-        raw = key == BOXED  # a judge compares these
-        if column == "response":  # as the pipeline reads what a model generated
+        raw = key == BOXED  # a judge compares boxed answers, so they are not normalised
+        if column == "response":  # recorded outputs are read like generated text
             return labels_from_generations(_generations(rows, 0), key, STOPS, raw=raw)
         ids = pl.Series("id", row_ids(rows), pl.String)
         predictions = predict_column(responses, key, raw=raw)
@@ -269,23 +289,33 @@ class Release:
                 raise ValueError(f"{path}: row {number} has no two texts in `output`")
 
 
+def prompt_style(problems: pl.DataFrame) -> str:
+    """How PROBLEMS or QUESTIONS are asked: those with answer types as in OlympicArena."""
+    return "question_answer" if problems["answer_type"].is_null().all() else "olympicarena"
+
+
+def all_prompts(problems: pl.DataFrame) -> dict[str, str]:
+    """Id -> zero-shot prompt of PROBLEMS or QUESTIONS."""
+    return problem_prompts(problems, prompt_style(problems))
+
+
 def row_ids(rows: Iterable[dict]) -> list[str]:
     return [str(row["id"]) for row in rows]
 
 
 def read_set_name(name: str) -> tuple[str, str]:
     """Task and split of the name of an evaluated set: `gsm8k` or `gsm8k_train_2`."""
-    found = _SET.fullmatch(name)
-    return found["task"], found["split"] or "test"
+    match = _SET.fullmatch(name)
+    return match["task"], match["split"] or "test"
 
 
 def find_answer_key(texts: Iterable[str]) -> str:
-    """The first of `ANSWER_KEYS` that at least half of the texts have, on their last line.
+    """The first of `ANSWER_KEYS` that at least half of the texts have on their last line.
 
-    A box may stand anywhere.
+    A box may stand on any line.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no key is so frequent.
     """
     texts = list(texts)
     last = [text.strip().rpartition("\n")[2] for text in texts]
@@ -326,12 +356,12 @@ def dump_json_lines(rows: list[dict]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def _chain(found: re.Match) -> Chain:
-    folder, name = found["folder"], found["name"]
+def _chain(match: re.Match) -> Chain:
+    folder, name = match["folder"], match["name"]
     prefix = folder if name.startswith(f"{folder}_") else name.partition("_")[0]
     # `train_olympic_...` lies in the folder olympicarena.
     task = folder if folder.startswith(prefix) else prefix
-    return Chain(found["stem"], task, name.removeprefix(f"{prefix}_"), prefix)
+    return Chain(match["stem"], task, name.removeprefix(f"{prefix}_"), prefix)
 
 
 def _generations(rows: list[dict], sample: int) -> pl.DataFrame:

@@ -79,7 +79,6 @@ STATISTICS = {
 _SHARES = ("accuracy", "pass_at_k", "train_2_in_train_1", "weak_right", "weak_empty", "kept")
 _SHARES += ("kept_right",)
 _STAGE_1 = ("weak_ft", "icl_ft", "hybrid_ft")
-_LABELS = {"m_pro": "M_pro (DPO or ORPO)"}
 _PUBLISHED_NOTE = (
     "Published: arXiv 2407.13647, as resources/published_results.csv has it{secondary}."
 )
@@ -415,7 +414,7 @@ def _chain_labels(key: Key) -> tuple[str, str]:
 
 def _label(method: str) -> str:
     """Title of a method; of those of Stage I the last iteration is meant."""
-    label = _LABELS.get(method) or method_label(method)
+    label = method_label(method)
     return f"{label} (last)" if method in _STAGE_1 else label
 
 
@@ -489,7 +488,7 @@ def _stage2(figures: _Figures) -> PaperTable:
 
 def _olympicarena(figures: _Figures) -> PaperTable:
     chains = figures.chains(lambda key: key.task == OLYMPICARENA and key.metric == "accuracy")
-    methods = ("weak", "full_weak", "weak_icl", "hybrid_ft", "m_pro", "dpo", "orpo", "ceiling")
+    methods = ("weak", "full_weak", "weak_icl", "hybrid_ft", "dpo", "orpo", "ceiling")
     title = "Accuracy on OlympicArena (%)"
     return _of_methods(figures, "olympicarena", title, chains, methods)
 
@@ -522,7 +521,7 @@ def _pass_at_k(figures: _Figures) -> PaperTable:
         ((*_chain_labels(chain), _label(method), str(k)),
          [figures.last(chain, method)._replace(metric="pass_at_k", k=k)])
         for chain in figures.chains(lambda key: key.metric == "pass_at_k")
-        for method in _COMPARED
+        for method in ("weak", "full_weak", *_STAGE_1, "dpo", "orpo", "ceiling")
         for k in ks
     ]  # fmt: skip
     labels = (*_CHAIN, "Method", "k")
@@ -549,7 +548,7 @@ def _ablations(figures: _Figures) -> PaperTable:
         for key in figures.all_keys()
         if key.metric in ("accuracy", "accuracy_difference")
         and key.level is None
-        and key.method not in (*METHOD_LABELS, *_LABELS)
+        and key.method not in METHOD_LABELS
     ]
     keys.sort(key=lambda key: (key.task, key.weak, node_key(NodeName(key.method, key.iteration))))
     rows = []

@@ -9,6 +9,8 @@ from typing import Any
 from weak_to_strong.tables.files import read_json
 from weak_to_strong.training.settings import LoraShape, TrainingSettings
 
+#: Stands for a reference of dpo that is the trained model with its adapter disabled.
+ADAPTER_OFF = "adapter off"
 #: Attribute of a bitsandbytes layer: whether it may pack its weights anew on this CPU.
 REPACKS = "support_avx512bf16_for_cpu"
 
@@ -86,6 +88,21 @@ def load_model(
         # resumed training would end with other weights.
         model.is_loaded_in_4bit = False
     return policy
+
+
+def load_reference(settings: TrainingSettings, base: Mapping[str, Any]) -> Any:
+    """What `trainers.build_trainer` takes as dpo's reference; None for the initial model.
+
+    The base model under an adapter is the trained model without its adapter. Full weights of the
+    base are loaded beside the trained ones.
+
+    Args:
+        settings: complete settings.
+        base: manifest of the base model.
+    """
+    if settings.reference != "base":
+        return None
+    return ADAPTER_OFF if settings.adapter == "lora" else load_model(settings, base, None)
 
 
 def load_weights(settings: TrainingSettings, folder: str) -> Any:

@@ -45,6 +45,7 @@ def make_trainer(
     rows: Sequence[Encoded],
     sort_rows: Callable[[type], type],
     likelihood: str | None,
+    reference: Any,
 ) -> ORPOTrainer:
     """The trainer. Rows are sorted only for the likelihood that is a mean over pairs."""
     trainer = TokenisedORPOTrainer

@@ -14,6 +14,8 @@ TRAINERS = ("sft", "dpo", "orpo")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 #: When checkpoints are written. They do not change the weights, and no manifest has them.
 SAVE_KEYS = ("save_minutes", "save_steps")
+#: Models that dpo can take as its reference; the first is the default.
+REFERENCES = ("m_plus", "base")
 #: The package that quantises a base model.
 QUANTISER = "bitsandbytes"
 
@@ -59,6 +61,8 @@ class TrainingSettings:
         max_grad_norm: gradients are scaled down to this norm.
         precompute_ref: dpo computes the reference's log-probabilities once, before training.
         processes: training processes, one for each device.
+        reference: model to which dpo keeps the trained model close. "m_plus" is the initial model,
+            "base" the base model that it was made from; None for other trainers.
         quantization: "nf4" loads the frozen base with 4 bits a weight; None does not quantise.
         save_minutes: most minutes between two checkpoints, or None.
         save_steps: most updates between two checkpoints, or None.
@@ -84,6 +88,7 @@ class TrainingSettings:
     precompute_ref: bool | None = None
     processes: int = 1
     quantization: str | None = None
+    reference: str | None = None
     save_minutes: int | None = None
     save_steps: int | None = None
     warmup_ratio: float = 0.0
@@ -240,6 +245,9 @@ def _settle_trainer_keys(trainer: str, full: dict[str, Any]) -> None:
     elif full["precompute_ref"] is None:
         # One epoch needs each reference log-probability once, whenever it is computed.
         full["precompute_ref"] = full["epochs"] > 1
+    full["reference"] = (full["reference"] or REFERENCES[0]) if trainer == "dpo" else None
+    reference = full["reference"]
+    _require("reference", reference, reference in (None, *REFERENCES), " or ".join(REFERENCES))
     kinds = ("sequence", "completion")
     _require("likelihood", full["likelihood"], full["likelihood"] in kinds, " or ".join(kinds))
     if trainer != "orpo":

@@ -22,6 +22,7 @@ def make_trainer(
     rows: Sequence[Encoded],
     sort_rows: Callable[[type], type],
     likelihood: str | None,
+    reference: Any,
 ) -> SFTTrainer:
     """The trainer. Its loss is a mean over the tokens of an update, so rows may be sorted."""
     return sort_rows(SFTTrainer)(**common, train_dataset=Dataset.from_dict(sft_columns(rows)))

@@ -34,7 +34,7 @@ from weak_to_strong.training.libraries import (
     prepare_torch,
     quieten_libraries,
 )
-from weak_to_strong.training.loading import check_init, load_model
+from weak_to_strong.training.loading import check_init, load_model, load_reference
 from weak_to_strong.training.rows import Encoded, encode_rows
 from weak_to_strong.training.saving import gather_state, publish
 from weak_to_strong.training.trainers import build_trainer, training_arguments
@@ -98,8 +98,9 @@ def prepare_trainer(
     prepare_torch(settings)
     arguments = training_arguments(training.trainer, settings, work)
     model = load_model(settings, base, init)
+    reference = load_reference(settings, base)
     trainer = build_trainer(
-        training.trainer, arguments, model, tokenizer, rows, settings.likelihood
+        training.trainer, arguments, model, tokenizer, rows, settings.likelihood, reference
     )
     trainer.remove_callback(PrinterCallback)
     for callback in (*make_callbacks(settings.save_minutes), *callbacks):

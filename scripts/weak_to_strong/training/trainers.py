@@ -16,7 +16,7 @@ def trainer_module(trainer: str) -> ModuleType:
     """The module of a trainer. It loads TRL, so it is imported only when it is used.
 
     Each module has `make_arguments(common, settings)` and
-    `make_trainer(common, rows, sort_rows, likelihood)`.
+    `make_trainer(common, rows, sort_rows, likelihood, reference)`.
     """
     if trainer == "sft":
         from weak_to_strong.training import sft as module
@@ -78,6 +78,7 @@ def build_trainer(
     tokenizer: Any,
     rows: Sequence[Encoded],
     likelihood: str | None = None,
+    reference: Any = None,
 ) -> Any:
     """A TRL trainer that reads the token ids of `rows` as they are, without tokenising again.
 
@@ -91,6 +92,7 @@ def build_trainer(
         tokenizer: tokenizer of the model. Without a padding token its end token becomes one.
         rows: token ids of the training rows.
         likelihood: likelihood term of orpo.
+        reference: reference of dpo, see `loading.load_reference`; None is the initial model.
     """
     from datasets import disable_progress_bars
 
@@ -99,7 +101,7 @@ def build_trainer(
         tokenizer.pad_token = tokenizer.eos_token
     common = {"model": model, "args": arguments, "processing_class": tokenizer}
     sort_rows = _row_sorting(arguments, rows)
-    return trainer_module(trainer).make_trainer(common, rows, sort_rows, likelihood)
+    return trainer_module(trainer).make_trainer(common, rows, sort_rows, likelihood, reference)
 
 
 def _row_sorting(arguments: Any, rows: Sequence[Encoded]) -> Callable[[type], type]:
