@@ -40,7 +40,8 @@ from weak_to_strong.cluster.gpu_needs import (
 )
 from weak_to_strong.cluster.site_file import read_site
 from weak_to_strong.experiment.configuration import load_configuration
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
 from weak_to_strong.training.settings import PROJECTIONS, zero_of
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +156,8 @@ def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:
     graph, assumptions = Graph(load_configuration(config)), read_assumptions()
     cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
 
-    def engines(round_key: str) -> int:
-        needs = cluster.generation(round_key)
+    def engines(round_: Round) -> int:
+        needs = cluster.generation(round_)
         return needs.gpus // needs.tensor_parallel_size
 
     return graph, Estimator(graph, assumptions, engines), cluster
@@ -170,7 +171,7 @@ def round_kind(round_key: str) -> str:
 def round_rows(experiment: str) -> list[dict[str, Any]]:
     """Columns `experiment`, `kind`, `rounds`, `requests` and `engine_loads`."""
     graph, estimator, _ = planned(experiment)
-    jobs = [(round_kind(key), estimator.generation_job(key)) for key in graph.rounds()]
+    jobs = [(round_kind(round_.key), estimator.generation_job(round_)) for round_ in graph.rounds()]
     found = []
     for kind in KINDS:
         own = [job for its_kind, job in jobs if its_kind == kind]
@@ -237,19 +238,19 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
 
     def training(node: Node) -> dict[str, Any]:
         job, needs = estimator.training_job(node), cluster.training(node)
-        trainer, settings = graph.method(node)["trainer"], graph.training_settings(node)
+        trainer, settings = graph.method(node).trainer, graph.training_settings(node)
         shape = estimator.shape(job.models[0])
         memory = training_memory(shape, trainer, settings, needs.gpus)
         return row(job, trainer, needs, memory)
 
-    def generation(key: str) -> dict[str, Any]:
-        job, needs = estimator.generation_job(key), cluster.generation(key)
-        engine, size = graph.engine(key), needs.tensor_parallel_size
+    def generation(round_: Round) -> dict[str, Any]:
+        job, needs = estimator.generation_job(round_), cluster.generation(round_)
+        engine, size = graph.engine(round_.task), needs.tensor_parallel_size
         memory = max(
             generation_memory(estimator.shape(name), engine, job.context, size, device)
             for name in job.models
         )
-        return row(job, round_kind(key), needs, memory)
+        return row(job, round_kind(round_.key), needs, memory)
 
     return [
         *map(training, graph.trained_nodes()),

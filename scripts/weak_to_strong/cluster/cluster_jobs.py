@@ -17,7 +17,9 @@ import polars as pl
 from weak_to_strong.cluster.estimates import Assumptions, Shape, read_assumptions
 from weak_to_strong.cluster.gpu_needs import Needs, generation_needs, model_shape, training_needs
 from weak_to_strong.cluster.site_file import VARIABLE, Site, cache_variables, read_site
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
+from weak_to_strong.jobs.snakemake_adapter import default_resource, set_resources
 
 #: What the executor asks SLURM for, and what the scripts read.
 GPU_RESOURCES = (
@@ -75,11 +77,11 @@ class ClusterJobs:
         """
         graph, found = self._graph, Counter()
         for node in graph.trained_nodes():
-            name = f"{graph.method(node)['trainer']}, {graph.training_settings(node)['adapter']}"
+            name = f"{graph.method(node).trainer}, {graph.training_settings(node)['adapter']}"
             found["train", graph.base_of(node), name, self._known(self.training, node)] += 1
-        for round_key in graph.rounds():
-            bases = "+".join(self._bases(round_key))
-            found["generate", bases, "", self._known(self.generation, round_key)] += 1
+        for round_ in graph.rounds():
+            bases = "+".join(graph.bases(round_))
+            found["generate", bases, "", self._known(self.generation, round_)] += 1
         head = ("rule", "model", "method", "jobs", *_COLUMNS)
         rows = [
             (rule, model, method, str(count), *_cells(needs))
@@ -102,12 +104,6 @@ class ClusterJobs:
             return needs(key)
         except FileNotFoundError:  # a model whose size is in no file yet
             return None
-
-    def _bases(self, round_key: str) -> list[str]:
-        """Names of the base models that a round's requests stand on."""
-        folder = f"{self._graph.root}/bases/"
-        files = (each["base"] for each in self._graph.round_requests(round_key))
-        return sorted({file.removeprefix(folder).removesuffix(".json") for file in files})
 
     def shape(self, model: str) -> Shape:
         """Sizes of a base model.
@@ -161,7 +157,7 @@ class ClusterJobs:
         set_by_user = self._override("train", "gpu", "nodes")
         return training_needs(
             self.shape(graph.base_of(node)),
-            graph.method(node)["trainer"],
+            graph.method(node).trainer,
             settings,
             self._site,
             self._device,
@@ -171,7 +167,7 @@ class ClusterJobs:
             nodes=set_by_user.get("nodes"),
         )
 
-    def generation(self, round_key: str, attempt: int = 1) -> Needs:
+    def generation(self, round_: Round, attempt: int = 1) -> Needs:
         """Needs of a generation round, of whose bases the largest counts.
 
         Raises:
@@ -179,15 +175,15 @@ class ClusterJobs:
             FileNotFoundError: see `shape`.
         """
         graph = self._graph
-        requests = graph.round_requests(round_key)
+        requests = graph.round_requests(round_)
         set_by_user = self._override("generate", "gpu", "nodes", "tensor_parallel_size")
         size = set_by_user.get("tensor_parallel_size")
         gpus = set_by_user.get("gpu")
         if nodes := set_by_user.get("nodes"):
             gpus = gpus or nodes * (size or 1)
         return generation_needs(
-            max(map(self.shape, self._bases(round_key)), key=lambda shape: shape.parameters),
-            graph.engine(round_key),
+            max(map(self.shape, graph.bases(round_)), key=lambda shape: shape.parameters),
+            graph.engine(round_.task),
             [
                 (self._questions(each["problems"]), each["n"], each["max_tokens"])
                 for each in requests
@@ -260,17 +256,11 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
     Raises:
         ValueError: the site file is wrong.
     """
-    defaults = resource_settings.default_resources or {}
-    named = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
-    file = os.environ.get(VARIABLE) or named
+    file = os.environ.get(VARIABLE) or default_resource(resource_settings, "site")
     if not file:
         return None
     site = read_site(file)
     if site.scratch:
         for name, folder in cache_variables(site.scratch).items():
             os.environ.setdefault(name, folder)
-    overrides = {
-        name: {key: each.value for key, each in own.items() if not each.is_evaluable()}
-        for name, own in (resource_settings.overwrite_resources or {}).items()
-    }
-    return ClusterJobs(graph, site, read_assumptions(), overrides)
+    return ClusterJobs(graph, site, read_assumptions(), set_resources(resource_settings))

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from weak_to_strong.experiment.configuration import ConfigError
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
 from weak_to_strong.training.settings import zero_of
 
 ASSUMPTIONS_FILE = Path(__file__).parents[3] / "resources" / "plan_assumptions.yaml"
@@ -441,11 +442,11 @@ class Estimator:
     Args:
         graph: of a completed configuration.
         assumptions: of `read_assumptions`.
-        engines: number of engines that share a round, by its key.
+        engines: number of engines that share a round.
     """
 
     def __init__(
-        self, graph: Graph, assumptions: Assumptions, engines: Callable[[str], int] = lambda _: 1
+        self, graph: Graph, assumptions: Assumptions, engines: Callable[[Round], int] = lambda _: 1
     ) -> None:
         self._graph = graph
         self._engines = engines
@@ -490,7 +491,7 @@ class Estimator:
 
         A row of pairs has the prompt twice: with the chosen and with the rejected answer.
         """
-        task, data = node.chain.task, self._graph.method(node)["data"]
+        task, data = node.chain.task, self._graph.method(node).data
         prompt = self._of_task(task, "prompt_tokens")
         if data.startswith("gold_"):
             rows = self._of_task(task, data.removeprefix("gold_"))
@@ -505,7 +506,7 @@ class Estimator:
             return rows, rows * 2 * (prompt + self._of_task(task, "pair_tokens"))
         by_iteration = self._of_task(task, "kept", node.chain.weak)
         kept = by_iteration[min(node.iteration, len(by_iteration)) - 1]
-        padding = max(0, (self._graph.setting(node.chain, "filter")["pad_to"] or 0) - kept)
+        padding = max(0, (self._graph.settings(node.chain).filter["pad_to"] or 0) - kept)
         sides = 2 if data == "kept_hybrid" else 1
         tokens = kept * (prompt + self._of_task(task, "kept_tokens"))
         tokens += padding * (prompt + self._of_task(task, "response_tokens"))
@@ -524,13 +525,13 @@ class Estimator:
 
     # --- generation ------------------------------------------------------------------------
 
-    def by_weights(self, round_key: str) -> dict[str, list[dict]]:
+    def by_weights(self, round_: Round) -> dict[str, list[dict]]:
         """Requests of a round by the weights that an engine loads for them.
 
         Adapters share the engine of their base; models with weights of their own do not.
         """
         found: dict[str, list[dict]] = {}
-        for request in self._graph.round_requests(round_key):
+        for request in self._graph.round_requests(round_):
             weights, node = request["base"], self._nodes.get(request["model"])
             if node and self._graph.training_settings(node)["adapter"] == "full":
                 weights = request["model"]
@@ -552,7 +553,7 @@ class Estimator:
         shown = 0
         if request["demonstrations"]:
             chains = {self._graph.demonstrations(chain): chain for chain in self._graph.chains}
-            settings = self._graph.setting(chains[request["demonstrations"]], "demonstrations")
+            settings = self._graph.settings(chains[request["demonstrations"]]).demonstrations
             shown = len(settings["ids"] or ()) or settings["count"]
         elif request["model"] is None and self._is_strong(self._bases[request["base"]]):
             response = self._assumptions.generation["untuned_share"] * request["max_tokens"]
@@ -579,7 +580,7 @@ class Estimator:
         """The training of a node."""
         shape = self.shape(self._graph.base_of(node))
         settings = self._graph.training_settings(node)
-        trainer = self._graph.method(node)["trainer"]
+        trainer = self._graph.method(node).trainer
         rows, tokens = self.training_rows(node)
         quantised = weight_bytes(shape, settings) if settings.get("quantization") else None
         start = load_seconds(shape, self._device, quantised)
@@ -600,14 +601,14 @@ class Estimator:
             disk_gb=self._saved_bytes(node, shape) / 1e9,
         )
 
-    def generation_job(self, round_key: str) -> JobEstimate:
+    def generation_job(self, round_: Round) -> JobEstimate:
         """A generation round; each of its engines is taken to load each of its weights.
 
         That is the most there can be: an engine joins in the work of another where more than one
         shard is left of it (`engine_pool`), and leaves only when there is none.
         """
-        groups = list(self.by_weights(round_key).values())
-        engines = self._engines(round_key)
+        groups = list(self.by_weights(round_).values())
+        engines = self._engines(round_)
         names = [self._bases[requests[0]["base"]] for requests in groups]
         loading = engines * sum(load_seconds(self.shape(name), self._device) for name in names)
         work = sum(map(self._serve_seconds, groups))
@@ -616,7 +617,7 @@ class Estimator:
         size = self._assumptions.generation["bytes_per_token"]
         return JobEstimate(
             rule="generate",
-            key=round_key,
+            key=round_.key,
             models=tuple(dict.fromkeys(names)),
             requests=len(texts),
             weights=len(groups),
@@ -636,7 +637,7 @@ class Estimator:
             ValueError: an assumption is missing.
         """
         graph = self._graph
-        rounds = [self.generation_job(key) for key in graph.rounds()]
+        rounds = [self.generation_job(round_) for round_ in graph.rounds()]
         trainings = [self.training_job(node) for node in self._nodes.values()]
         used = {name for chain in graph.chains for name in (chain.weak, chain.strong)}
         return Estimate(

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from weak_to_strong.experiment.entries import DESCRIPTIVE_KEYS
 from weak_to_strong.training.settings import check_quantiser, check_quantization
 
 SCHEMA_FILE = Path(__file__).parents[3] / "config" / "config.schema.yaml"
@@ -38,9 +39,6 @@ MAX_FILE_NAME = 200
 _FILLED_IN = re.compile(r"[{}<>]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-#: Keys of a model that describe it to tables and estimates, and decide no job.
-DESCRIPTIVE_KEYS = frozenset({"paper", "parameters"})
 
 
 class ConfigError(ValueError):
@@ -115,9 +113,9 @@ def _read_numbers(value: Any, schema: dict) -> Any:
     return value
 
 
-def _complain(path: list, message: str, fix: str) -> ConfigError:
+def _complain(path: list, message: str, fix: str, subject: str = "config key") -> ConfigError:
     names = (name if len(name) <= MAX_NAME else f"{name[:40]}..." for name in map(str, path))
-    return ConfigError(f"config key `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
+    return ConfigError(f"{subject} `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
 
 
 def check_values(config: dict) -> None:
@@ -204,23 +202,32 @@ def _description(path: list) -> str | None:
     return found
 
 
-def _describe(error: Any) -> ConfigError:
-    """One line from a jsonschema error."""
+def describe_breach(
+    error: Any, subject: str = "config key", reference: str = "config/README.md"
+) -> ConfigError:
+    """One line from a jsonschema error.
+
+    Args:
+        error: of a schema whose keys have descriptions.
+        subject: how the line begins, before the key: "config key", or another file's name.
+        reference: file that lists the keys.
+    """
     from difflib import get_close_matches
 
+    complain = partial(_complain, subject=subject)
     path = list(error.absolute_path)
     if "propertyNames" in error.absolute_schema_path:
         fix = error.schema.get("description", "choose another")
-        return _complain([*path, error.instance], "cannot be a name here", fix)
+        return complain([*path, error.instance], "cannot be a name here", fix)
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(error.instance) - set(known))[0]
         close = get_close_matches(str(unknown), known, n=1)
         fix = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
-        return _complain([*path, unknown], "unknown key", fix)
+        return complain([*path, unknown], "unknown key", fix)
     if error.validator == "required":
         missing = error.message.split("'")[1]
-        return _complain([*path, missing], "is missing", "add it (see config/README.md)")
+        return complain([*path, missing], "is missing", f"add it (see {reference})")
     message = error.message.replace("\n", " ")
     if error.instance is None or isinstance(error.instance, bool):
         message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
@@ -229,8 +236,8 @@ def _describe(error: Any) -> ConfigError:
         message = f"{given}{is_not}{choices.replace('None', 'null')}"
     if len(message) > 160:
         message = message[:157] + "..."
-    fix = error.schema.get("description") or _description(path) or "see config/README.md"
-    return _complain(path, message, fix)
+    fix = error.schema.get("description") or _description(path) or f"see {reference}"
+    return complain(path, message, fix)
 
 
 def _check_unique(validator: Any, unique: bool, items: Any, _schema: dict) -> Iterator:
@@ -252,7 +259,7 @@ def check_schema(config: dict) -> None:
     validator = extend(Draft202012Validator, {"uniqueItems": _check_unique})
     error = best_match(validator(load_schema()).iter_errors(config))
     if error is not None:
-        raise _describe(error)
+        raise describe_breach(error)
 
 
 def complete(config: dict) -> dict:
@@ -582,13 +589,13 @@ def _check_models_to_train(config: dict) -> None:
                 "correct its `methods` or what it changes",
             )
     for node in graph.nodes:
-        entry, trainer = graph.method(node), graph.method(node)["trainer"]
-        if trainer != "none":
+        method, trainer = graph.method(node), graph.method(node).trainer
+        if method.is_trained:
             settings, init = graph.training_settings(node), graph.init_of(node)
             _check_training(["training", trainer], settings)
             longest = config["tasks"][node.chain.task]["max_tokens"]
             # Gold answers are of any length.
-            if not entry["data"].startswith("gold_") and settings["max_length"] <= longest:
+            if not method.data.startswith("gold_") and settings["max_length"] <= longest:
                 raise _complain(
                     ["training", trainer, "max_length"],
                     f"{settings['max_length']} leaves no room for a prompt beside an answer of "
@@ -597,7 +604,7 @@ def _check_models_to_train(config: dict) -> None:
                 )
             if init:
                 _check_continued(["training", trainer], settings, graph.training_settings(init))
-        if entry["data"] != "pairs":
+        if method.data != "pairs":
             continue
         pairs = graph.pair_settings(node)
         if pairs["weak_rejected_confidence"] < pairs["min_confidence"]:
