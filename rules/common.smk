@@ -7,6 +7,7 @@ from weak_to_strong.experiment.graph import Graph
 from weak_to_strong.experiment.paths import REQUEST_STORE, TRAINING_STORE
 from weak_to_strong.experiment.raw_files import RawFiles, digest_small
 from weak_to_strong.jobs.code_digest import code_digest
+from weak_to_strong.paper.released import find_released
 
 # Any other error is a fault of the program and keeps its traceback.
 with faults_in_one_line(WorkflowError, ConfigError):
@@ -98,3 +99,14 @@ def after_data_checks(wildcards):
 def methods_with(*trainers):
     """Wildcard pattern of the methods that one of the trainers trains, on whichever task."""
     return "|".join(graph.methods_with(trainers)) or "none"
+
+
+def released_files(wildcards):
+    """Input function: every released file, so that a changed, new or removed one is checked again.
+
+    None without a folder of released data: a run then ends before its first job.
+    """
+    try:
+        return [f"{PUBLISHED_DIR}/{path}" for path in find_released(PUBLISHED_DIR)]
+    except ValueError:
+        return []

@@ -4,20 +4,6 @@ Two rules, so that `check.csv` stays when a check has failed: Snakemake removes 
 wrote.
 """
 
-from weak_to_strong.paper.released import find_released
-
-
-def released_files(_wildcards):
-    """Every released file, so that a changed, new or removed one is checked again.
-
-    None without a folder of released data: a run then ends before its first job.
-    """
-    try:
-        return [f"{PUBLISHED_DIR}/{path}" for path in find_released(PUBLISHED_DIR)]
-    except ValueError:
-        return []
-
-
 rule check_released:
     """check.csv: each released file against what this workflow's own functions make of it."""
     input:

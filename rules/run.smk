@@ -5,7 +5,7 @@ import os
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from weak_to_strong.experiment.configuration import require_pins
+from weak_to_strong.experiment.pins import require_pins
 from weak_to_strong.generation.rounds import check_gpu
 from weak_to_strong.jobs.locks import Runs, check_times, check_writable, mark_parent
 from weak_to_strong.jobs.records import note_command
