@@ -4,18 +4,26 @@ The data flows one way, and so do these files:
 raw -> labels -> filter -> SFT -> samples -> pairs -> preference model -> evaluation -> report.
 """
 
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.27")
 
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from weak_to_strong.jobs.snakemake_adapter import has_configfile_option
 
 # A configuration given on the command line stands alone: the demo's settings must not leak into it.
-if not workflow.overwrite_configfiles:
+if not has_configfile_option(workflow):
 
     configfile: "config/config.yaml"
 
 
+include: "rules/run.smk"
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/labels.smk"
@@ -32,5 +40,5 @@ include: "rules/provenance.smk"
 rule all:
     default_target: True
     input:
-        f"{graph.root}/report/index.html",
+        paths.page,
     localrule: True

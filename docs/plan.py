@@ -28,7 +28,8 @@ from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.cluster.site_file import read_site
 from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.configuration import load_configuration
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
 from weak_to_strong.training.settings import PROJECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -148,8 +149,8 @@ def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:
     graph, assumptions = Graph(load_configuration(config)), read_assumptions()
     cluster = ClusterJobs(graph, read_site(str(SITE_FILE)), assumptions, {})
 
-    def engines(round_key: str) -> int:
-        needs = cluster.generation(round_key)
+    def engines(round_: Round) -> int:
+        needs = cluster.generation(round_)
         return needs.gpus // needs.tensor_parallel_size
 
     return graph, Estimator(graph, assumptions, engines), cluster
@@ -164,8 +165,8 @@ def round_rows(experiment: str) -> list[dict[str, Any]]:
     """Rows of rounds.csv: `experiment`, `kind`, `rounds`, `requests` and `engine_loads`."""
     graph, estimator, _ = planned(experiment)
     jobs: dict[str, list[JobEstimate]] = {kind: [] for kind in KINDS}
-    for key in graph.rounds():
-        jobs[round_kind(key)].append(estimator.generation_job(key))
+    for round_ in graph.rounds():
+        jobs[round_kind(round_.key)].append(estimator.generation_job(round_))
     return [
         {
             "experiment": experiment,
@@ -231,14 +232,14 @@ def gpu_jobs(experiment: str = "all") -> list[dict[str, Any]]:
         cost = cost_of_training(graph, node, estimator.shape(job.models[0]))
         return row(job, cost.trainer, needs, cost.memory(needs.gpus))
 
-    def generation(key: str) -> dict[str, Any]:
-        job, needs = estimator.generation_job(key), cluster.generation(key)
-        dtype, size = graph.engine(key)["dtype"], needs.tensor_parallel_size
+    def generation(round_: Round) -> dict[str, Any]:
+        job, needs = estimator.generation_job(round_), cluster.generation(round_)
+        dtype, size = graph.engine(round_.task)["dtype"], needs.tensor_parallel_size
         memory = max(
             generation_memory(estimator.shape(name), dtype, job.context, size, device)
             for name in job.models
         )
-        return row(job, round_kind(key), needs, memory)
+        return row(job, round_kind(round_.key), needs, memory)
 
     return [
         *map(training, graph.trained_nodes()),

@@ -4,15 +4,15 @@
 rule fetch_source:
     """Bring one raw file of a task here, checked against its pin."""
     output:
-        file=f"{RESULTS}/data/{{task}}/sources/{{name}}",
+        file=paths.source,
     log:
-        f"{RESULTS}/logs/fetch_source/{{task}}/{{name}}.log",
+        paths.log("fetch_source", "{task}/{name}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("fetch_source"),
-        source=remote_source,
+        source=lambda wildcards: raw_files.remote_entry(wildcards.task, wildcards.name),
     message:
         "Raw file {wildcards.name} of task {wildcards.task}"
     script:
@@ -22,11 +22,11 @@ rule fetch_source:
 rule problems:
     """One split as a canonical table, with gold answers: train_1, validation or test."""
     input:
-        sources=lambda wildcards: source_files(wildcards.task, wildcards.split),
+        sources=lambda wildcards: raw_files.sources(wildcards.task, wildcards.split),
     output:
-        problems=f"{RESULTS}/data/{{task}}/{{split}}.parquet",
+        problems=paths.split,
     log:
-        f"{RESULTS}/logs/problems/{{task}}/{{split}}.log",
+        paths.log("problems", "{task}/{split}"),
     wildcard_constraints:
         split="train_1|validation|test",
     localrule: True
@@ -36,8 +36,8 @@ rule problems:
         code=code("problems"),
         task="{task}",
         split="{split}",
-        local=lambda wildcards: local_digests(wildcards.task, wildcards.split),
-        settings=lambda wildcards: data_settings(wildcards.task, wildcards.split),
+        local=lambda wildcards: raw_files.local_digests(wildcards.task, wildcards.split),
+        settings=lambda wildcards: raw_files.data_settings(wildcards.task, wildcards.split),
     message:
         "Split {wildcards.split} of task {wildcards.task}"
     script:
@@ -47,20 +47,20 @@ rule problems:
 rule withhold_gold:
     """train_2: its questions, and apart from them the gold answers that are withheld."""
     input:
-        sources=lambda wildcards: source_files(wildcards.task, "train_2"),
+        sources=lambda wildcards: raw_files.sources(wildcards.task, "train_2"),
     output:
-        questions=f"{RESULTS}/data/{{task}}/train_2.parquet",
-        gold=f"{RESULTS}/data/{{task}}/train_2_gold.parquet",
+        questions=paths.questions,
+        gold=paths.gold,
     log:
-        f"{RESULTS}/logs/withhold_gold/{{task}}.log",
+        paths.log("withhold_gold", "{task}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("withhold_gold"),
-        local=lambda wildcards: local_digests(wildcards.task, "train_2"),
+        local=lambda wildcards: raw_files.local_digests(wildcards.task, "train_2"),
         task="{task}",
-        settings=lambda wildcards: data_settings(wildcards.task, "train_2"),
+        settings=lambda wildcards: raw_files.data_settings(wildcards.task, "train_2"),
     message:
         "Split train_2 of task {wildcards.task}, gold apart"
     script:
@@ -70,19 +70,19 @@ rule withhold_gold:
 rule contamination:
     """Duplicates within splits and overlap between them."""
     input:
-        sources=lambda wildcards: source_files(wildcards.task),
+        sources=lambda wildcards: raw_files.sources(wildcards.task),
     output:
-        report=f"{RESULTS}/data/{{task}}/contamination.csv",
+        report=paths.contamination,
     log:
-        f"{RESULTS}/logs/contamination/{{task}}.log",
+        paths.log("contamination", "{task}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("contamination"),
-        local=lambda wildcards: local_digests(wildcards.task),
+        local=lambda wildcards: raw_files.local_digests(wildcards.task),
         task="{task}",
-        settings=lambda wildcards: data_settings(wildcards.task),
+        settings=lambda wildcards: raw_files.data_settings(wildcards.task),
     message:
         "Contamination report of task {wildcards.task}"
     script:

@@ -4,9 +4,9 @@ The experiment uses the models shipped under `resources/embedded/`; these rules 
 ones to `results/embedded/`, to be compared with, or copied over, the shipped ones.
 """
 
-import yaml as yaml_module
+import yaml
 
-EMBEDDED = yaml_module.safe_load(
+EMBEDDED = yaml.safe_load(
     (Path(workflow.basedir) / "config/embedded_models.yaml").read_text(encoding="utf-8")
 )
 
@@ -49,7 +49,7 @@ rule pretrain:
     params:
         code=code("pretrain"),
         task=EMBEDDED["task"],
-        settings=lambda wildcards: EMBEDDED["models"][wildcards.embedded_model],
+        settings=lookup(dpath="{embedded_model}", within=EMBEDDED["models"]),
         tokenizer=EMBEDDED["tokenizer"],
         work="results/embedded/checkpoints/{embedded_model}",
     message:
@@ -61,5 +61,5 @@ rule pretrain:
 rule rebuild_embedded_models:
     """All embedded base models, from nothing."""
     input:
-        expand("results/embedded/{model}.json", model=EMBEDDED["models"]),
+        collect("results/embedded/{model}.json", model=EMBEDDED["models"]),
     localrule: True

@@ -4,16 +4,13 @@
 rule score:
     """Two scorers side by side over everything that a task's models answered."""
     input:
-        generations=lambda wildcards: [
-            graph.generations(f"evaluation/{wildcards.task}/{base}")
-            for base in graph.evaluation_bases(wildcards.task)
-        ],
-        problems=lambda wildcards: graph.data(wildcards.task, SETTINGS["evaluation"]["split"]),
+        generations=lambda wildcards: graph.evaluation_generations(wildcards.task),
+        problems=lambda wildcards: graph.data(wildcards.task, evaluation.split),
     output:
-        scores=f"{RESULTS}/scores/{{task}}.parquet",
-        agreement=f"{RESULTS}/scores/{{task}}.json",
+        scores=paths.scores,
+        agreement=paths.agreement,
     log:
-        f"{RESULTS}/logs/score/{{task}}.log",
+        paths.log("score", "{task}"),
     conda:
         "../envs/analysis.yaml"
     threads: 2
@@ -24,8 +21,8 @@ rule score:
         answer_key=task_setting("answer_key"),
         stop=task_setting("stop"),
         quirks=task_setting("quirks"),
-        judge=judge_settings,
-        timeout_seconds=SETTINGS["evaluation"]["math_timeout"],
+        judge=judge,
+        timeout_seconds=evaluation.math_timeout,
     message:
         "Score task {wildcards.task}"
     script:
@@ -35,24 +32,24 @@ rule score:
 rule metrics:
     """metrics.csv: every figure of the experiment, with its interval."""
     input:
-        scores=collect(f"{RESULTS}/scores/{{task}}.parquet", task=graph.tasks),
+        scores=collect(paths.scores, task=graph.tasks),
     output:
-        csv=f"{RESULTS}/report/metrics.csv",
-        json=f"{RESULTS}/report/metrics.json",
-        table=f"{RESULTS}/report/table.txt",
+        csv=f"{paths.report}/metrics.csv",
+        json=f"{paths.report}/metrics.json",
+        table=f"{paths.report}/table.txt",
     log:
-        f"{RESULTS}/logs/metrics.log",
+        paths.log("metrics"),
     conda:
         "../envs/analysis.yaml"
     resources:
         **cpu_job(),
     params:
         code=code("metrics"),
-        experiment=SETTINGS["experiment"],
+        experiment=graph.experiment.name,
         nodes=graph.evaluation_nodes(),
-        split=SETTINGS["evaluation"]["split"],
-        ks=SETTINGS["evaluation"]["ks"],
-        bootstrap_draws=SETTINGS["evaluation"]["bootstrap_draws"],
+        split=evaluation.split,
+        ks=evaluation.ks,
+        bootstrap_draws=evaluation.bootstrap_draws,
         seed=0,
     message:
         "Metrics of experiment {params.experiment}"
@@ -63,19 +60,19 @@ rule metrics:
 rule diagnostics:
     """The only use of train_2's gold answers but the ceiling: quality of filter and pairs."""
     input:
-        files=diagnostic_files,
+        files=graph.diagnostic_files(),
     output:
-        csv=f"{RESULTS}/report/diagnostics.csv",
-        json=f"{RESULTS}/report/diagnostics.json",
+        csv=f"{paths.report}/diagnostics.csv",
+        json=f"{paths.report}/diagnostics.json",
     log:
-        f"{RESULTS}/logs/diagnostics.log",
+        paths.log("diagnostics"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("diagnostics"),
         chains=graph.diagnostics(),
-        bins=SETTINGS["evaluation"]["calibration_bins"],
+        bins=evaluation.calibration_bins,
     message:
         "Diagnostics of filter, votes and pairs"
     script:

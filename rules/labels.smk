@@ -4,11 +4,13 @@
 rule extract_labels:
     """One side's cleaned answers and final answers: the weak labels or the ICL labels."""
     input:
-        generations=label_generations,
+        generations=lambda wildcards: graph.label_generations(
+            chain_of(wildcards), wildcards.side, int(wildcards.iteration)
+        ),
     output:
-        labels=f"{RESULTS}/labels/{{chain}}/{{side}}-{{iteration}}.parquet",
+        labels=paths.labels,
     log:
-        f"{RESULTS}/logs/extract_labels/{{chain}}/{{side}}-{{iteration}}.log",
+        paths.log("extract_labels", "{chain}/{side}-{iteration}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -18,7 +20,7 @@ rule extract_labels:
         answer_key=task_setting("answer_key"),
         stop=task_setting("stop"),
         quirks=task_setting("quirks"),
-        judge=judge_settings,
+        judge=judge,
     message:
         "Labels of the {wildcards.side} side, iteration {wildcards.iteration}: {wildcards.chain}"
     script:
@@ -28,23 +30,23 @@ rule extract_labels:
 rule demonstrations:
     """Few-shot demonstrations drawn from the weak labels, with no check of correctness."""
     input:
-        weak_labels=lambda wildcards: graph.labels(Chain.parse(wildcards.chain), "weak", 1),
-        questions=questions_file,
+        weak_labels=lambda wildcards: graph.labels(chain_of(wildcards), "weak", 1),
+        questions=questions,
     output:
-        demonstrations=f"{RESULTS}/labels/{{chain}}/demonstrations.parquet",
+        demonstrations=paths.demonstrations,
     log:
-        f"{RESULTS}/logs/demonstrations/{{chain}}.log",
+        paths.log("demonstrations", "{chain}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("demonstrations"),
-        shots=lambda wildcards: chain_setting("demonstrations")(wildcards)["count"],
-        ids=lambda wildcards: chain_setting("demonstrations")(wildcards)["ids"],
-        repeat_question=lambda wildcards: chain_setting("demonstrations")(wildcards)[
+        shots=lambda wildcards: graph.settings(chain_of(wildcards)).demonstrations["count"],
+        ids=lambda wildcards: graph.settings(chain_of(wildcards)).demonstrations["ids"],
+        repeat_question=lambda wildcards: graph.settings(chain_of(wildcards)).demonstrations[
             "repeat_question"
         ],
-        seed=lambda wildcards: Chain.parse(wildcards.chain).seed,
+        seed=lambda wildcards: chain_of(wildcards).seed,
         prompt=task_setting("prompt"),
     message:
         "Demonstrations: {wildcards.chain}"

@@ -4,20 +4,20 @@
 rule base_model:
     """Describe a base model by the hashes of its files; download or convert it where needed."""
     input:
-        model=base_files,
+        model=lambda wildcards: raw_files.base_files(wildcards.base),
     output:
-        manifest=f"{RESULTS}/bases/{{base}}.json",
+        manifest=paths.base,
     log:
-        f"{RESULTS}/logs/base_model/{{base}}.log",
+        paths.log("base_model", "{base}"),
     localrule: True
     conda:
         "../envs/inference.yaml"
     params:
         code=code("base_model"),
-        local=lambda wildcards: digest_small(base_files(wildcards)),
+        local=lambda wildcards: digest_small(raw_files.base_files(wildcards.base)),
         name="{base}",
-        entry=base_entry,
-        folder=f"{RESULTS}/bases/{{base}}",
+        entry=lambda wildcards: graph.experiment.base_entry(wildcards.base),
+        folder=paths.base_folder,
     message:
         "Base model {wildcards.base}"
     script:
@@ -27,17 +27,17 @@ rule base_model:
 rule train:
     """Train a node: SFT, DPO or ORPO, from its base or from M_plus."""
     input:
-        unpack(training_files),
-        splits=lambda wildcards: all_splits(node_of(wildcards).chain.task),
-        rows=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.parquet",
+        unpack(lambda wildcards: graph.training_files(node_of(wildcards))),
+        splits=after_data_checks,
+        rows=paths.rows,
     output:
-        model=directory(f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/model"),
-        manifest=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/manifest.json",
-        history=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/history.json",
+        model=directory(paths.model),
+        manifest=paths.manifest,
+        history=paths.history,
     log:
-        f"{RESULTS}/logs/train/{{chain}}/{{method}}-{{iteration}}.log",
+        paths.log("train", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_with(("sft", "dpo", "orpo")),
+        method=methods_with("sft", "dpo", "orpo"),
     conda:
         "../envs/training.yaml"
     threads: 1
@@ -45,9 +45,9 @@ rule train:
         **training_job(checkpoint_steps=100, checkpoint_minutes=10, processes=0),
     params:
         code=code("train"),
-        trainer=lambda wildcards: graph.method(node_of(wildcards))["trainer"],
+        trainer=lambda wildcards: graph.method(node_of(wildcards)).trainer,
         settings=lambda wildcards: graph.training_settings(node_of(wildcards)),
-        work="results/store/training",
+        work=TRAINING_STORE,
     message:
         "Train {wildcards.method} (iteration {wildcards.iteration}) of {wildcards.chain}"
     script:
@@ -57,15 +57,13 @@ rule train:
 rule generate:
     """Serve all requests of a round; each of its engines loads a base model at most once."""
     input:
-        files=lambda wildcards: graph.round_inputs(wildcards.round),
-        splits=lambda wildcards: all_splits(
-            wildcards.round.removeprefix("evaluation/").partition("/")[0]
-        ),
+        files=lambda wildcards: graph.round_inputs(graph.round(wildcards.round)),
+        splits=after_data_checks,
     output:
-        generations=f"{RESULTS}/generations/{{round}}.parquet",
-        stats=f"{RESULTS}/generations/{{round}}.json",
+        generations=paths.generations,
+        stats=paths.generation_stats,
     log:
-        f"{RESULTS}/logs/generate/{{round}}.log",
+        paths.log("generate", "{round}"),
     conda:
         "../envs/inference.yaml"
     threads: 2
@@ -79,9 +77,9 @@ rule generate:
         ),
     params:
         code=code("generate"),
-        requests=lambda wildcards: graph.round_requests(wildcards.round),
-        engine=lambda wildcards: graph.engine(wildcards.round),
-        work="results/store/requests",
+        requests=lambda wildcards: graph.round_requests(graph.round(wildcards.round)),
+        engine=lambda wildcards: graph.engine(task_of(wildcards)),
+        work=REQUEST_STORE,
     message:
         "Generation round {wildcards.round}"
     script:

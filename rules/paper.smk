@@ -25,30 +25,29 @@ rule paper:
         published=PUBLISHED_RESULTS,
         metrics=rules.metrics.output.csv,
         diagnostics=rules.diagnostics.output.csv,
-        contamination=collect(f"{RESULTS}/data/{{task}}/contamination.csv", task=graph.tasks),
+        contamination=collect(paths.contamination, task=graph.tasks),
     output:
         **{
-            f"{table}_{kind}": f"{RESULTS}/paper/{table}.{kind}"
+            f"{table}_{kind}": paths.paper_table.format(table=table, format=kind)
             for table in PAPER_TABLES
             for kind in ("csv", "md", "tex")
         },
         **{
-            f"{table}_{kind}": f"{RESULTS}/paper/{table}.{kind}"
+            f"{table}_{kind}": paths.paper_table.format(table=table, format=kind)
             for table in PAPER_FIGURES
             for kind in ("svg", "png")
         },
     log:
-        f"{RESULTS}/logs/paper.log",
+        paths.log("paper"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("paper"),
-        experiment=SETTINGS["experiment"],
-        names=names_of(SETTINGS),
+        names=graph.published_names(),
         tasks=graph.tasks,
     message:
-        "The paper's tables, with experiment {params.experiment}"
+        f"The paper's tables, with experiment {graph.experiment.name}"
     script:
         "../scripts/paper.py"
 

@@ -4,15 +4,14 @@
 rule verify:
     """Rehash an experiment's results against their record; runs no other rule."""
     log:
-        f"{RESULTS}/logs/verify.log",
+        paths.log("verify"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        root=RESULTS,
-        experiment=SETTINGS["experiment"],
-        config=SETTINGS,
-        metadata=".snakemake/metadata",
+        root=paths.root,
+        experiment=graph.experiment.name,
+        config=graph.deciding_settings(),
     message:
         "Verify the results of experiment {params.experiment}"
     script:

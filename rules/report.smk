@@ -11,7 +11,7 @@ rule plots:
     output:
         **{
             f"{figure}_{kind}": report(
-                f"{RESULTS}/report/plots/{figure}.{kind}",
+                paths.figure.format(figure=figure, format=kind),
                 caption="../resources/captions/plots.rst",
                 category="Figures",
                 labels={"figure": figure, "format": kind},
@@ -20,7 +20,7 @@ rule plots:
             for kind in ("svg", "png")
         },
     log:
-        f"{RESULTS}/logs/plots.log",
+        paths.log("plots"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -38,37 +38,33 @@ rule report:
         metrics=rules.metrics.output.csv,
         metrics_json=rules.metrics.output.json,
         diagnostics=rules.diagnostics.output.csv,
-        plots=[f"{RESULTS}/report/plots/{figure}.svg" for figure in FIGURES],
-        scores=collect(f"{RESULTS}/scores/{{task}}.parquet", task=graph.tasks),
-        agreement=collect(f"{RESULTS}/scores/{{task}}.json", task=graph.tasks),
-        generations=[
-            graph.generations(f"evaluation/{task}/{base}")
-            for task in graph.tasks
-            for base in graph.evaluation_bases(task)
-        ],
-        problems=[graph.data(task, SETTINGS["evaluation"]["split"]) for task in graph.tasks],
-        contamination=collect(f"{RESULTS}/data/{{task}}/contamination.csv", task=graph.tasks),
+        plots=collect(paths.figure, figure=FIGURES, format="svg"),
+        scores=collect(paths.scores, task=graph.tasks),
+        agreement=collect(paths.agreement, task=graph.tasks),
+        generations=graph.evaluation_generations(),
+        problems=collect(paths.split, task=graph.tasks, split=evaluation.split),
+        contamination=collect(paths.contamination, task=graph.tasks),
         template=own_file("scripts/weak_to_strong/report/page.html.j2"),
     output:
         html=report(
-            f"{RESULTS}/report/index.html",
+            paths.page,
             caption="../resources/captions/report.rst",
             category="Report",
         ),
-        costs=f"{RESULTS}/report/costs.csv",
-        ledger=f"{RESULTS}/report/ledger.csv",
+        costs=f"{paths.report}/costs.csv",
+        ledger=f"{paths.report}/ledger.csv",
     log:
-        f"{RESULTS}/logs/report.log",
+        paths.log("report"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("report"),
-        experiment=SETTINGS["experiment"],
-        config=SETTINGS,
+        experiment=graph.experiment.name,
+        config=graph.deciding_settings(),
         nodes=graph.evaluation_nodes(),
         tasks=graph.tasks,
-        logs=f"{RESULTS}/logs",
+        logs=paths.logs,
     message:
         "Report of experiment {params.experiment}"
     script:

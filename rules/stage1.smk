@@ -4,25 +4,21 @@
 rule agreement_filter:
     """Keep a question if and only if the weak and the ICL final answers agree."""
     input:
-        weak=lambda wildcards: graph.labels(
-            Chain.parse(wildcards.chain), "weak", int(wildcards.iteration)
-        ),
-        icl=lambda wildcards: graph.labels(
-            Chain.parse(wildcards.chain), "icl", int(wildcards.iteration)
-        ),
-        questions=questions_file,
+        weak=labels("weak"),
+        icl=labels("icl"),
+        questions=questions,
     output:
-        kept=f"{RESULTS}/filter/{{chain}}/kept-{{iteration}}.parquet",
-        summary=f"{RESULTS}/filter/{{chain}}/kept-{{iteration}}.json",
+        kept=paths.kept,
+        summary=paths.kept_summary,
     log:
-        f"{RESULTS}/logs/agreement_filter/{{chain}}/{{iteration}}.log",
+        paths.log("agreement_filter", "{chain}/{iteration}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("agreement_filter"),
         settings=chain_setting("filter"),
-        judge=judge_settings,
+        judge=judge,
     message:
         "Agreement filter, iteration {wildcards.iteration}: {wildcards.chain}"
     script:
@@ -32,20 +28,20 @@ rule agreement_filter:
 rule sft_set:
     """Training rows of any node that is trained with SFT, gold ones included."""
     input:
-        unpack(set_files),
+        unpack(lambda wildcards: graph.training_inputs(node_of(wildcards))),
     output:
-        rows=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.parquet",
-        export=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.json",
+        rows=paths.rows,
+        export=paths.rows_export,
     log:
-        f"{RESULTS}/logs/sft_set/{{chain}}/{{method}}-{{iteration}}.log",
+        paths.log("sft_set", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_with(("sft",)),
+        method=methods_with("sft"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("sft_set"),
-        kind=lambda wildcards: graph.method(node_of(wildcards))["data"],
+        kind=lambda wildcards: graph.method(node_of(wildcards)).data,
         answer_key=task_setting("answer_key"),
         prompt=task_setting("prompt"),
     message:

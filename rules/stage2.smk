@@ -4,13 +4,13 @@
 rule majority_vote:
     """Majority answer of the samples of each question, and its share: the confidence."""
     input:
-        generations=f"{RESULTS}/generations/{{chain}}/samples.parquet",
-        questions=questions_file,
+        generations=paths.samples,
+        questions=questions,
     output:
-        votes=f"{RESULTS}/votes/{{chain}}/votes.parquet",
-        samples=f"{RESULTS}/votes/{{chain}}/samples.parquet",
+        votes=paths.votes,
+        samples=paths.voted_samples,
     log:
-        f"{RESULTS}/logs/majority_vote/{{chain}}.log",
+        paths.log("majority_vote", "{chain}"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -20,7 +20,7 @@ rule majority_vote:
         answer_key=task_setting("answer_key"),
         stop=task_setting("stop"),
         quirks=task_setting("quirks"),
-        judge=judge_settings,
+        judge=judge,
     message:
         "Majority vote: {wildcards.chain}"
     script:
@@ -30,14 +30,14 @@ rule majority_vote:
 rule pairs:
     """Contrastive pairs of any node that is trained on preferences."""
     input:
-        unpack(set_files),
+        unpack(lambda wildcards: graph.training_inputs(node_of(wildcards))),
     output:
-        rows=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.parquet",
-        export=f"{RESULTS}/models/{{chain}}/{{method}}-{{iteration}}/rows.json",
+        rows=paths.rows,
+        export=paths.rows_export,
     log:
-        f"{RESULTS}/logs/pairs/{{chain}}/{{method}}-{{iteration}}.log",
+        paths.log("pairs", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_with(("dpo", "orpo")),
+        method=methods_with("dpo", "orpo"),
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -45,7 +45,7 @@ rule pairs:
         code=code("pairs"),
         settings=lambda wildcards: graph.pair_settings(node_of(wildcards)),
         prompt=task_setting("prompt"),
-        judge=judge_settings,
+        judge=judge,
     message:
         "Pairs of {wildcards.method}: {wildcards.chain}"
     script:

@@ -5,7 +5,6 @@ Params:
         written there.
     experiment: its name.
     config: the completed configuration.
-    metadata: folder of Snakemake's records.
 """
 
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.records import library_versions, read_records
 from weak_to_strong.jobs.script import run_script
+from weak_to_strong.jobs.snakemake_adapter import read_job_metadata
 from weak_to_strong.jobs.verify import (
     CRATE,
     RECORD,
     compare,
     describe,
     problems_of,
-    read_jobs,
     ro_crate,
 )
 from weak_to_strong.tables.files import read_json, write_json
@@ -32,7 +31,7 @@ def main(snakemake: Any) -> None:
     root = Path(params.root)
     facts = {"config": params.config, "versions": library_versions()}
     records = read_records(root / "logs")
-    found = describe(root, read_jobs(Path(params.metadata)), facts, records)
+    found = describe(root, read_job_metadata(), facts, records)
     first = not (root / RECORD).exists()
     if first and not found["files"]:
         raise ValueError(f"{root}: there are no results; run the experiment first")

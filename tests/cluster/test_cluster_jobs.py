@@ -64,7 +64,7 @@ def make_jobs(graph, overrides=None, **site):
 
 def of_strong(graph):
     node = next(node for node in graph.trained_nodes() if graph.base_of(node) == "strong")
-    round_key = next(key for key in graph.rounds() if key.endswith("icl-1"))
+    round_key = next(round_ for round_ in graph.rounds() if round_.key.endswith("icl-1"))
     return node, round_key
 
 

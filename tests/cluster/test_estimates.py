@@ -24,7 +24,8 @@ from weak_to_strong.experiment.configuration import (
     complete,
     load_configuration,
 )
-from weak_to_strong.experiment.graph import Chain, Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Chain, EvaluationRound, Node, SampleRound
 
 ROOT = SCHEMA_FILE.parents[1]
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -318,18 +319,18 @@ def test_padding_fills_up_with_longer_answers(assumptions):
 def test_tokens_of_a_request(gsm8k, assumptions):
     found = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
-    icl = graph.label_request(GEMMA, "icl", 1)
+    (icl,) = graph.round_requests(graph.label_round(GEMMA, "icl", 1))
     prefix = 4 * (60 + 96)
     assert found.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
-    (samples,) = graph.round_requests(f"{GEMMA.key}/samples")
+    (samples,) = graph.round_requests(SampleRound(GEMMA))
     assert found.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
-    requests, _ = zip(*graph.evaluation_requests("gsm8k", "llama2_70b").values(), strict=True)
+    requests = graph.round_requests(EvaluationRound("gsm8k", "llama2_70b"))
     (untuned,) = [r for r in requests if r["name"].endswith("strong_zero_shot-0#greedy")]
     assert found.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
 
 
 def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
-    key = "evaluation/gsm8k/llama2_70b"
+    key = EvaluationRound("gsm8k", "llama2_70b")
     adapters = Graph(load_configuration(gsm8k))
     assert full_models(adapters) == set()
     base = "results/paper_gsm8k/bases/llama2_70b.json"
@@ -347,7 +348,7 @@ def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
 
 def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
     graph = Graph(load_configuration(gsm8k))
-    key, other = "evaluation/gsm8k/llama2_70b", "evaluation/gsm8k/gemma_2b"
+    key, other = (EvaluationRound("gsm8k", base) for base in ("llama2_70b", "gemma_2b"))
     one = Estimator(graph, assumptions)
     eight = Estimator(graph, assumptions, lambda each: 8 if each == key else 1)
     few, many = one.generation_job(key), eight.generation_job(key)
@@ -368,7 +369,8 @@ def test_each_engine_may_load_each_of_several_weights(gsm8k, assumptions):
         gsm8k["training"][trainer]["adapter"] = "full"
         gsm8k["training"][trainer].pop("lora", None)
     graph = Graph(load_configuration(gsm8k))
-    job = Estimator(graph, assumptions, lambda _: 2).generation_job("evaluation/gsm8k/llama2_70b")
+    round_ = EvaluationRound("gsm8k", "llama2_70b")
+    job = Estimator(graph, assumptions, lambda _: 2).generation_job(round_)
     assert job.weights > 1
     assert job.loads == 2 * job.weights
 

@@ -15,9 +15,8 @@ from weak_to_strong.experiment.configuration import (
     complete,
     load_configuration,
     load_schema,
-    require_pins,
-    unpinned,
 )
+from weak_to_strong.experiment.pins import require_pins, unpinned
 from weak_to_strong.method.answers import PAPER
 
 ROOT = SCHEMA_FILE.parents[1]

@@ -9,7 +9,8 @@ from weak_to_strong.experiment.configuration import (
     check_references,
     complete,
 )
-from weak_to_strong.experiment.graph import Chain, Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Chain, EvaluationRound, Gold, Node, SampleRound
 
 ROOT = SCHEMA_FILE.parents[1]
 
@@ -30,7 +31,9 @@ def two_weak(config):
 
 def test_keys_name_a_node_and_can_be_read_back(two_weak):
     for node in two_weak.nodes:
-        assert Node.parse(node.key) == node
+        assert two_weak.node_of(node.chain.key, node.method, str(node.iteration)) == node
+    for round_ in two_weak.rounds():
+        assert two_weak.round(round_.key) == round_
     assert len({node.key for node in two_weak.nodes}) == len(two_weak.nodes)
 
 
@@ -55,43 +58,36 @@ def test_stage_one_trains_from_the_base_and_stage_two_from_m_plus(config):
 def test_labels_of_each_iteration_come_from_the_models_of_the_one_before(config):
     graph = Graph(complete({**config, "iterations": 3}))
     (chain,) = graph.chains
-    first = graph.label_request(chain, "icl", 1)
+    (first,) = graph.round_requests(graph.label_round(chain, "icl", 1))
     assert first["model"] is None
     assert first["demonstrations"] == graph.demonstrations(chain)
-    third = graph.label_request(chain, "icl", 3)
-    assert third["model"] == graph.manifest(Node(chain, "icl_ft", 2))
-    assert third["demonstrations"] is None
-    assert [r["name"] for r in graph.round_requests(f"{chain.key}/iteration-3")] == [
-        "weak-3",
-        "icl-3",
-    ]
+    weak, icl = graph.round_requests(graph.round(f"{chain.key}/iteration-3"))
+    assert icl["model"] == graph.manifest(Node(chain, "icl_ft", 2))
+    assert icl["demonstrations"] is None
+    assert (weak["name"], icl["name"]) == ("weak-3", "icl-3")
 
 
 def test_one_evaluation_round_for_each_base_serves_every_model(two_weak):
-    assert set(two_weak.evaluation_bases("gsm_embedded")) == {
-        "tiny_weak",
-        "other_weak",
-        "tiny_strong",
-    }
-    requests = two_weak.round_requests("evaluation/gsm_embedded/tiny_strong")
+    bases = {round_.base for round_ in two_weak.evaluation_rounds("gsm_embedded")}
+    assert bases == {"tiny_weak", "other_weak", "tiny_strong"}
+    requests = two_weak.round_requests(EvaluationRound("gsm_embedded", "tiny_strong"))
     on_strong = [n for n in two_weak.nodes if two_weak.base_of(n) == "tiny_strong"]
     assert len(requests) == 2 * len(on_strong)
     assert len({request["name"] for request in requests}) == len(requests)
 
 
 def test_only_the_ceiling_is_trained_on_gold_of_train_2(two_weak):
-    gold = two_weak.data("gsm_embedded", "train_2_gold")
+    gold = Gold("gsm_embedded").path(two_weak.paths)
     users = {
         node.method
         for node in two_weak.nodes
-        if two_weak.method(node)["trainer"] != "none"
-        and gold in two_weak.training_inputs(node).values()
+        if two_weak.method(node).is_trained and gold in two_weak.training_inputs(node).values()
     }
     assert users == {"ceiling"}
     rounds = [f"{chain.key}/samples" for chain in two_weak.chains]
     rounds += [f"{chain.key}/icl-1" for chain in two_weak.chains]
     rounds += [f"evaluation/gsm_embedded/{base}" for base in ("tiny_weak", "tiny_strong")]
-    assert all(gold not in two_weak.round_inputs(key) for key in rounds)
+    assert all(gold not in two_weak.round_inputs(two_weak.round(key)) for key in rounds)
 
 
 def test_a_method_is_an_entry_and_overrides_only_its_own_settings(config):
@@ -116,9 +112,14 @@ def test_a_method_is_an_entry_and_overrides_only_its_own_settings(config):
 
 
 def test_chain_key_is_a_path_of_four_parts():
-    chain = Chain("t", "w", "s", 3)
-    assert chain.key == "t/w/s/seed-3"
-    assert Chain.parse(chain.key) == chain
+    assert Chain("t", "w", "s", 3).key == "t/w/s/seed-3"
+
+
+def test_a_key_of_no_chain_or_round_is_named(two_weak):
+    with pytest.raises(ValueError, match="chain `t/w/s/seed-3`: is not part of this experiment"):
+        two_weak.chain("t/w/s/seed-3")
+    with pytest.raises(ValueError, match="generation round `evaluation/t/b`: is not part"):
+        two_weak.round("evaluation/t/b")
 
 
 VARIANTS = {
@@ -171,18 +172,18 @@ def test_what_a_variant_shares_is_the_file_of_its_chain(ablations):
     dpo = ablations.node(chains["strict"], "dpo")
     assert ablations.pair_settings(dpo)["min_confidence"] == 0.8
     assert ablations.pair_settings(ablations.node(plain, "dpo"))["min_confidence"] == 0.6
-    (samples,) = ablations.round_requests(f"{chains['few_samples'].key}/samples")
+    (samples,) = ablations.round_requests(SampleRound(chains["few_samples"]))
     assert samples["n"] == 5
     assert samples["model"] == ablations.manifest(Node(plain, "hybrid_ft", 2))
 
 
 def test_variants_are_evaluated_in_the_rounds_that_are_there_anyway(ablations):
-    requests = ablations.round_requests("evaluation/gsm_embedded/tiny_strong")
+    requests = ablations.round_requests(EvaluationRound("gsm_embedded", "tiny_strong"))
     assert len({request["name"] for request in requests}) == len(requests)
     facts = ablations.evaluation_nodes()
     assert {"dpo@beta", "dpo@strict", "weak_icl@careful"} <= {f["method"] for f in facts.values()}
     for node in ablations.nodes:
-        assert Node.parse(node.key) == node
+        assert ablations.node_of(node.chain.key, node.method, str(node.iteration)) == node
 
 
 def test_predecessors_are_what_a_model_is_to_improve_on(ablations):
@@ -223,7 +224,8 @@ def test_a_task_without_gold_needs_neither_weak_training_nor_ceiling(config):
     check_references(completed)
     graph = Graph(completed)
     (chain,) = graph.chains
-    assert graph.label_request(chain, "weak", 1)["model"] is None
+    (request,) = graph.round_requests(graph.label_round(chain, "weak", 1))
+    assert request["model"] is None
     assert "ceiling" not in {node.method for node in graph.nodes}
 
 
@@ -272,7 +274,7 @@ def test_a_task_says_how_it_asks_and_compares(config):
 def test_the_plan_has_every_round_and_training_that_the_report_needs(config):
     graph = Graph(complete(config))
     (chain,) = graph.chains
-    assert set(graph.rounds()) == {
+    assert {round_.key for round_ in graph.rounds()} == {
         f"{chain.weak_side.key}/weak-1",
         f"{chain.key}/icl-1",
         f"{chain.key}/iteration-2",
@@ -280,7 +282,7 @@ def test_the_plan_has_every_round_and_training_that_the_report_needs(config):
         "evaluation/gsm_embedded/tiny_weak",
         "evaluation/gsm_embedded/tiny_strong",
     }
-    evaluated = {node for node in graph.nodes if graph.method(node)["trainer"] != "none"}
+    evaluated = {node for node in graph.nodes if graph.method(node).is_trained}
     assert set(graph.trained_nodes()) == evaluated
     assert len(graph.trained_nodes()) == len(evaluated)
 
@@ -299,5 +301,6 @@ def test_a_model_that_only_others_start_from_is_planned_too(config):
         Node(strict, "weak_ft", 1),
         Node(strict, "icl_ft", 1),
     }
-    assert f"{strict.key}/iteration-2" in graph.rounds()
-    assert f"{strict.key}/icl-1" not in graph.rounds()
+    keys = {round_.key for round_ in graph.rounds()}
+    assert f"{strict.key}/iteration-2" in keys
+    assert f"{strict.key}/icl-1" not in keys

@@ -14,7 +14,8 @@ from rule_scripts import rule_job
 
 from weak_to_strong.jobs import records
 from weak_to_strong.jobs.records import leave_record, read_records, start_record
-from weak_to_strong.jobs.verify import compare, describe, problems_of, read_jobs, ro_crate
+from weak_to_strong.jobs.snakemake_adapter import read_job_metadata
+from weak_to_strong.jobs.verify import compare, describe, problems_of, ro_crate
 from weak_to_strong.tables.files import hash_file, write_json
 
 ENDED = 1_000_000_000.0
@@ -68,7 +69,7 @@ def leave(rule, outputs, inputs=(), **facts):
 
 
 def record():
-    jobs = read_jobs(Path(".snakemake/metadata"))
+    jobs = read_job_metadata(Path(".snakemake/metadata"))
     return describe(Path("results/x"), jobs, {"config": {}}, read_records(Path("results/x/logs")))
 
 
@@ -343,7 +344,7 @@ def test_long_names_are_read(results):
     place = folder / f"@{name[:200]}" / name[200:]
     place.parent.mkdir()
     place.write_text(json.dumps({"rule": "score"}))
-    assert read_jobs(folder)[path] == {"rule": "score"}
+    assert read_job_metadata(folder)[path] == {"rule": "score"}
 
 
 def test_a_crate_names_every_file_and_job(results):

@@ -47,7 +47,7 @@ def hosts(nodes: str) -> list[str]:
 def test_each_training_and_round_is_one_job(gpu_jobs):
     graph = Graph(complete(CONFIG))
     expected = [training(node.key) for node in graph.trained_nodes()]
-    expected += [comment("generate", key) for key in graph.rounds()]
+    expected += [comment("generate", round_.key) for round_ in graph.rounds()]
     assert sorted(gpu_jobs["comment"]) == sorted(expected)
     assert len(expected) == 11
     assert set(gpu_jobs["state"]) == {"COMPLETED"}

@@ -20,7 +20,9 @@ from weak_to_strong.cluster.gpu_needs import Needs, generation_needs, training_n
 from weak_to_strong.cluster.model_shape import Shape, model_shape
 from weak_to_strong.cluster.site_file import VARIABLE, Site, cache_variables, read_site
 from weak_to_strong.cluster.training_cost import TrainingCost
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
+from weak_to_strong.jobs.snakemake_adapter import default_resource, set_resources
 from weak_to_strong.tables.aligned_text import align_columns
 
 #: What the executor asks SLURM for, and what the scripts read.
@@ -45,7 +47,7 @@ def cost_of_training(graph: Graph, node: Node, shape: Shape) -> TrainingCost:
     settings = graph.training_settings(node)
     if (init := graph.init_of(node)) and "lora" not in settings:
         settings["lora"] = graph.training_settings(init).get("lora")
-    return TrainingCost.of(shape, graph.method(node)["trainer"], settings)
+    return TrainingCost.of(shape, graph.method(node).trainer, settings)
 
 
 def full_models(graph: Graph) -> frozenset[str]:
@@ -58,7 +60,7 @@ def full_models(graph: Graph) -> frozenset[str]:
 
 
 def requests_by_weights(
-    graph: Graph, round_key: str, full: Collection[str]
+    graph: Graph, round_: Round, full: Collection[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Requests of a generation round by the manifest of the weights that an engine loads for them.
 
@@ -66,11 +68,11 @@ def requests_by_weights(
 
     Args:
         graph: of a completed configuration.
-        round_key: key of the round.
+        round_: the round.
         full: `full_models` of the graph.
     """
     requests: dict[str, list[dict[str, Any]]] = {}
-    for request in graph.round_requests(round_key):
+    for request in graph.round_requests(round_):
         weights = request["model"] if request["model"] in full else request["base"]
         requests.setdefault(weights, []).append(request)
     return requests
@@ -99,7 +101,6 @@ class ClusterJobs:
         self._device = replace(assumptions.device, memory=site.gpu_memory)
         self._known_models = assumptions.models
         self._overrides = overrides
-        self._bases = {graph.base_manifest(name): name for name in graph.config["models"]}
         self._full = full_models(graph)
         self._shapes: dict[str, Shape] = {}
         self._rows: dict[str, int] = {}
@@ -112,12 +113,12 @@ class ClusterJobs:
         """
         graph, jobs = self._graph, Counter()
         for node in graph.trained_nodes():
-            method = f"{graph.method(node)['trainer']}, {graph.training_settings(node)['adapter']}"
+            method = f"{graph.method(node).trainer}, {graph.training_settings(node)['adapter']}"
             needs = self._sizes(self.training, node)
             jobs["train", graph.base_of(node), method, needs] += 1
-        for round_key in graph.rounds():
-            models = "+".join(self._models(round_key))
-            jobs["generate", models, "", self._sizes(self.generation, round_key)] += 1
+        for round_ in graph.rounds():
+            models = "+".join(graph.bases(round_))
+            jobs["generate", models, "", self._sizes(self.generation, round_)] += 1
         rows = [(*texts, str(count), *sizes) for (*texts, sizes), count in jobs.items()]
         rows.sort(key=lambda row: (row[0] != "train", row[1:3]))
         return "\n".join(align_columns([(*_TEXTS, *_NUMBERS), *rows], left_columns=len(_TEXTS)))
@@ -131,11 +132,6 @@ class ClusterJobs:
             return ("?",) * (len(_NUMBERS) - 1)
         sizes = (needs.gpus, needs.nodes, needs.cpus, round(needs.mem_mb / 1000), needs.runtime)
         return tuple(map(str, sizes))
-
-    def _models(self, round_key: str) -> list[str]:
-        """Names of the base models that a round's requests stand on."""
-        requests = self._graph.round_requests(round_key)
-        return sorted({self._bases[request["base"]] for request in requests})
 
     def shape(self, model: str) -> Shape:
         """Sizes of a base model.
@@ -191,18 +187,18 @@ class ClusterJobs:
             overrides=self._override("train", "gpu", "nodes"),
         )
 
-    def generation(self, round_key: str, attempt: int = 1) -> Needs:
+    def generation(self, round_: Round, attempt: int = 1) -> Needs:
         """Needs of a generation round, for the largest of its base models.
 
         Raises:
             ValueError: see `gpu_needs.tensor_parallel_size`.
             FileNotFoundError: see `shape`.
         """
-        shapes = map(self.shape, self._models(round_key))
-        by_weights = requests_by_weights(self._graph, round_key, self._full)
+        shapes = map(self.shape, self._graph.bases(round_))
+        by_weights = requests_by_weights(self._graph, round_, self._full)
         return generation_needs(
             max(shapes, key=lambda shape: shape.parameters),
-            self._graph.engine(round_key),
+            self._graph.engine(round_.task),
             [
                 (self._questions(request["problems"]), request["n"], request["max_tokens"])
                 for requests in by_weights.values()
@@ -269,17 +265,11 @@ def find_cluster(graph: Graph, resource_settings: Any) -> ClusterJobs | None:
     Raises:
         ConfigError: the site file is wrong.
     """
-    defaults = resource_settings.default_resources or {}
-    in_profile = str(defaults["site"].raw).strip("'\"") if "site" in defaults else None
-    file = os.environ.get(VARIABLE) or in_profile
+    file = os.environ.get(VARIABLE) or default_resource(resource_settings, "site")
     if not file:
         return None
     site = read_site(file)
     if site.scratch:
         for name, folder in cache_variables(site.scratch).items():
             os.environ.setdefault(name, folder)
-    overrides = {
-        rule: {name: value.value for name, value in values.items() if not value.is_evaluable()}
-        for rule, values in (resource_settings.overwrite_resources or {}).items()
-    }
-    return ClusterJobs(graph, site, read_assumptions(), overrides)
+    return ClusterJobs(graph, site, read_assumptions(), set_resources(resource_settings))

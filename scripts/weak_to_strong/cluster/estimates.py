@@ -21,7 +21,8 @@ from weak_to_strong.cluster.cluster_jobs import (
 from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_seconds
 from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.experiment.configuration import ConfigError
-from weak_to_strong.experiment.graph import Graph, Node
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node, Round
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Estimator:
     Args:
         graph: of a completed configuration.
         assumptions: of `read_assumptions`.
-        engines: gives the number of engines of a round, from its key.
+        engines: gives the number of engines of a round.
     """
 
     def __init__(
-        self, graph: Graph, assumptions: Assumptions, engines: Callable[[str], int] = lambda _: 1
+        self, graph: Graph, assumptions: Assumptions, engines: Callable[[Round], int] = lambda _: 1
     ) -> None:
         self._graph = graph
         self._engines = engines
@@ -96,7 +97,7 @@ class Estimator:
 
         A row of pairs has the prompt twice: with the chosen answer and with the rejected one.
         """
-        task, data = node.chain.task, self._graph.method(node)["data"]
+        task, data = node.chain.task, self._graph.method(node).data
         prompt = self._of_task(task, "prompt_tokens")
         if data.startswith("gold_"):
             rows = self._of_task(task, data.removeprefix("gold_"))
@@ -111,7 +112,7 @@ class Estimator:
             return rows, rows * 2 * (prompt + self._of_task(task, "pair_tokens"))
         by_iteration = self._of_task(task, "kept", node.chain.weak)
         kept = by_iteration[min(node.iteration, len(by_iteration)) - 1]
-        padding = max(0, (self._graph.setting(node.chain, "filter")["pad_to"] or 0) - kept)
+        padding = max(0, (self._graph.settings(node.chain).filter["pad_to"] or 0) - kept)
         sides = 2 if data == "kept_hybrid" else 1
         tokens = kept * (prompt + self._of_task(task, "kept_tokens"))
         tokens += padding * (prompt + self._of_task(task, "response_tokens"))
@@ -134,7 +135,7 @@ class Estimator:
         demonstrations = 0
         if request["demonstrations"]:
             chains = {self._graph.demonstrations(chain): chain for chain in self._graph.chains}
-            settings = self._graph.setting(chains[request["demonstrations"]], "demonstrations")
+            settings = self._graph.settings(chains[request["demonstrations"]]).demonstrations
             demonstrations = len(settings["ids"] or ()) or settings["count"]
         elif request["model"] is None and self._is_strong(self._bases[request["base"]]):
             response = self._assumptions.generation["untuned_share"] * request["max_tokens"]
@@ -180,14 +181,14 @@ class Estimator:
             disk_gb=cost.saved_bytes / 1e9,
         )
 
-    def generation_job(self, round_key: str) -> JobEstimate:
+    def generation_job(self, round_: Round) -> JobEstimate:
         """A generation round, each of whose engines is taken to load each of its weights.
 
         That is the largest number of loads. An engine joins in the work of another where more than
         one shard of it is left (`engine_pool`), and ends when none is left.
         """
-        groups = list(requests_by_weights(self._graph, round_key, self._full).values())
-        engines, device = self._engines(round_key), self._device
+        groups = list(requests_by_weights(self._graph, round_, self._full).values())
+        engines, device = self._engines(round_), self._device
         names = [self._bases[requests[0]["base"]] for requests in groups]
         sizes = [self.shape(name).size for name in names]
         loading = engines * sum(
@@ -199,7 +200,7 @@ class Estimator:
         written = tokens * self._assumptions.generation["bytes_per_token"]
         return JobEstimate(
             rule="generate",
-            key=round_key,
+            key=round_.key,
             models=tuple(dict.fromkeys(names)),
             requests=len(texts),
             weights=len(groups),
@@ -222,7 +223,7 @@ class Estimator:
             ValueError: an assumption is missing.
         """
         graph = self._graph
-        rounds = [self.generation_job(key) for key in graph.rounds()]
+        rounds = [self.generation_job(round_) for round_ in graph.rounds()]
         trainings = [self.training_job(node) for node in graph.trained_nodes()]
         used = {name for chain in graph.chains for name in (chain.weak, chain.strong)}
 

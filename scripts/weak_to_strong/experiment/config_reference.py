@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from weak_to_strong.experiment.configuration import SCHEMA_FILE, load_schema
+from weak_to_strong.experiment.schema import SCHEMA_FILE, load_schema
 from weak_to_strong.tables.files import publish
 
 REFERENCE_FILE = SCHEMA_FILE.with_name("README.md")

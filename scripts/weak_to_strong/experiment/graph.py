@@ -1,16 +1,39 @@
-"""The graph of an experiment: models as nodes, what each is trained on, and generation rounds.
-
-A node is named by what it was trained on. The rules know only nodes and rounds, so that a new
-method or baseline is an entry of `methods` in the configuration, not a new chain of rules.
-"""
+"""The graph of an experiment: models as nodes, what each is trained on, and generation rounds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from weak_to_strong.tables.schemas import NONE
+from weak_to_strong.experiment.entries import (
+    DESCRIPTIVE_KEYS,
+    NO_VARIANT,
+    ChainSettings,
+    Experiment,
+    Method,
+    Task,
+    Variant,
+)
+from weak_to_strong.experiment.nodes import (
+    Chain,
+    Demonstrations,
+    EvaluationRound,
+    Gold,
+    Kept,
+    LabelRound,
+    Labels,
+    Node,
+    Round,
+    RoundRequest,
+    SampleRound,
+    Split,
+    VotedSamples,
+    Votes,
+)
+from weak_to_strong.experiment.paths import Paths
+from weak_to_strong.paper.published_results import names_of
 
 #: Settings that a variant may change, by the first table that each reaches: a variant has its own
 #: of what lies on that path, and shares the rest with its chain.
@@ -19,67 +42,12 @@ _STAGE_1 = _ICL | {"filter"}
 _SAMPLES = _STAGE_1 | {"iterations", "m_plus", "sampling"}
 _STAGE_2 = _SAMPLES | {"pairs"}  # and `training`, of the trainer that is changed
 
-
-@dataclass(frozen=True, order=True)
-class Chain:
-    """A task, a weak and a strong model, and a seed. `weak` or `strong` may be "none".
-
-    `variant` names an ablation of the chain; "" is the chain itself.
-    """
-
-    task: str
-    weak: str
-    strong: str
-    seed: int
-    variant: str = ""
-
-    @property
-    def key(self) -> str:
-        models = [self.task, self.weak, self.strong, *filter(None, [self.variant])]
-        return "/".join([*models, f"seed-{self.seed}"])
-
-    @classmethod
-    def parse(cls, key: str) -> Chain:
-        task, weak, strong, *variant, seed = key.split("/")
-        return cls(task, weak, strong, int(seed.removeprefix("seed-")), *variant)
-
-    @property
-    def plain(self) -> Chain:
-        """The chain of which this is a variant."""
-        return Chain(self.task, self.weak, self.strong, self.seed)
-
-    @property
-    def weak_side(self) -> Chain:
-        """The part that no strong model has touched: shared by all strong models."""
-        return Chain(self.task, self.weak, NONE, self.seed)
-
-    @property
-    def strong_side(self) -> Chain:
-        """The part that no weak model has touched: shared by all weak models."""
-        return Chain(self.task, NONE, self.strong, self.seed)
-
-
-@dataclass(frozen=True, order=True)
-class Node:
-    """A model: a method on a chain, at a Stage I iteration (0 where there are none)."""
-
-    chain: Chain
-    method: str
-    iteration: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.chain.key}/{self.method}-{self.iteration}"
-
-    @classmethod
-    def parse(cls, key: str) -> Node:
-        chain, _, name = key.rpartition("/")
-        method, _, iteration = name.rpartition("-")
-        return cls(Chain.parse(chain), method, int(iteration))
+#: What an experiment makes from other things that it makes.
+Product = Round | Node | Labels | Demonstrations | Kept | Votes | VotedSamples | Split | Gold
 
 
 class Graph:
-    """Names, paths and dependencies of one experiment.
+    """Names and dependencies of one experiment; `paths` says where the files lie.
 
     Args:
         config: a completed configuration (`configuration.load_configuration`).
@@ -87,7 +55,9 @@ class Graph:
 
     def __init__(self, config: dict) -> None:
         self.config = config
-        self.root = f"results/{config['experiment']}"
+        self.experiment = Experiment.read(config)
+        self.paths = Paths(self.experiment.name)
+        self._settings: dict[Chain, ChainSettings] = {}
 
     # --- names -----------------------------------------------------------------------------
 
@@ -95,84 +65,112 @@ class Graph:
     def chains(self) -> list[Chain]:
         """Every configured chain with every seed, each before its variants."""
         return [
-            Chain(entry["task"], entry["weak"], entry["strong"], seed, variant)
-            for entry in self.config["chains"]
-            for seed in self.config["seeds"]
-            for variant in ("", *entry.get("variants", ()))
+            Chain(entry.task, entry.weak, entry.strong, seed, variant)
+            for entry in self.experiment.chains
+            for seed in self.experiment.seeds
+            for variant in ("", *entry.variants)
         ]
 
     @cached_property
-    def _chain_entries(self) -> dict[tuple[str, str, str], dict]:
+    def _chains_by_key(self) -> dict[str, Chain]:
+        parts = (
+            part for chain in self.chains for part in (chain, chain.weak_side, chain.strong_side)
+        )
+        return {chain.key: chain for chain in parts}
+
+    def chain(self, key: str) -> Chain:
+        """The chain, or its weak or strong side, that the wildcard `chain` names.
+
+        Raises:
+            ValueError: the experiment has no such chain.
+        """
+        return _look_up(self._chains_by_key, key, "chain")
+
+    def round(self, key: str) -> Round:
+        """The generation round that the wildcard `round` names.
+
+        Raises:
+            ValueError: the experiment has no such round.
+        """
+        return _look_up(self._rounds_by_key, key, "generation round")
+
+    def node_of(self, chain: str, method: str, iteration: str) -> Node:
+        """The node that the wildcards `chain`, `method` and `iteration` name.
+
+        Raises:
+            ValueError: the experiment has no such chain.
+        """
+        return Node(self.chain(chain), method, int(iteration))
+
+    def task(self, name: str) -> Task:
+        return self.experiment.tasks[name]
+
+    def variant(self, chain: Chain) -> Variant:
+        """What a chain's variant changes; nothing for the chain itself."""
+        return self.experiment.variants[chain.variant] if chain.variant else NO_VARIANT
+
+    @cached_property
+    def _chain_changes(self) -> dict[tuple[str, str, str], Any]:
         return {
-            (entry["task"], entry["weak"], entry["strong"]): entry
-            for entry in self.config["chains"]
+            (entry.task, entry.weak, entry.strong): entry.changes
+            for entry in self.experiment.chains
         }
 
-    def variant(self, chain: Chain) -> dict:
-        """What a chain's variant changes; nothing for the chain itself."""
-        return self.config["variants"][chain.variant] if chain.variant else {}
-
-    def setting(self, chain: Chain, key: str) -> Any:
-        """A top-level setting as it holds for a chain: its own, its variant's, over the common one.
-
-        Args:
-            key: demonstrations, filter, iterations, m_plus, pairs or sampling.
-        """
-        entry = self._chain_entries[chain.task, chain.weak, chain.strong]
-        value = self.config[key]
-        for own in (entry.get(key), self.variant(chain).get(key)):
-            if own is not None:
-                value = {**value, **own} if isinstance(value, dict) else own
-        return value
+    def settings(self, chain: Chain) -> ChainSettings:
+        """Settings as they hold for a chain: its variant's over its own over the common ones."""
+        if chain not in self._settings:
+            own = self._chain_changes[chain.task, chain.weak, chain.strong]
+            common = self.experiment.settings
+            self._settings[chain] = common.under(own).under(self.variant(chain).changes)
+        return self._settings[chain]
 
     def _narrow(self, chain: Chain, reach: frozenset[str]) -> Chain:
         """The variant where it changes one of the settings in `reach`, else its plain chain."""
-        return chain if reach & self.variant(chain).keys() else chain.plain
+        variant = self.variant(chain)
+        changed = variant.changes.keys() | {f"training.{name}" for name in variant.training}
+        return chain if reach & changed else chain.plain
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Tasks that a chain uses, in order."""
+        """Names of the tasks that a chain uses, in order."""
         return list(dict.fromkeys(chain.task for chain in self.chains))
 
-    def methods(self, task: str) -> dict[str, dict]:
-        """Methods of a task, by name: the common ones under the task's own."""
-        return self.config["tasks"][task]["methods"]
+    def method(self, node: Node) -> Method:
+        return self.task(node.chain.task).methods[node.method]
 
-    def method(self, node: Node) -> dict:
-        return self.methods(node.chain.task)[node.method]
+    def methods_with(self, trainers: Iterable[str]) -> list[str]:
+        """Names of the methods that one of the trainers trains on any used task, sorted."""
+        methods = (method for task in self.tasks for method in self.task(task).methods.values())
+        return sorted({method.name for method in methods if method.trainer in trainers})
 
-    def node(self, chain: Chain, method: str, iteration: int = 0) -> Node:
+    def node(self, chain: Chain, name: str, iteration: int = 0) -> Node:
         """The node of a method on a chain, under the narrowest name that fits it."""
-        entry = self.methods(chain.task)[method]
-        data, reach = entry["data"], frozenset()
-        if entry["start"] == "weak":
+        method, reach = self.task(chain.task).methods[name], frozenset()
+        if method.start == "weak":
             chain = chain.weak_side
-        elif data in ("gold_train_1", "gold_train_2") or (
-            data == "none" and not entry["few_shot"] and entry["start"] == "strong"
+        elif method.data in ("gold_train_1", "gold_train_2") or (
+            method.data == "none" and not method.few_shot and method.start == "strong"
         ):
             chain = chain.strong_side
-        elif data == "pairs":
-            reach = _STAGE_2
-            if entry["trainer"] in self.variant(chain).get("training", {}):
-                reach |= {"training"}
-        elif entry["start"] == "m_plus":
+        elif method.data == "pairs":
+            reach = _STAGE_2 | {f"training.{method.trainer}"}
+        elif method.start == "m_plus":
             reach = _SAMPLES
-        elif data.startswith("kept_"):
+        elif method.data.startswith("kept_"):
             reach = _STAGE_1
-        if entry["few_shot"]:
+        if method.few_shot:
             reach |= _ICL
-        return Node(self._narrow(chain, reach), method, iteration)
+        return Node(self._narrow(chain, reach), name, iteration)
 
     @cached_property
     def nodes(self) -> list[Node]:
         """Every model that is evaluated, each once."""
         found: dict[Node, None] = {}
         for chain in self.chains:
-            wanted = self.variant(chain).get("methods") or self.methods(chain.task)
-            for name in wanted:
-                per_iteration = self.methods(chain.task)[name]["per_iteration"]
-                last = self.setting(chain, "iterations")
-                for iteration in range(1, last + 1) if per_iteration else (0,):
+            methods = self.task(chain.task).methods
+            for name in self.variant(chain).methods or methods:
+                last = self.settings(chain).iterations
+                for iteration in range(1, last + 1) if methods[name].per_iteration else (0,):
                     node = self.node(chain, name, iteration)
                     # What a variant shares with its chain is evaluated there.
                     if node.chain.variant == chain.variant:
@@ -181,7 +179,8 @@ class Graph:
 
     def m_plus(self, chain: Chain) -> Node:
         """The strong model after Stage I (paper section 3.1), by default the last hybrid_ft."""
-        return self.node(chain, self.setting(chain, "m_plus"), self.setting(chain, "iterations"))
+        settings = self.settings(chain)
+        return self.node(chain, settings.m_plus, settings.iterations)
 
     def predecessor(self, node: Node) -> Node | None:
         """The model that a node is to improve on: M_plus, or its method one iteration earlier."""
@@ -189,7 +188,170 @@ class Graph:
             return self.node(node.chain, node.method, node.iteration - 1)
         return self.init_of(node)
 
-    def facts(self, node: Node, decoding: str) -> dict:
+    # --- files -----------------------------------------------------------------------------
+
+    def data(self, task: str, split: str) -> str:
+        """Table of a split; of train_2 the questions alone."""
+        return Split(task, split).path(self.paths)
+
+    def base_manifest(self, base: str) -> str:
+        return self.paths.base.format(base=base)
+
+    def manifest(self, node: Node) -> str:
+        return node.path(self.paths)
+
+    def rows(self, node: Node) -> str:
+        """Training rows of a node."""
+        return node.fill(self.paths.rows)
+
+    def labels(self, chain: Chain, side: str, iteration: int) -> str:
+        return self._labels(chain, side, iteration).path(self.paths)
+
+    def demonstrations(self, chain: Chain) -> str:
+        return self._demonstrations(chain).path(self.paths)
+
+    def kept(self, chain: Chain, iteration: int) -> str:
+        return self._kept(chain, iteration).path(self.paths)
+
+    def votes(self, chain: Chain) -> str:
+        return self._votes(chain).path(self.paths)
+
+    def _labels(self, chain: Chain, side: str, iteration: int) -> Labels:
+        if (side, iteration) == ("weak", 1):
+            return Labels(chain.weak_side, side, iteration)
+        return Labels(self._narrow(chain, _STAGE_1 if iteration > 1 else _ICL), side, iteration)
+
+    def _demonstrations(self, chain: Chain) -> Demonstrations:
+        return Demonstrations(self._narrow(chain, _ICL))
+
+    def _kept(self, chain: Chain, iteration: int) -> Kept:
+        return Kept(self._narrow(chain, _STAGE_1), iteration)
+
+    def _votes(self, chain: Chain) -> Votes:
+        return Votes(self._narrow(chain, _SAMPLES))
+
+    # --- training --------------------------------------------------------------------------
+
+    def base_of(self, node: Node) -> str:
+        """Name of the base model whose weights (or adapter host) a node has."""
+        return node.chain.weak if self.method(node).start == "weak" else node.chain.strong
+
+    def init_of(self, node: Node) -> Node | None:
+        """The trained node from which a node's training starts; None for its base model."""
+        return self.m_plus(node.chain) if self.method(node).start == "m_plus" else None
+
+    def _trained(self, node: Node) -> Node | None:
+        """The node whose training made a node's weights; None for its base model as it is."""
+        return node if self.method(node).is_trained else self.init_of(node)
+
+    def _training_tables(self, node: Node) -> dict[str, Product]:
+        chain, data = node.chain, self.method(node).data
+        questions = Split(chain.task, "train_2")
+        if data == "gold_train_1":
+            return {"problems": Split(chain.task, "train_1")}
+        if data == "gold_train_2":
+            return {"questions": questions, "gold": Gold(chain.task)}
+        weak_labels = self._labels(chain, "weak", 1)
+        if data == "weak_labels":
+            return {"questions": questions, "weak_labels": weak_labels}
+        if data == "pairs":
+            votes = self._votes(chain)
+            return {
+                "questions": questions,
+                "weak_labels": weak_labels,
+                "samples": VotedSamples(votes.chain),
+                "votes": votes,
+            }
+        return {"questions": questions, "kept": self._kept(chain, node.iteration)}
+
+    def training_inputs(self, node: Node) -> dict[str, str]:
+        """Tables from which a node's training rows are made, by the name its rule knows."""
+        tables = self._training_tables(node)
+        return {name: table.path(self.paths) for name, table in tables.items()}
+
+    def training_files(self, node: Node) -> dict[str, str]:
+        """What a training reads beside its rows: manifests of base and start, DeepSpeed file."""
+        files = {"base": self.base_manifest(self.base_of(node))}
+        if init := self.init_of(node):
+            files["init"] = self.manifest(init)
+        settings = self.training_settings(node)
+        return files | {key: settings[key] for key in ("deepspeed",) if key in settings}
+
+    def training_settings(self, node: Node) -> dict[str, Any]:
+        """Hyper-parameters of a node: its trainer's under those of task, method and variant."""
+        method = self.method(node)
+        return {
+            **self.experiment.training[method.trainer],
+            **self.task(node.chain.task).training.get(method.trainer, {}),
+            **method.training,
+            **self.variant(node.chain).training.get(method.trainer, {}),
+            "seed": node.chain.seed,
+        }
+
+    def pair_settings(self, node: Node) -> dict[str, Any]:
+        """Settings of Stage II pairs of a node: its chain's under those of method and variant."""
+        changed = self.variant(node.chain).changes.get("pairs", {})
+        return {**self.settings(node.chain).pairs, **self.method(node).pairs, **changed}
+
+    # --- generation ------------------------------------------------------------------------
+
+    def label_round(self, chain: Chain, side: str, iteration: int) -> LabelRound:
+        """The round that answers train_2 for one side of an iteration."""
+        if iteration > 1:
+            return LabelRound(self._narrow(chain, _STAGE_1), iteration, ("weak", "icl"))
+        chain = chain.weak_side if side == "weak" else self._narrow(chain, _ICL)
+        return LabelRound(chain, iteration, (side,))
+
+    def _label_request(self, chain: Chain, side: str, iteration: int) -> RoundRequest:
+        """One side's answers to train_2 (paper section 3.1).
+
+        Iteration 1: the weak model zero-shot, and the strong base with demonstrations. Later:
+        weak_ft and icl_ft of the iteration before, both zero-shot.
+        """
+        node, base, demonstrations = None, chain.strong, None
+        if iteration > 1:
+            node = self.node(chain, f"{side}_ft", iteration - 1)
+        elif side == "weak":
+            node, base = self._trained(self.node(chain, "weak")), chain.weak
+        else:
+            demonstrations = self._demonstrations(chain)
+        questions = Split(chain.task, "train_2")
+        return RoundRequest(f"{side}-{iteration}", node, base, questions, demonstrations, {})
+
+    def _sample_request(self, chain: Chain) -> RoundRequest:
+        decoding = {**self.settings(chain).sampling, "seed": chain.seed}
+        questions = Split(chain.task, "train_2")
+        return RoundRequest("samples", self.m_plus(chain), chain.strong, questions, None, decoding)
+
+    def _evaluation_requests(self, task: str, base: str) -> list[tuple[RoundRequest, dict]]:
+        """Requests that evaluate every node on a base, each with the facts of its node."""
+        settings = self.experiment.evaluation
+        found = []
+        for node in self.nodes:
+            if node.chain.task != task or self.base_of(node) != base:
+                continue
+            few_shot = self.method(node).few_shot
+            shown = self._demonstrations(node.chain) if few_shot else None
+            decodings: dict[str, dict[str, Any]] = {"greedy": {}}
+            if settings.samples:
+                decodings["samples"] = {
+                    "n": settings.samples,
+                    "temperature": settings.temperature,
+                    "seed": node.chain.seed,
+                }
+            for name, decoding in decodings.items():
+                request = RoundRequest(
+                    f"{node.key}#{name}",
+                    self._trained(node),
+                    base,
+                    Split(task, settings.split),
+                    shown,
+                    decoding,
+                )
+                found.append((request, self._facts(node, name)))
+        return found
+
+    def _facts(self, node: Node, decoding: str) -> dict[str, Any]:
         """What metrics and report say of a node; of its predecessor the greedy request's name."""
         before = self.predecessor(node)
         return {
@@ -197,343 +359,262 @@ class Graph:
             "weak": node.chain.weak,
             "strong": node.chain.strong,
             "method": "@".join(filter(None, [node.method, node.chain.variant])),
-            "stage": self.method(node)["stage"],
+            "stage": self.method(node).stage,
             "iteration": node.iteration,
             "seed": node.chain.seed,
             "decoding": decoding,
             "predecessor": f"{before.key}#greedy" if before else None,
         }
 
-    # --- paths -----------------------------------------------------------------------------
-
-    def data(self, task: str, split: str) -> str:
-        return f"{self.root}/data/{task}/{split}.parquet"
-
-    def base_manifest(self, model: str) -> str:
-        return f"{self.root}/bases/{model}.json"
-
-    def manifest(self, node: Node) -> str:
-        return f"{self.root}/models/{node.key}/manifest.json"
-
-    def rows(self, node: Node) -> str:
-        return f"{self.root}/models/{node.key}/rows.parquet"
-
-    def generations(self, round_key: str) -> str:
-        return f"{self.root}/generations/{round_key}.parquet"
-
-    def labels(self, chain: Chain, side: str, iteration: int) -> str:
-        if (side, iteration) == ("weak", 1):
-            chain = chain.weak_side
-        else:
-            chain = self._narrow(chain, _STAGE_1 if iteration > 1 else _ICL)
-        return f"{self.root}/labels/{chain.key}/{side}-{iteration}.parquet"
-
-    def demonstrations(self, chain: Chain) -> str:
-        chain = self._narrow(chain, _ICL)
-        return f"{self.root}/labels/{chain.key}/demonstrations.parquet"
-
-    def kept(self, chain: Chain, iteration: int) -> str:
-        chain = self._narrow(chain, _STAGE_1)
-        return f"{self.root}/filter/{chain.key}/kept-{iteration}.parquet"
-
-    def votes(self, chain: Chain, name: str = "votes") -> str:
-        chain = self._narrow(chain, _SAMPLES)
-        return f"{self.root}/votes/{chain.key}/{name}.parquet"
-
-    # --- training --------------------------------------------------------------------------
-
-    def base_of(self, node: Node) -> str:
-        """Name of the base model whose weights (or adapter host) a node has."""
-        weak = self.method(node)["start"] == "weak"
-        return node.chain.weak if weak else node.chain.strong
-
-    def init_of(self, node: Node) -> Node | None:
-        """The trained node from which a node's training starts; None for its base model."""
-        if self.method(node)["start"] == "m_plus":
-            return self.m_plus(node.chain)
-        return None
-
-    def _trained(self, node: Node) -> Node | None:
-        """The node whose training made a node's weights; None for its base model as it is."""
-        return node if self.method(node)["trainer"] != "none" else self.init_of(node)
-
-    def training_inputs(self, node: Node) -> dict[str, str]:
-        """Tables from which a node's training rows are made, by the name its rule knows."""
-        chain, data = node.chain, self.method(node)["data"]
-        questions = self.data(chain.task, "train_2")
-        if data == "gold_train_1":
-            return {"problems": self.data(chain.task, "train_1")}
-        if data == "gold_train_2":
-            return {"questions": questions, "gold": self.data(chain.task, "train_2_gold")}
-        if data == "weak_labels":
-            return {"questions": questions, "weak_labels": self.labels(chain, "weak", 1)}
-        if data == "pairs":
-            return {
-                "questions": questions,
-                "weak_labels": self.labels(chain, "weak", 1),
-                "samples": self.votes(chain, "samples"),
-                "votes": self.votes(chain),
-            }
-        return {"questions": questions, "kept": self.kept(chain, node.iteration)}
-
-    def training_settings(self, node: Node) -> dict[str, Any]:
-        """Hyper-parameters of a node: its trainer's under those of task, method and variant."""
-        entry, trainer = self.method(node), self.method(node)["trainer"]
+    def evaluation_nodes(self) -> dict[str, dict[str, Any]]:
+        """Request name -> facts of its node, of all evaluation requests."""
         return {
-            **self.config["training"][trainer],
-            **self.config["tasks"][node.chain.task].get("training", {}).get(trainer, {}),
-            **entry.get("training", {}),
-            **self.variant(node.chain).get("training", {}).get(trainer, {}),
-            "seed": node.chain.seed,
+            request.name: facts
+            for round_ in self.evaluation_rounds()
+            for request, facts in self._evaluation_requests(round_.task, round_.base)
         }
 
-    def pair_settings(self, node: Node) -> dict[str, Any]:
-        """Settings of Stage II pairs of a node: its chain's under those of method and variant."""
-        own = self.method(node).get("pairs", {})
-        changed = self.variant(node.chain).get("pairs", {})
-        return {**self.setting(node.chain, "pairs"), **own, **changed}
+    def evaluation_rounds(self, task: str | None = None) -> list[EvaluationRound]:
+        """A round for each base on which models of a task stand; of all tasks without one."""
+        nodes = [node for name in self.tasks for node in self.nodes if node.chain.task == name]
+        rounds = (EvaluationRound(node.chain.task, self.base_of(node)) for node in nodes)
+        return [each for each in dict.fromkeys(rounds) if task in (None, each.task)]
 
-    # --- generation ------------------------------------------------------------------------
+    def requests(self, round_: Round) -> list[RoundRequest]:
+        """Requests of a generation round."""
+        match round_:
+            case EvaluationRound(task=task, base=base):
+                return [request for request, _ in self._evaluation_requests(task, base)]
+            case SampleRound(chain=chain):
+                return [self._sample_request(chain)]
+            case LabelRound(chain=chain, iteration=iteration, sides=sides):
+                return [self._label_request(chain, side, iteration) for side in sides]
+        raise TypeError(round_)
 
-    def _request(
-        self, name: str, node: Node | None, base: str, problems: str, **decoding: Any
-    ) -> dict:
-        task = self.config["tasks"][problems.split("/")[3]]
+    def label_generations(self, chain: Chain, side: str, iteration: int) -> str:
+        """The texts from which the labels of one side of an iteration are read."""
+        return self.label_round(chain, side, iteration).path(self.paths)
+
+    def evaluation_generations(self, task: str | None = None) -> list[str]:
+        """The texts that answer the evaluated split of a task; of all tasks without one."""
+        return [round_.path(self.paths) for round_ in self.evaluation_rounds(task)]
+
+    def bases(self, round_: Round) -> list[str]:
+        """Names of the base models that a round's requests stand on, sorted."""
+        return sorted({request.base for request in self.requests(round_)})
+
+    def round_requests(self, round_: Round) -> list[dict[str, Any]]:
+        """A round's requests as the mappings that `generation.rounds.Request.parse` reads.
+
+        The request store hashes these, so that their contents decide what is generated anew.
+        """
+        return [self._mapping(request) for request in self.requests(round_)]
+
+    def _mapping(self, request: RoundRequest) -> dict[str, Any]:
+        task, shown = self.task(request.questions.task), request.demonstrations
         return {
-            "name": name,
-            "model": self.manifest(node) if node else None,
-            "base": self.base_manifest(base),
-            "problems": problems,
-            "demonstrations": None,
+            "name": request.name,
+            "model": self.manifest(request.node) if request.node else None,
+            "base": self.base_manifest(request.base),
+            "problems": request.questions.path(self.paths),
+            "demonstrations": shown.path(self.paths) if shown else None,
             "n": 1,
             "temperature": 0.0,
             "top_p": 1.0,
             "seed": 0,
-            "max_tokens": task["max_tokens"],
-            "stop": task["stop"],
-            "prompt": task["prompt"],
-            **decoding,
+            "max_tokens": task.max_tokens,
+            "stop": task.stop,
+            "prompt": task.prompt,
+            **request.decoding,
         }
 
-    def label_round(self, chain: Chain, side: str, iteration: int) -> str:
-        """Key of the round that answers train_2 for one side of an iteration."""
-        if iteration > 1:
-            return f"{self._narrow(chain, _STAGE_1).key}/iteration-{iteration}"
-        if side == "weak":
-            return f"{chain.weak_side.key}/weak-1"
-        return f"{self._narrow(chain, _ICL).key}/icl-1"
+    def round_inputs(self, round_: Round) -> list[str]:
+        """Every file that a round's requests read, each once."""
+        keys = ("base", "model", "problems", "demonstrations")
+        files = (request[key] for request in self.round_requests(round_) for key in keys)
+        return list(dict.fromkeys(file for file in files if file))
 
-    def label_request(self, chain: Chain, side: str, iteration: int) -> dict:
-        """The request for one side's answers to train_2 (paper section 3.1).
-
-        Iteration 1: the weak model zero-shot, and the strong base with demonstrations. Later:
-        weak_ft and icl_ft of the iteration before, both zero-shot.
-        """
-        questions, name = self.data(chain.task, "train_2"), f"{side}-{iteration}"
-        if iteration > 1:
-            node = self.node(chain, f"{side}_ft", iteration - 1)
-            return self._request(name, node, chain.strong, questions)
-        if side == "weak":
-            node = self._trained(self.node(chain, "weak"))
-            return self._request(name, node, chain.weak, questions)
-        shown = self.demonstrations(chain)
-        return self._request(name, None, chain.strong, questions, demonstrations=shown)
-
-    def evaluation_requests(self, task: str, base: str) -> dict[str, tuple[dict, dict]]:
-        """Requests that evaluate every node on a base: name -> (request, facts of the node)."""
-        settings = self.config["evaluation"]
-        problems = self.data(task, settings["split"])
-        found = {}
-        for node in self.nodes:
-            if node.chain.task != task or self.base_of(node) != base:
-                continue
-            entry, model = self.method(node), self._trained(node)
-            shown = self.demonstrations(node.chain) if entry["few_shot"] else None
-            decodings = {"greedy": {}}
-            if settings["samples"]:
-                decodings["samples"] = {
-                    "n": settings["samples"],
-                    "temperature": settings["temperature"],
-                    "seed": node.chain.seed,
-                }
-            for decoding, how in decodings.items():
-                name = f"{node.key}#{decoding}"
-                request = self._request(name, model, base, problems, demonstrations=shown, **how)
-                found[name] = (request, self.facts(node, decoding))
-        return found
-
-    def evaluation_bases(self, task: str) -> list[str]:
-        """Bases on which a task's nodes stand: one round each."""
-        bases = (self.base_of(node) for node in self.nodes if node.chain.task == task)
-        return list(dict.fromkeys(bases))
-
-    def round_requests(self, round_key: str) -> list[dict]:
-        """Requests of a generation round, which are served together.
-
-        All requests of a label round feed the same next step, and evaluation has rounds of its
-        own, so that no request makes a step run again that does not depend on it.
-        """
-        if round_key.startswith("evaluation/"):
-            _, task, base = round_key.split("/")
-            requests = self.evaluation_requests(task, base)
-            return [request for request, _ in requests.values()]
-        key, _, name = round_key.rpartition("/")
-        chain = Chain.parse(key)
-        if name == "samples":
-            settings = self.setting(chain, "sampling")
-            questions = self.data(chain.task, "train_2")
-            return [
-                self._request(
-                    name,
-                    self.m_plus(chain),
-                    chain.strong,
-                    questions,
-                    **settings,
-                    seed=chain.seed,
-                )
-            ]
-        side, _, iteration = name.rpartition("-")
-        sides = ("weak", "icl") if side == "iteration" else (side,)
-        return [self.label_request(chain, side, int(iteration)) for side in sides]
+    def engine(self, task: str) -> dict[str, Any]:
+        """Settings of the engine that serves a task: the common ones under the task's own."""
+        return {**self.experiment.engine, **self.task(task).engine}
 
     def judge(self, task: str) -> dict[str, Any]:
         """Settings of `judges.choose_judge` for a task."""
-        settings = self.config["tasks"][task]
-        if settings["judge"] == "string":
+        settings = self.task(task)
+        if settings.judge == "string":
             return {"name": "string"}
         return {
-            "name": settings["judge"],
-            "timeout_seconds": self.config["evaluation"]["math_timeout"],
-            "released_judge": settings["quirks"]["released_judge"],
+            "name": settings.judge,
+            "timeout_seconds": self.experiment.evaluation.math_timeout,
+            "released_judge": settings.quirks["released_judge"],
         }
-
-    def round_inputs(self, round_key: str) -> list[str]:
-        """Every file that a round's requests read, each once."""
-        keys = ("base", "model", "problems", "demonstrations")
-        files = (request[key] for request in self.round_requests(round_key) for key in keys)
-        return list(dict.fromkeys(file for file in files if file))
-
-    def evaluation_nodes(self) -> dict[str, dict]:
-        """Request name -> facts, of all evaluation requests."""
-        return {
-            name: facts
-            for task in self.tasks
-            for base in self.evaluation_bases(task)
-            for name, (_, facts) in self.evaluation_requests(task, base).items()
-        }
-
-    def engine(self, round_key: str) -> dict:
-        """Settings of the engine that serves a round: the common ones under the task's own."""
-        if round_key.startswith("evaluation/"):
-            task = round_key.split("/")[1]
-        else:
-            task = round_key.split("/")[0]
-        return {**self.config["engine"], **self.config["tasks"][task].get("engine", {})}
 
     # --- plan ------------------------------------------------------------------------------
 
-    def made_from(self, path: str) -> list[str]:
-        """Files of the experiment from which one of them is made; none for data and base models."""
-        folder, _, name = path.removeprefix(f"{self.root}/").partition("/")
-        name = name.rpartition(".")[0]
-        key, _, last = name.rpartition("/")
-        if folder == "generations":
-            return self.round_inputs(name)
-        if folder == "models":
-            node = Node.parse(key)
-            if last == "rows":
-                return list(self.training_inputs(node).values())
-            init = self.init_of(node)
-            return [self.rows(node), *([self.manifest(init)] if init else [])]
-        if folder not in ("labels", "filter", "votes"):
-            return []
-        chain = Chain.parse(key)
-        if folder == "votes":
-            return [self.generations(f"{chain.key}/samples")]
-        if last == "demonstrations":
-            return [self.labels(chain, "weak", 1)]
-        kind, _, iteration = last.rpartition("-")
-        if folder == "filter":
-            return [self.labels(chain, side, int(iteration)) for side in ("weak", "icl")]
-        return [self.generations(self.label_round(chain, kind, int(iteration)))]
+    def _made_from(self, product: Product) -> list[Product]:
+        """What something is made from; nothing for data."""
+        match product:
+            case Round():
+                parts = [
+                    part
+                    for request in self.requests(product)
+                    for part in (request.node, request.demonstrations)
+                ]
+                return [part for part in parts if part]
+            case Node():
+                init = self.init_of(product)
+                return [*self._training_tables(product).values(), *([init] if init else [])]
+            case Labels(chain=chain, side=side, iteration=iteration):
+                return [self.label_round(chain, side, iteration)]
+            case Demonstrations(chain=chain):
+                return [self._labels(chain, "weak", 1)]
+            case Kept(chain=chain, iteration=iteration):
+                return [self._labels(chain, side, iteration) for side in ("weak", "icl")]
+            case Votes(chain=chain) | VotedSamples(chain=chain):
+                return [SampleRound(chain)]
+        return []
 
     @cached_property
-    def _needed(self) -> list[str]:
-        """Every file behind the report, each once, sorted."""
-        waiting = [
-            self.generations(f"evaluation/{task}/{base}")
-            for task in self.tasks
-            for base in self.evaluation_bases(task)
-        ]
-        for chain in self.diagnostics():
-            waiting += [*chain["weak_labels"], *chain["icl_labels"], *chain["kept"]]
-            waiting += [*filter(None, [chain["votes"]]), *chain["pairs"].values()]
-        found: set[str] = set()
+    def _needed(self) -> list[Product]:
+        """Everything behind the report, each once, in the order of the paths."""
+        waiting: list[Product] = list(self.evaluation_rounds())
+        for chain in self.chains:
+            iterations = self._diagnosed_iterations(chain)
+            for side in ("weak", "icl"):
+                waiting += [self._labels(chain, side, iteration) for iteration in iterations]
+            waiting += [self._kept(chain, iteration) for iteration in iterations]
+            waiting += [self._votes(chain)] if self._has_votes(chain) else []
+            for node in self._pair_nodes.get(chain, ()):
+                waiting += self._training_tables(node).values()
+        found: set[Product] = set()
         while waiting:
-            path = waiting.pop()
-            if path not in found:
-                found.add(path)
-                waiting += self.made_from(path)
-        return sorted(found)
+            product = waiting.pop()
+            if product not in found:
+                found.add(product)
+                waiting += self._made_from(product)
+        return sorted(found, key=lambda product: product.path(self.paths))
 
-    def rounds(self) -> list[str]:
-        """Key of every generation round that the experiment needs, each once."""
-        folder = f"{self.root}/generations/"
-        files = (path for path in self._needed if path.startswith(folder))
-        return [path.removeprefix(folder).removesuffix(".parquet") for path in files]
+    def rounds(self) -> list[Round]:
+        """Every generation round that the experiment needs, each once."""
+        return [product for product in self._needed if isinstance(product, Round)]
 
     def trained_nodes(self) -> list[Node]:
         """Every node that the experiment trains, each once, whether it is evaluated or not."""
-        folder, file = f"{self.root}/models/", "/manifest.json"
-        files = (path for path in self._needed if path.endswith(file))
-        return [Node.parse(path.removeprefix(folder).removesuffix(file)) for path in files]
+        return [product for product in self._needed if isinstance(product, Node)]
+
+    @cached_property
+    def _rounds_by_key(self) -> dict[str, Round]:
+        """Every round that a target may name, needed or not."""
+        rounds: list[Round] = [*self.evaluation_rounds()]
+        for chain in self.chains:
+            last = self.settings(chain).iterations
+            rounds += [self.label_round(chain, side, 1) for side in ("weak", "icl")]
+            rounds += [self.label_round(chain, "icl", i) for i in range(2, last + 1)]
+            rounds += [SampleRound(self._votes(chain).chain)]
+        return {round_.key: round_ for round_ in rounds}
+
+    # --- what report and record show ---------------------------------------------------------
+
+    @cached_property
+    def _used_models(self) -> set[str]:
+        return {model for chain in self.chains for model in (chain.weak, chain.strong)}
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """The settings that decide the results, for the report and the record of `verify`.
+
+        Left out are tasks, models and variants that no chain uses, the common `methods`, which each
+        task has under its own, and keys that describe only. A change of them reruns nothing.
+        """
+        used = {
+            "tasks": set(self.tasks),
+            "models": self._used_models,
+            "variants": {chain.variant for chain in self.chains},
+        }
+        shown = {}
+        for key, value in self.config.items():
+            if key in used:
+                shown[key] = {
+                    name: {k: v for k, v in entry.items() if k not in DESCRIPTIVE_KEYS}
+                    for name, entry in value.items()
+                    if name in used[key]
+                }
+            elif key not in ("methods", "published_dir"):
+                shown[key] = value
+        return shown
+
+    def published_names(self) -> dict[str, dict[str, str]]:
+        """Names by which the paper's tables know the used tasks and models (keys `paper`)."""
+        used = {"tasks": self.tasks, "models": self._used_models}
+        return names_of(
+            {
+                section: {
+                    name: entry for name, entry in self.config[section].items() if name in names
+                }
+                for section, names in used.items()
+            }
+        )
 
     # --- diagnostics -----------------------------------------------------------------------
 
-    def diagnostics(self) -> list[dict]:
+    def diagnostics(self) -> list[dict[str, Any]]:
         """Per chain, the tables whose quality is measured against the withheld gold.
 
         A variant has only those that it does not share with its chain.
         """
         return [self._chain_diagnostics(chain) for chain in self.chains]
 
-    def _chain_diagnostics(self, chain: Chain) -> dict:
-        task = self.config["tasks"][chain.task]
-        iterations = range(1, self.setting(chain, "iterations") + 1)
-        if self._narrow(chain, _STAGE_1) != chain:
-            iterations = range(0)
-        own_votes = self._narrow(chain, _SAMPLES) == chain
+    def diagnostic_files(self) -> list[str]:
+        """Every table that `diagnostics` names, each once."""
+        files: list[str | None] = []
+        for chain in self.diagnostics():
+            files += [chain["gold"], chain["votes"], *chain["pairs"].values()]
+            files += chain["weak_labels"] + chain["icl_labels"] + chain["kept"]
+            files += [chain["questions"]]
+        return [file for file in dict.fromkeys(files) if file]
+
+    def _chain_diagnostics(self, chain: Chain) -> dict[str, Any]:
+        task, iterations = self.task(chain.task), self._diagnosed_iterations(chain)
         return {
-            "task": chain.task,
-            "weak": chain.weak,
-            "strong": chain.strong,
-            "seed": chain.seed,
-            "variant": chain.variant,
-            "answer_key": task["answer_key"],
-            "quirks": task["quirks"],
+            **asdict(chain),
+            "answer_key": task.answer_key,
+            "quirks": task.quirks,
             "judge": self.judge(chain.task),
             "questions": self.data(chain.task, "train_2"),
-            "gold": self.data(chain.task, "train_2_gold"),
+            "gold": Gold(chain.task).path(self.paths),
             "weak_labels": [self.labels(chain, "weak", i) for i in iterations],
             "icl_labels": [self.labels(chain, "icl", i) for i in iterations],
             "kept": [self.kept(chain, i) for i in iterations],
-            "votes": self.votes(chain) if own_votes and self._votes_used(chain) else None,
+            "votes": self.votes(chain) if self._has_votes(chain) else None,
             "pairs": {node.method: self.rows(node) for node in self._pair_nodes.get(chain, ())},
         }
 
-    def _votes_used(self, chain: Chain) -> bool:
-        """Whether a preference model of a chain is evaluated, so that its votes exist anyway."""
-        return self.votes(chain) in self._used_votes
+    def _diagnosed_iterations(self, chain: Chain) -> range:
+        """Stage I iterations whose tables a chain does not share."""
+        has_own = self._narrow(chain, _STAGE_1) == chain
+        return range(1, self.settings(chain).iterations + 1) if has_own else range(0)
+
+    def _has_votes(self, chain: Chain) -> bool:
+        """Whether a chain has votes of its own, for a preference model that is evaluated."""
+        return self._votes(chain).chain == chain and self._votes(chain) in self._used_votes
 
     @cached_property
     def _pair_nodes(self) -> dict[Chain, list[Node]]:
         """Preference models that are evaluated, by their chain."""
         found: dict[Chain, list[Node]] = {}
         for node in self.nodes:
-            if self.method(node)["data"] == "pairs":
+            if self.method(node).data == "pairs":
                 found.setdefault(node.chain, []).append(node)
         return found
 
     @cached_property
-    def _used_votes(self) -> set[str]:
-        return {self.votes(chain) for chain in self._pair_nodes}
+    def _used_votes(self) -> set[Votes]:
+        return {self._votes(chain) for chain in self._pair_nodes}
+
+
+def _look_up(registry: dict[str, Any], key: str, what: str) -> Any:
+    if key not in registry:
+        raise ValueError(
+            f"{what} `{key}`: is not part of this experiment; correct the path, or add the chain "
+            "to `chains`"
+        )
+    return registry[key]

@@ -28,6 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from weak_to_strong.jobs.snakemake_adapter import is_rule_script, locks_folder, was_killed
+
 logger = logging.getLogger("weak_to_strong")
 
 #: The process with which a script ends, as `host:pid`.
@@ -94,7 +96,7 @@ class Runs:
                     "processes of a run that was killed are still at work in this folder; end them "
                     "and run again"
                 )
-        locks = self._folder / "locks"
+        locks = locks_folder(self._folder)
         if locks.is_dir() and any(locks.iterdir()):
             print("The last run was killed; this one goes on from what it left.", file=sys.stderr)
             shutil.rmtree(locks)
@@ -139,8 +141,7 @@ class Runs:
                 f"Ended by {self._stopped_by.name}. No process is left; the same command goes on "
                 "from what is finished."
             )
-        said = "".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-        if "died with <Signals.SIGKILL" in said:
+        if was_killed(logs):
             return (
                 "A job was killed from outside (SIGKILL), which mostly means that the machine ran "
                 "out of memory: run fewer jobs at once (--cores), or lower batch sizes. The same "
@@ -242,7 +243,7 @@ def end_scripts() -> None:
         # Only the scripts: they end what they started, and a shell would leave its script behind.
         for process in set(below) - told:
             with suppress(psutil.Error):
-                if any("/.snakemake/scripts/" in word for word in process.cmdline()[1:2]):
+                if is_rule_script(process.cmdline()):
                     process.terminate()
                     told.add(process)
         psutil.wait_procs(below, timeout=0.2)

@@ -17,8 +17,6 @@ Snakemake a record is no output, and so makes nothing rerun.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import platform
 import shlex
@@ -29,14 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.jobs.secret_values import hide_secrets
+from weak_to_strong.jobs.snakemake_adapter import find_log
 from weak_to_strong.tables.files import AGAIN, hash_file, read_json, write_json
 
 #: The Snakefile puts the command line here; the jobs inherit it.
 COMMAND = "W2S_COMMAND"
-#: Snakemake's own records, a file for each output.
-METADATA = Path(".snakemake/metadata")
-#: Longest name of a file there; a longer one is parted into folders that begin with `@`.
-NAME_LENGTH = 254
 #: Names of inputs that are not hashed at a job's start. `splits` only puts a job after the check of
 #: its data, whose contents decide nothing (`ancient`); `model` are the files of a base model, which
 #: the job itself hashes, those that make the model, for the manifest.
@@ -171,19 +166,12 @@ def check_made(path: str, found: Mapping[str, str]) -> None:
 
 
 def _find_record(path: str) -> Path | None:
-    """Where the job that made a file or folder last left its record; None where none made it.
+    """Where the job that last made a file or folder left its record; None where none made it.
 
-    Snakemake knows which job that was. A record of an earlier one, by another rule, may lie there
-    too.
+    A record of an earlier job, by another rule, may lie there too. Snakemake knows the last one.
     """
-    name = base64.urlsafe_b64encode(path.encode()).decode()
-    *folders, last = (name[i : i + NAME_LENGTH] for i in range(0, len(name), NAME_LENGTH))
-    place = METADATA.joinpath(*(f"@{folder}" for folder in folders), last)
-    try:
-        log = json.loads(place.read_text(encoding="utf-8"))["log"][0]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return Path(log).with_suffix(".json")
+    log = find_log(path)
+    return Path(log).with_suffix(".json") if log else None
 
 
 def leave_record(

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from weak_to_strong.jobs.errors import explain
@@ -15,6 +14,7 @@ from weak_to_strong.jobs.logs import configure_logging, logger
 from weak_to_strong.jobs.meter import Meter
 from weak_to_strong.jobs.records import COMMAND, leave_record, start_record
 from weak_to_strong.jobs.secret_values import hide_secrets
+from weak_to_strong.jobs.snakemake_adapter import FOLDER
 
 
 def _end(number: int, _frame: Any) -> None:
@@ -40,7 +40,7 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    join_run(Path(".snakemake"))
+    join_run(FOLDER)
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -11,8 +11,6 @@ same as RO-Crate 1.1 (https://w3id.org/ro/crate/1.1), each job being a `CreateAc
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -27,29 +25,6 @@ RECORD, CRATE = "provenance.json", "ro-crate-metadata.json"
 UNRECORDED = ("logs",)
 #: A file that is this much (seconds) younger than the end of its job was touched after it.
 TOLERANCE = 5.0
-
-
-def read_jobs(metadata: Path) -> dict[str, dict[str, Any]]:
-    """Snakemake's records by path of the output; {} where there are none.
-
-    Args:
-        metadata: the folder `.snakemake/metadata`. A file's name is its path in base64; a long
-            one is parted into folders that begin with `@`.
-    """
-    jobs = {}
-    for file in sorted(metadata.rglob("*")):
-        if not file.is_file():
-            continue
-        parts = file.relative_to(metadata).parts
-        name = "".join([*(part.removeprefix("@") for part in parts[:-1]), parts[-1]])
-        try:
-            path = base64.b64decode(name, altchars=b"-_", validate=False).decode()
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            continue
-        if isinstance(record, dict) and not record.get("incomplete"):
-            jobs[path] = record
-    return jobs
 
 
 def artefacts(root: Path) -> list[Path]:
@@ -81,7 +56,7 @@ def describe(
 
     Args:
         root: the folder, `results/<experiment>`.
-        jobs: see `read_jobs`.
+        jobs: Snakemake's, see `snakemake_adapter.read_job_metadata`.
         facts: what holds for all: configuration, versions.
         records: see `records.read_records`.
 

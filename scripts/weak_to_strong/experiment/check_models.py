@@ -1,0 +1,246 @@
+"""Checks of a configuration's methods, chains and models."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from weak_to_strong.experiment.check_data import check_filled_in
+from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.schema import ConfigError, complain
+from weak_to_strong.training.settings import check_quantiser, check_quantization
+
+#: Methods whose models the workflow itself builds on; they can be changed but not removed.
+REQUIRED_METHODS = ("weak", "weak_ft", "icl_ft", "hybrid_ft")
+
+
+def _check_method(path: list, method: dict) -> None:
+    for key in ("stage", "start", "trainer"):
+        if key not in method:
+            raise complain([*path, key], "is missing", "see the default methods in the schema")
+    data, trainer = method.get("data", "none"), method["trainer"]
+    if (trainer == "none") != (data == "none"):
+        raise complain([*path, "data"], f"`{data}` with trainer `{trainer}`", "set both or none")
+    if (trainer in ("dpo", "orpo")) != (data == "pairs"):
+        raise complain(
+            [*path, "data"], f"`{data}` with trainer `{trainer}`", "dpo and orpo train on `pairs`"
+        )
+    if method["per_iteration"] != data.startswith("kept_"):
+        raise complain(
+            [*path, "per_iteration"],
+            f"is {method['per_iteration']} with data `{data}`",
+            "models of kept rows, and only they, are trained in each iteration",
+        )
+    if data == "pairs" and method["start"] != "m_plus":
+        raise complain(
+            [*path, "start"], f"`{method['start']}` with data `pairs`", "set it to m_plus"
+        )
+    if method["few_shot"] and (method["start"] == "weak" or data.startswith("gold_")):
+        raise complain(
+            [*path, "few_shot"], "demonstrations need a weak and a strong model", "set it to false"
+        )
+
+
+def _check_required_method(path: list, name: str, method: dict) -> None:
+    """Check that a method that others build on is still what they take it for.
+
+    The withheld gold answers in particular must not reach the model that labels.
+    """
+    allowed = {"start": ("weak",), "data": ("gold_train_1", "none")}
+    if name != "weak":
+        allowed = {"start": ("strong",), "data": ("kept_weak", "kept_icl", "kept_hybrid")}
+    for key, values in allowed.items():
+        if method[key] not in values:
+            raise complain(
+                [*path, key],
+                f"`{method[key]}`, and others build on `{name}`",
+                f"use {' or '.join(values)}, and a new method for anything else",
+            )
+
+
+def check_methods(config: dict, name: str) -> None:
+    """Check the methods of one task, its own and the common ones."""
+    task = config["tasks"][name]
+    for method in REQUIRED_METHODS:
+        if method not in task["methods"]:
+            own = method in config["methods"]
+            path = ["tasks", name, "methods", method] if own else ["methods", method]
+            raise complain(path, "cannot be removed", "delete the `null`")
+    for method, entry in task["methods"].items():
+        common = config["methods"].get(method) == entry
+        path = ["methods", method] if common else ["tasks", name, "methods", method]
+        _check_method(path, entry)
+        if method in REQUIRED_METHODS:
+            _check_required_method(path, method, entry)
+        if entry["data"] == "gold_train_1" and "train_1" not in task["splits"]:
+            raise complain(
+                ["tasks", name, "splits", "train_1"],
+                f"is missing, and method `{method}` is trained on it",
+                f"add it, or set tasks.{name}.methods.{method} to {{trainer: none, data: none}}",
+            )
+
+
+def check_chain(config: dict, index: int) -> None:
+    """Check the names and settings of one chain and of its variants."""
+    chain = config["chains"][index]
+    for key, section in (("task", "tasks"), ("weak", "models"), ("strong", "models")):
+        if chain[key] not in config[section]:
+            raise complain(
+                ["chains", index, key],
+                f"unknown {key} `{chain[key]}`",
+                f"known in `{section}`: {', '.join(config[section])}",
+            )
+    task = config["tasks"][chain["task"]]
+    if config["evaluation"]["split"] == "validation" and "validation" not in task["splits"]:
+        raise complain(
+            ["evaluation", "split"],
+            f"task `{chain['task']}` has no validation split",
+            "add one to `splits`",
+        )
+    engine = {**config["engine"], **task.get("engine", {})}
+    if task["max_tokens"] >= engine["max_model_len"]:
+        raise complain(
+            ["engine", "max_model_len"],
+            f"{engine['max_model_len']} leaves no room for a prompt beside "
+            f"max_tokens {task['max_tokens']} of task `{chain['task']}`",
+            "raise it",
+        )
+    for place, name in enumerate(chain.get("variants", ())):
+        if name not in config["variants"]:
+            raise complain(
+                ["chains", index, "variants", place],
+                f"unknown variant `{name}`",
+                f"known in `variants`: {', '.join(config['variants']) or 'none'}",
+            )
+        for method in config["variants"][name].get("methods", ()):
+            if method not in task["methods"]:
+                raise complain(
+                    ["variants", name, "methods"],
+                    f"unknown method `{method}`",
+                    f"known: {', '.join(task['methods'])}",
+                )
+
+
+def check_twins(chains: list[dict]) -> None:
+    seen: dict[tuple, int] = {}
+    for index, chain in enumerate(chains):
+        first = seen.setdefault((chain["task"], chain["weak"], chain["strong"]), index)
+        if first != index:
+            raise complain(
+                ["chains", index],
+                f"is the chain {first} once more",
+                "make its settings an entry of `variants`",
+            )
+
+
+def _check_continued(path: list, settings: dict, initial: dict) -> None:
+    """Check that training can go on from what was trained with other settings."""
+    if settings["adapter"] != initial["adapter"]:
+        raise complain(
+            [*path, "adapter"],
+            f"`{settings['adapter']}` cannot continue M_plus, which is `{initial['adapter']}`",
+            "make the two the same",
+        )
+    own, shape = settings.get("lora"), initial.get("lora") or {}
+    if settings["adapter"] != "lora" or own is None:
+        return
+    same = all(own.get(key) == shape.get(key) for key in ("r", "alpha"))
+    targets = (each.get("target_modules", shape.get("target_modules")) for each in (own, shape))
+    if not same or len({frozenset(each or ()) for each in targets}) > 1:
+        raise complain(
+            [*path, "lora"], "differs from the adapter of M_plus", "leave it out to continue that"
+        )
+
+
+def _check_deepspeed(path: list, file: Path) -> None:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise complain(path, f"{file} is no JSON object", "name a DeepSpeed configuration")
+
+
+def _check_training(path: list, settings: dict) -> None:
+    """Check the hyper-parameters of one model; `path` is the section that they come from."""
+    if settings["global_batch_size"] % settings["per_device_batch_size"]:
+        raise complain(
+            [*path, "global_batch_size"],
+            f"{settings['global_batch_size']} is not a multiple of per_device_batch_size "
+            f"{settings['per_device_batch_size']}",
+            "change one of them",
+        )
+    if "deepspeed" in settings:
+        check_filled_in([*path, "deepspeed"], settings["deepspeed"])
+        if not os.path.isfile(settings["deepspeed"]):
+            raise complain(
+                [*path, "deepspeed"], f"no such file: {settings['deepspeed']}", "correct the path"
+            )
+        _check_deepspeed([*path, "deepspeed"], Path(settings["deepspeed"]))
+    try:
+        check_quantization(settings)
+        # Where each kind of rule has an environment of its own, nothing is trained in this one.
+        if settings["quantization"] and find_spec("peft"):
+            check_quantiser(settings)
+    except ValueError as error:
+        key, _, message = str(error).partition(": ")
+        raise ConfigError(f"config key `{'.'.join([*path, key])}`: {message}") from None
+
+
+def check_models_to_train(config: dict) -> None:
+    """Check the settings of every model as they come out of all their levels."""
+    graph = Graph(config)
+    shown = {(node.chain.task, node.chain.variant) for node in graph.nodes}
+    for chain in graph.chains:
+        if chain.variant and (chain.task, chain.variant) not in shown:
+            raise complain(
+                ["variants", chain.variant],
+                f"changes no model of task `{chain.task}` that it evaluates",
+                "correct its `methods` or what it changes",
+            )
+    for node in graph.nodes:
+        method, trainer = graph.method(node), graph.method(node).trainer
+        if method.is_trained:
+            settings, init = graph.training_settings(node), graph.init_of(node)
+            _check_training(["training", trainer], settings)
+            longest = config["tasks"][node.chain.task]["max_tokens"]
+            # Gold answers are of any length.
+            if not method.data.startswith("gold_") and settings["max_length"] <= longest:
+                raise complain(
+                    ["training", trainer, "max_length"],
+                    f"{settings['max_length']} leaves no room for a prompt beside an answer of "
+                    f"tasks.{node.chain.task}.max_tokens {longest}",
+                    "raise it, or lower max_tokens",
+                )
+            if init:
+                _check_continued(["training", trainer], settings, graph.training_settings(init))
+        if method.data != "pairs":
+            continue
+        pairs = graph.pair_settings(node)
+        if pairs["weak_rejected_confidence"] < pairs["min_confidence"]:
+            raise complain(
+                ["pairs", "weak_rejected_confidence"],
+                f"{pairs['weak_rejected_confidence']} is below min_confidence "
+                f"{pairs['min_confidence']}",
+                "raise it",
+            )
+
+
+def check_context(config: dict) -> None:
+    """Check that models of local folders are made for texts as long as the engine's."""
+    from weak_to_strong.models.base_models import context_length
+
+    for chain in config["chains"]:
+        engine = {**config["engine"], **config["tasks"][chain["task"]].get("engine", {})}
+        for name in (chain["weak"], chain["strong"]):
+            entry = config["models"][name]
+            limit = context_length(Path(entry["path"])) if "path" in entry else None
+            if limit and engine["max_model_len"] > limit:
+                raise complain(
+                    ["engine", "max_model_len"],
+                    f"{engine['max_model_len']} exceeds the {limit} tokens that model `{name}` "
+                    "is made for",
+                    "lower it",
+                )

@@ -1,0 +1,194 @@
+"""The schema of a configuration, checks of single values, and one-line errors for both."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SCHEMA_FILE = Path(__file__).parents[3] / "config" / "config.schema.yaml"
+
+#: No experiment has as much: YAML's references let a page of text stand for millions of entries.
+MAX_ENTRIES = 100_000
+MAX_DEPTH = 30
+#: Characters of a name, which becomes that of a folder.
+MAX_NAME = 100
+#: Characters of any other text.
+MAX_TEXT = 1000
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line naming the key and the fix."""
+
+
+@cache
+def load_schema() -> dict:
+    """The JSON schema (draft 2020-12) of the configuration."""
+    # libyaml's reader where it is built in: ten times as fast.
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), reader)
+
+
+def resolve(schema: dict) -> dict:
+    """The schema with its `$ref` followed; its own words win over those referred to."""
+    if "$ref" not in schema:
+        return schema
+    target = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+    return {**target, **{key: part for key, part in schema.items() if key != "$ref"}}
+
+
+def complain(path: list, message: str, fix: str, subject: str = "config key") -> ConfigError:
+    names = (name if len(name) <= MAX_NAME else f"{name[:40]}..." for name in map(str, path))
+    return ConfigError(f"{subject} `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
+
+
+def check_values(config: dict) -> None:
+    """Check what a schema cannot say of all values alike, before anything is made of them.
+
+    Raises:
+        ConfigError: a name that is no text, a value that YAML alone knows, a number that is not
+            finite or has more than 64 bits, text that holds control characters (`stop` may hold
+            line breaks), is not valid Unicode or is too long, or more than `MAX_ENTRIES` or deeper
+            than `MAX_DEPTH`.
+    """
+    todo: list[tuple[list, Any]] = [([], config)]
+    for _ in range(MAX_ENTRIES):
+        if not todo:
+            return
+        path, value = todo.pop()
+        if len(path) > MAX_DEPTH:
+            raise complain(path[:1], f"is nested deeper than {MAX_DEPTH} levels", "remove that")
+        if isinstance(value, dict):
+            for key in value:
+                if isinstance(key, int):
+                    _check_size(path, key)
+                if not isinstance(key, str):
+                    fix = "put it in quotes" if key is not None else "name it or remove it"
+                    raise complain([*path, _as_yaml(key)], "a name must be text", fix)
+                shown = [*path, key.encode("unicode_escape").decode()]
+                if len(key) > MAX_NAME:
+                    raise complain(shown, "is too long", f"shorten it to {MAX_NAME} characters")
+                check_text(shown, key)
+            todo += [([*path, key], part) for key, part in value.items()]
+        elif isinstance(value, list):
+            todo += [([*path, place], part) for place, part in enumerate(value)]
+        elif isinstance(value, str):
+            check_text(path, value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise complain(path, f"{value} is no finite number", "give one")
+        elif isinstance(value, int):
+            _check_size(path, value)
+        elif not isinstance(value, float | None):
+            kind = type(value).__name__  # dates, and what tags of YAML make
+            raise complain(path, f"a {kind} is no value here", "write it in quotes as text")
+    raise ConfigError(
+        f"config key `{todo[-1][0][0] if todo else ''}`: more than {MAX_ENTRIES} entries in all; "
+        "remove references (`*name`) that repeat each other"
+    )
+
+
+def _check_size(path: list, number: int) -> None:
+    # Python writes none of over 4300 digits, so not into a message either.
+    if number.bit_length() > 64:
+        raise complain(path, "holds a number of more than 64 bits", "give a smaller one")
+
+
+def check_text(path: list, text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise complain(
+            path, f"a text of {len(text)} characters", f"shorten it to {MAX_TEXT} characters"
+        )
+    if _SURROGATE.search(text):
+        raise complain(path, "text that is not valid Unicode", "remove what was escaped in it")
+    allowed = "\n\t" if "stop" in path[-2:] else ""
+    if found := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
+        raise complain(path, f"holds the control character {found[0]!a}", "remove it")
+
+
+def _as_yaml(value: Any) -> Any:
+    """`value` as a configuration file writes it: `null` and `true`."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else value
+
+
+def _description(path: list) -> str | None:
+    """What the schema says of the key at `path`, or of the nearest one above it."""
+    schema, found = load_schema(), None
+    for step in path:
+        schema = resolve(schema)
+        if isinstance(step, int):
+            part = schema.get("items")
+        else:
+            part = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
+        if not isinstance(part, dict):
+            break
+        schema = resolve(part)
+        found = schema.get("description", found)
+    return found
+
+
+def describe_breach(
+    error: Any, subject: str = "config key", reference: str = "config/README.md"
+) -> ConfigError:
+    """One line from a jsonschema error.
+
+    Args:
+        error: of a schema whose keys have descriptions.
+        subject: how the line begins, before the key: "config key", or another file's name.
+        reference: file that lists the keys.
+    """
+    from difflib import get_close_matches
+
+    say = partial(complain, subject=subject)
+    path = list(error.absolute_path)
+    if "propertyNames" in error.absolute_schema_path:
+        fix = error.schema.get("description", "choose another")
+        return say([*path, error.instance], "cannot be a name here", fix)
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))[0]
+        close = get_close_matches(str(unknown), known, n=1)
+        fix = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
+        return say([*path, unknown], "unknown key", fix)
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        return say([*path, missing], "is missing", f"add it (see {reference})")
+    message = error.message.replace("\n", " ")
+    if error.instance is None or isinstance(error.instance, bool):
+        message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
+    if error.validator == "enum":
+        given, is_not, choices = message.rpartition(" is not one of ")
+        message = f"{given}{is_not}{choices.replace('None', 'null')}"
+    if len(message) > 160:
+        message = message[:157] + "..."
+    fix = error.schema.get("description") or _description(path) or f"see {reference}"
+    return say(path, message, fix)
+
+
+def _check_unique(validator: Any, unique: bool, items: Any, _schema: dict) -> Iterator:
+    """`uniqueItems` in linear time: jsonschema compares each mapping of a list with each other."""
+    from jsonschema import ValidationError
+
+    if unique and validator.is_type(items, "array"):
+        texts = {json.dumps(item, sort_keys=True) for item in items}
+        if len(texts) < len(items):
+            yield ValidationError(f"{items!r} has non-unique elements")
+
+
+def check_schema(config: dict) -> None:
+    """Raise ConfigError for the most relevant breach of the schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend
+
+    validator = extend(Draft202012Validator, {"uniqueItems": _check_unique})
+    error = best_match(validator(load_schema()).iter_errors(config))
+    if error is not None:
+        raise describe_breach(error)

