@@ -80,6 +80,9 @@ PAIRS = pl.Schema(
     }
 )
 
+#: The scorers. Each has a column of verdicts in SCORES and its own rows in METRICS.
+SCORERS = ("paper", "math")
+
 #: Scored generations. `paper` and `math` are verdicts "right", "wrong", "timeout" or "undecided".
 SCORES = pl.Schema(
     {
