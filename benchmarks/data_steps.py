@@ -8,23 +8,21 @@ whole numbers, the others have units, thousands separators, currency or decimals
 
 Each step is the script of its rule, from files to files, in a process of its own; its peak memory
 is that of the process (resident set). The loops work row by row with the functions for one text
-(`plain_steps.py` beside the unit tests), on tables in memory and without writing; what they
+(`tests/support/plain_steps.py`), on tables in memory and without writing; what they
 return must equal what the scripts wrote. Writes benchmarks/data_steps.csv and data_steps.svg.
 """
 
 import argparse
 import json
-import os
 import runpy
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
+from measuring import ROOT, measure_process
+
+sys.path.append(str(ROOT / "tests/support"))  # plain_steps
 
 SAMPLES_OF_A_QUESTION = 10
 KEY, STOPS = "####", ["Question", "Answer"]
@@ -68,7 +66,13 @@ STEPS = {
 
 
 def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
-    """Questions and generations of `questions` questions, in `folder`."""
+    """Questions and generations of `questions` questions, in `folder`.
+
+    Args:
+        folder: where the tables go.
+        questions: their number.
+        chunk: number of questions whose answers are in memory at a time.
+    """
     import numpy as np
     import polars as pl
 
@@ -78,7 +82,7 @@ def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
     rng = np.random.default_rng(0)
     names = pl.Series("id", np.arange(questions)).cast(pl.String)
     text = pl.format("A shop sells {} boxes of {} pens. " * 5, *["id", pl.lit("24")] * 5)
-    asked = (
+    table = (
         names.to_frame()
         .select("id", question=text)
         .with_columns(
@@ -87,47 +91,9 @@ def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
             if name not in ("id", "question")
         )
     )
-    write_table(asked, QUESTIONS, folder / "questions")
+    write_table(table, QUESTIONS, folder / "questions")
     gold = rng.integers(1, 5000, questions)
     ease = rng.beta(1.5, 1.0, questions)
-
-    def answers(start: int, stop: int, count: int, skill: float) -> pl.DataFrame:
-        rows = np.repeat(np.arange(start, stop), count)
-        size = len(rows)
-        right = rng.random(size) < np.minimum(1, ease[rows] * skill)
-        near = rng.choice([-10, -1, 1, 10, 100], size)
-        number = np.where(right, gold[rows], np.abs(gold[rows] + near))
-        table = pl.DataFrame(
-            {
-                "row": rows,
-                "sample": np.tile(np.arange(count, dtype=np.int32), stop - start),
-                "number": number,
-                "form": rng.choice(7, size, p=[0.9, 0.02, 0.02, 0.015, 0.015, 0.01, 0.02]),
-                **{f"n{i}": rng.integers(1, 99, size) for i in range(6)},
-            }
-        )
-        plain = pl.col("number").cast(pl.String)
-        thousands = plain.str.replace(r"^(\d+)(\d{3})$", "${1},${2}")
-        forms = {
-            1: pl.format("#### {} dollars", plain),
-            2: pl.format("#### ${}", plain),
-            3: pl.format("#### {}.00", plain),
-            4: pl.format("The answer is {}.", thousands),
-            5: pl.format("#### {}", thousands),
-            6: pl.lit("That is all that can be said."),
-        }
-        last = pl.format("#### {}", plain)
-        for form, line in forms.items():
-            last = pl.when(pl.col("form") == form).then(line).otherwise(last)
-        line = (
-            "First there are {} boxes, and {} more come in the afternoon, so that makes them all.\n"
-        )
-        return table.select(
-            id=pl.col("row").cast(pl.String),
-            sample="sample",
-            response=pl.format(line * 3 + "{}", *[f"n{i}" for i in range(6)], last),
-        )
-
     for file, request, count, skill in (
         ("weak_generations", "weak-1", 1, 0.7),
         ("icl_generations", "icl-1", 1, 1.0),
@@ -135,7 +101,10 @@ def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
     ):
         parts = folder / f"{file}.parts"
         for start in range(0, questions, chunk):
-            table = answers(start, min(start + chunk, questions), count, skill).with_columns(
+            rows = np.repeat(np.arange(start, min(start + chunk, questions)), count)
+            right = rng.random(len(rows)) < np.minimum(1, ease[rows] * skill)
+            table = make_answers(rng, rows, gold[rows], right).with_columns(
+                sample=np.tile(np.arange(count, dtype=np.int32), len(rows) // count),
                 request=pl.lit(request),
                 finish_reason=pl.lit("stop"),
                 prompt_tokens=60,
@@ -146,6 +115,44 @@ def make_tables(folder: Path, questions: int, chunk: int = 50_000) -> None:
         write_table(whole, GENERATIONS, folder / file)
         for part in parts.iterdir():
             part.unlink()
+
+
+def make_answers(rng, rows, gold, right):
+    """Columns id, response: one answer for each of `rows`, which are row numbers of questions.
+
+    Args:
+        rng: numpy's random generator.
+        rows, gold, right: arrays of the same length; `right` says which answers are gold's.
+    """
+    import numpy as np
+    import polars as pl
+
+    size = len(rows)
+    near = rng.choice([-10, -1, 1, 10, 100], size)
+    table = pl.DataFrame(
+        {
+            "row": rows,
+            "number": np.where(right, gold, np.abs(gold + near)),
+            "form": rng.choice(7, size, p=[0.9, 0.02, 0.02, 0.015, 0.015, 0.01, 0.02]),
+            **{f"n{i}": rng.integers(1, 99, size) for i in range(6)},
+        }
+    )
+    plain = pl.col("number").cast(pl.String)
+    thousands = plain.str.replace(r"^(\d+)(\d{3})$", "${1},${2}")
+    forms = {
+        1: pl.format("#### {} dollars", plain),
+        2: pl.format("#### ${}", plain),
+        3: pl.format("#### {}.00", plain),
+        4: pl.format("The answer is {}.", thousands),
+        5: pl.format("#### {}", thousands),
+        6: pl.lit("That is all that can be said."),
+    }
+    last = pl.format("#### {}", plain)
+    for form, line in forms.items():
+        last = pl.when(pl.col("form") == form).then(line).otherwise(last)
+    line = "First there are {} boxes, and {} more come in the afternoon, so that makes them all.\n"
+    response = pl.format(line * 3 + "{}", *[f"n{i}" for i in range(6)], last)
+    return table.select(id=pl.col("row").cast(pl.String), response=response)
 
 
 def run_step(folder: Path, step: str) -> None:
@@ -201,19 +208,10 @@ def run_plain(folder: Path, step: str) -> None:
         assert plain_pairs(*made).equals(read("pairs"))
 
 
-def measure(how: str, folder: Path, step: str) -> dict:
-    """Wall and CPU seconds and peak memory of a step in a process of its own."""
-    command = [sys.executable, __file__, "--do", how, step, str(folder)]
-    began = time.monotonic()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{how} of step {step!r} failed")
-    return {
-        "seconds": time.monotonic() - began,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
-    }
+def measure(how: str, folder: Path, step: str) -> dict[str, float]:
+    """Cost of a step in a process of its own, see `measure_process`."""
+    cost, _ = measure_process([sys.executable, __file__, "--do", how, step, str(folder)])
+    return cost
 
 
 def draw(table, path: Path) -> None:

@@ -27,12 +27,10 @@ import tempfile
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.jobs.verify import artefacts  # noqa: E402
-from weak_to_strong.tables.files import hash_file  # noqa: E402
+from weak_to_strong.jobs.verify import artefacts
+from weak_to_strong.tables.files import hash_file
 
 TABLE = ROOT / "benchmarks/determinism.csv"
 PROJECT = ("Snakefile", "rules", "scripts", "config", "profiles", "resources", "envs")
@@ -45,7 +43,7 @@ COMMAND = (
     *(sys.executable, "-m", "snakemake", "--quiet", "all"),
     *("--configfile", "config/config.yaml", "smaller.yaml"),
 )
-#: Columns of metrics.csv that are no key.
+#: Columns of metrics.csv that hold values; all others identify the row.
 VALUES = ("value", "ci_low", "ci_high")
 #: Variation -> (arguments of snakemake, environment variables).
 VARIATIONS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -58,10 +56,10 @@ VARIATIONS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 
 def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> Path:
-    """The study in a copy of the project; its results folder.
+    """Run the study in a copy of the project, and return its results folder.
 
     Raises:
-        RuntimeError: it failed; with its last words.
+        RuntimeError: the run failed; has the end of its output.
     """
     for name in PROJECT:
         place = ROOT / name
@@ -82,7 +80,7 @@ def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> Path
 
 
 def accuracies(root: Path) -> pl.DataFrame:
-    """Accuracies of a results folder by what they are of."""
+    """Rows of metrics.csv with accuracies."""
     table = pl.read_csv(root / "report/metrics.csv", infer_schema_length=None)
     return table.filter(pl.col("metric") == "accuracy")
 
@@ -92,9 +90,8 @@ def compare(first: Path, second: Path, variation: str) -> pl.DataFrame:
     names = [{path.relative_to(root) for path in artefacts(root)} for root in (first, second)]
     rows: dict[str, list[int]] = {}
     for name in sorted(names[0] | names[1]):
-        same = all(name in each for each in names) and hash_file(first / name) == hash_file(
-            second / name
-        )
+        in_both = name in names[0] and name in names[1]
+        same = in_both and hash_file(first / name) == hash_file(second / name)
         counts = rows.setdefault(name.parts[0], [0, 0])
         counts[0] += 1
         counts[1] += same

@@ -18,14 +18,12 @@ import time
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.generation.rounds import generate_round  # noqa: E402
-from weak_to_strong.tables.files import write_json  # noqa: E402
-from weak_to_strong.tables.frames import write_batches, write_table  # noqa: E402
-from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, QUESTIONS  # noqa: E402
+from weak_to_strong.generation.rounds import generate_round
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import write_batches, write_table
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, QUESTIONS
 
 CHARACTERS_A_TOKEN = 4
 ANSWER = "So that makes it 12 in all, and then " * 16

@@ -15,15 +15,12 @@ memory is that of the process (resident set). Writes benchmarks/string_scoring.c
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
+from measuring import ROOT, measure_process
 
 MIXES = ("numbers", "latex")
 SAMPLES = 10
@@ -82,8 +79,8 @@ def _written(mix, number, form):
         ),
     }[mix]
     written = forms[0]
-    for code, each in enumerate(forms[1:], 1):
-        written = pl.when(form == code).then(each).otherwise(written)
+    for code, text in enumerate(forms[1:], 1):
+        written = pl.when(form == code).then(text).otherwise(written)
     return written
 
 
@@ -115,24 +112,9 @@ def score_loop(path: Path) -> dict:
 
 
 def measure(how: str, path: Path) -> dict:
-    """Seconds, CPU seconds, peak memory and result of a run in a process of its own.
-
-    The tables are made in another one: a child's peak counts that of its parent.
-    """
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--do", how, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    found = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{how}: exit status {status}")
-    return {
-        "seconds": time.monotonic() - began,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
-        **json.loads(found),
-    }
+    """Cost and result of a run in a process of its own, see `measure_process`."""
+    cost, output = measure_process([sys.executable, __file__, "--do", how, str(path)])
+    return {**cost, **json.loads(output)}
 
 
 def draw(table, path: Path) -> None:
@@ -184,6 +166,7 @@ def main() -> None:
         for answers in sorted(options.answers):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "answers"
+                # Not here: a child's peak memory counts that of its parent.
                 making = [sys.executable, __file__, "--make", mix, str(answers), str(path)]
                 subprocess.run(making, check=True)
                 row = {"mix": mix, "answers": answers, **measure("columns", path)}

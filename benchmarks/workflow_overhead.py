@@ -31,11 +31,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.cluster.slurm_costs import read_allocations  # noqa: E402
+from weak_to_strong.cluster.slurm_costs import read_allocations
 
 SOURCES = ("Snakefile", "rules", "scripts", "config", "profiles", "envs", "resources")
 EXPERIMENTS = ("gsm8k", "math", "olympicarena", "all")

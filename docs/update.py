@@ -54,7 +54,8 @@ def own_tables(experiment: Path) -> dict[str, str]:
     """
     from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
     from weak_to_strong.paper.published_results import read_published
-    from weak_to_strong.report.paper_tables import paper_tables, reproduced_figures
+    from weak_to_strong.report.paper_reproduced import reproduced_figures
+    from weak_to_strong.report.paper_tables import paper_tables
     from weak_to_strong.report.text_tables import markdown
     from weak_to_strong.tables.frames import read_csv
     from weak_to_strong.tables.schemas import METRICS

@@ -19,8 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.evaluation.metrics import metrics_json, metrics_table, results_table
+from weak_to_strong.evaluation.metrics import metrics_json, metrics_table
 from weak_to_strong.jobs.script import run_script
+from weak_to_strong.report.results_table import results_table
 from weak_to_strong.tables.files import publish, write_json
 from weak_to_strong.tables.frames import read_table
 from weak_to_strong.tables.schemas import SCORES

@@ -20,8 +20,9 @@ from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.paper.published_results import check_names, read_published
 from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
-from weak_to_strong.report.paper_tables import paper_tables, reproduced_figures
-from weak_to_strong.report.plots import save_figure
+from weak_to_strong.report.paper_reproduced import reproduced_figures
+from weak_to_strong.report.paper_tables import paper_tables
+from weak_to_strong.report.plot_style import save_figure
 from weak_to_strong.report.text_tables import write_paper_table
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import METRICS

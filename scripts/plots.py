@@ -11,7 +11,8 @@ from typing import Any
 
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.jobs.script import run_script
-from weak_to_strong.report.plots import FIGURES, save_figure
+from weak_to_strong.report.plot_style import save_figure
+from weak_to_strong.report.plots import FIGURES
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import METRICS
 

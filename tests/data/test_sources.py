@@ -103,8 +103,8 @@ def test_file_url(tmp_path):
 @pytest.mark.parametrize(
     ("name", "sha256", "message"),
     [
-        ("data.jsonl", "0" * 64, f"k.sha256: the file fetched has {SHA256} where 0{{64}} is due"),
-        ("short.jsonl", SHA256, "k.sha256: the file fetched has"),
+        ("data.jsonl", "0" * 64, f"k.sha256: the fetched file has {SHA256}, expected 0{{64}}"),
+        ("short.jsonl", SHA256, "k.sha256: the fetched file has"),
         ("absent.jsonl", SHA256, "k.url: the server answers 404"),
     ],
 )

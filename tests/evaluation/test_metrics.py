@@ -7,12 +7,8 @@ import json
 import polars as pl
 import pytest
 
-from weak_to_strong.evaluation.metrics import (
-    majority_right,
-    metrics_json,
-    metrics_table,
-    results_table,
-)
+from weak_to_strong.evaluation.metrics import majority_right, metrics_json, metrics_table
+from weak_to_strong.report.results_table import results_table
 from weak_to_strong.tables.schemas import ALL_SEEDS, METRICS, SCORES
 
 LEVELS = ["1", "1", "2", "2"]

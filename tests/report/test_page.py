@@ -16,25 +16,27 @@ from hypothesis import strategies as st
 
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.evaluation.metrics import metrics_table
+from weak_to_strong.evaluation.scoring import VERDICTS
 from weak_to_strong.jobs.costs import COSTS, LEDGER
-from weak_to_strong.report.names import ChainName, NodeName, natural_key
-from weak_to_strong.report.page import (
+from weak_to_strong.report.display_text import (
     MAX_CHARACTERS,
     MINUS,
-    ReportInputs,
-    build_report,
+    duration,
+    p_text,
+    percent,
+    show_controls,
+)
+from weak_to_strong.report.findings import findings, predecessors_of
+from weak_to_strong.report.names import ChainName, NodeName, natural_key
+from weak_to_strong.report.page import ReportInputs, build_report
+from weak_to_strong.report.plots import FIGURES
+from weak_to_strong.report.sample_answers import pick_questions
+from weak_to_strong.report.sections import (
+    VERDICT_ORDER,
     contamination_tables,
     costs_table,
     diagnostics_tables,
-    duration,
-    findings,
-    p_text,
-    percent,
-    pick_questions,
-    predecessors_of,
-    show_controls,
 )
-from weak_to_strong.report.plots import FIGURES
 from weak_to_strong.tables.files import write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import METRICS
@@ -300,9 +302,9 @@ class TestAnswers:
 
 class TestTables:
     def test_diagnostics_tell_counts_from_shares(self):
-        tables = {table["label"]: table for table in diagnostics_tables(examples.diagnostics())}
+        tables = {table.label: table for table in diagnostics_tables(examples.diagnostics())}
         rows = {
-            name: dict(zip(table["columns"], table["rows"][0], strict=True))
+            name: dict(zip(table.columns, table.rows[0], strict=True))
             for name, table in tables.items()
         }
         precision = {"text": "82.0", "range": "79.0 to 85.0 of 390"}
@@ -313,7 +315,11 @@ class TestTables:
     def test_contamination_leaves_out_what_found_nothing(self):
         frame = pl.DataFrame({"kind": ["exact", "ngram"], "count": [0, 2], "ids": [None, "1 2"]})
         (table,) = contamination_tables({"sums": frame})
-        assert table["rows"] == [["ngram", "2", "1 2"]]
+        assert table.rows == [["ngram", "2", "1 2"]]
+
+
+def test_tables_show_every_verdict_of_the_scorers():
+    assert sorted(VERDICT_ORDER) == sorted(VERDICTS)
 
 
 class TestNumbers:
@@ -357,15 +363,15 @@ def test_it_reads_what_the_metrics_module_writes():
 
 def test_costs_show_gpus_where_these_were_measured():
     without = costs_table(inputs().costs)
-    assert without["rows"] == [
+    assert without.rows == [
         ["train", "3", "1 min 15 s", "1 min 00 s", "1,234", *[None] * 4, "5,000", "67"]
     ]
-    assert not any("GPU" in heading for heading in without["columns"])
+    assert not any("GPU" in heading for heading in without.columns)
     measured = inputs().costs.with_columns(gpu_seconds=150.0, peak_gpu_memory_mb=70_000.0)
     table = costs_table(measured)
-    cells = dict(zip(table["columns"], table["rows"][0], strict=True))
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert (cells["GPU time"], cells["Peak GPU memory (MB)"]) == ("2 min 30 s", "70,000")
-    total = dict(zip(table["columns"], table["total"], strict=True))
+    total = dict(zip(table.columns, table.total, strict=True))
     assert (total["Rule"], total["GPU time"]) == ("all rules", "2 min 30 s")
 
 

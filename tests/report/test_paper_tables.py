@@ -29,21 +29,21 @@ from weak_to_strong.paper.published_results import (
     known_names,
     read_published,
 )
-from weak_to_strong.report.names import Value
-from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
-from weak_to_strong.report.paper_tables import (
+from weak_to_strong.report.display_text import fixed_decimals
+from weak_to_strong.report.names import MetricValue
+from weak_to_strong.report.paper_cells import (
     NOT_MEASURED,
     NOT_RUN,
     PAPER_TABLE,
     STATISTICS,
-    TABLES,
     Cell,
     Key,
-    paper_tables,
-    reproduced_figures,
     table_frame,
 )
-from weak_to_strong.report.text_tables import escape_latex, escape_markdown, latex, markdown, number
+from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
+from weak_to_strong.report.paper_reproduced import reproduced_figures
+from weak_to_strong.report.paper_tables import TABLES, paper_tables
+from weak_to_strong.report.text_tables import escape_latex, escape_markdown, latex, markdown
 from weak_to_strong.tables.schemas import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -246,16 +246,18 @@ class TestReproduced:
             / (1 + z**2 / 70)
             for sign in (-1, 1)
         ]  # fmt: skip
-        cell = Cell(GEMMA, published, Value(80.0, *ends, 70))
+        cell = Cell(GEMMA, published, MetricValue(80.0, *ends, 70))
         assert cell.two_sample == pytest.approx((5.24, 33.39), abs=0.01)
 
     def test_a_count_is_compared_as_a_share(self):
         published = {"value": 30.0, "unit": "count", "n": 40}
-        cell = Cell(GEMMA._replace(level="1"), published, Value(50.0, 40.0, 60.0, 10))
+        cell = Cell(GEMMA._replace(level="1"), published, MetricValue(50.0, 40.0, 60.0, 10))
         assert cell.difference == (-25.0, -35.0, -15.0, 10)
 
     def test_without_an_interval_there_is_only_the_difference(self):
-        cell = Cell(GEMMA, {"value": 40.0, "unit": "percent", "n": 50}, Value(41.5, None, None, 9))
+        cell = Cell(
+            GEMMA, {"value": 40.0, "unit": "percent", "n": 50}, MetricValue(41.5, None, None, 9)
+        )
         assert cell.difference == (1.5, None, None, 9)
         assert cell.two_sample is None
 
@@ -441,9 +443,9 @@ class TestText:
         assert not re.search(r"[|*_`<>\[\]]", re.sub(r"\\.", "", escaped))
 
     def test_numbers(self):
-        assert number(-0.04, 1, signed=True) == "0.0"
-        assert number(1.25, 1, signed=True) == "+1.2"
-        assert number(-1.26, 1) == "\N{MINUS SIGN}1.3"
+        assert fixed_decimals(-0.04, 1, signed=True) == "0.0"
+        assert fixed_decimals(1.25, 1, signed=True) == "+1.2"
+        assert fixed_decimals(-1.26, 1) == "\N{MINUS SIGN}1.3"
 
 
 class TestFiguresAndScripts:

@@ -7,6 +7,7 @@ import pytest
 import report_examples as examples
 
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
+from weak_to_strong.report.plot_style import save_figure
 from weak_to_strong.report.plots import (
     FIGURES,
     accuracy_figure,
@@ -14,7 +15,6 @@ from weak_to_strong.report.plots import (
     filter_figure,
     iterations_figure,
     pass_at_k_figure,
-    save_figure,
 )
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import METRICS

@@ -1,7 +1,7 @@
-r"""The embedded task's word problems in the forms of MATH and of OlympicArena.
+"""The embedded task's word problems in the forms of MATH and of OlympicArena.
 
-The word problem and its steps stay as they are; words before it ask for its result in another way.
-So each answer follows from the whole number that the generator knows.
+The word problem and its steps do not change. Words before it ask for its result in another form, so
+that each answer follows from the whole number that the generator knows.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from random import Random
 
 FORMS = ("gsm8k", "math", "olympicarena")
 
-#: How often each way to ask for the result is drawn in the form `math`.
+#: Form `math`: how often each way to ask for the result is drawn.
 MATH_SHARES = {"plain": 4, "percent": 1, "dollars": 1, "angle": 1, "fraction": 2, "root": 1}
-#: What each adds to the level, which is 1, or 2 with three steps or more.
+#: Form `math`: what each way adds to the level of the steps (1, or 2 from three steps on).
 MATH_COSTS = {"plain": 0, "percent": 1, "dollars": 1, "angle": 1, "fraction": 2, "root": 3}
-#: Enough for any result below 3 * 5 * 7 * 11 to have one without a common factor.
+#: Divisors of fractions. Each result below 3 * 5 * 7 * 11 has no common factor with one of them.
 DIVISORS = (3, 5, 7, 11)
 
-#: How often each answer type is drawn in the form `olympicarena`.
+#: Form `olympicarena`: how often each answer type is drawn.
 TYPE_SHARES = {
     **{"NV": 5, "SC": 2, "MC": 1, "TF": 3, "SET": 1, "IN": 1, "EX": 1, "EQ": 1, "TUP": 1},
     **{"MPV": 1, "MA": 1},
 }
-#: Units of results and subjects, by template; elsewhere no unit, and the subject Math.
+#: Unit and subject by template. All other templates have no unit and the subject Math.
 UNITS = {10: "years", 20: "pieces", 50: "pieces", 62: "days"}
 SUBJECTS = {58: "Chemistry", 62: "Biology", 95: "Biology"}
 
@@ -38,15 +38,15 @@ def restate(problem: dict, form: str, seed: int) -> dict:
     Args:
         problem: from `embedded_task.generate_problems`.
         form: one of `FORMS`; `gsm8k` leaves the problem as it is.
-        seed: with the question, decides how the result is asked for.
+        seed: seed and question decide how the result is asked for.
 
     Returns:
-        Columns of PROBLEMS: `question`, `solution`, `answer`, `subject` and, with `math`, `level`
-        (1 to 5); with `olympicarena` `answer_type` (also as `level`), `unit` and `parts`. Only with
-        `gsm8k` the solution ends in a line `#### answer`.
+        Columns of PROBLEMS: `question`, `solution`, `answer` and `subject`; with `math` also
+        `level` (1 to 5); with `olympicarena` also `answer_type`, `level` (equal to it), `unit` and
+        `parts`. Only with `gsm8k` the solution ends in a line `#### answer`.
 
     Raises:
-        ValueError: an unknown form, or a result that is no whole number above 0.
+        ValueError: the form is unknown, or the result is not a whole number above 0.
     """
     subject = f"template {problem['template']}"
     if form == "gsm8k":
@@ -99,7 +99,7 @@ def _as_math(question: str, steps: str, result: int, rng: Random) -> dict:
 
 
 def is_square_free(number: int) -> bool:
-    """Whether the square root of `number` (2 or more) is as simple as it can be written."""
+    """Whether the square root of `number` cannot be simplified (4 and 12 can); false for 1."""
     return number > 1 and all(number % root**2 for root in range(2, isqrt(number) + 1))
 
 
@@ -127,24 +127,25 @@ def _as_olympicarena(question: str, steps: str, result: int, unit: str | None, r
 
 
 def _draw_near(result: int, rng: Random, count: int) -> list[int]:
-    """Distinct numbers above 0 near a result, without it."""
+    """`count` distinct numbers above 0 near the result, but not the result."""
     low = max(1, result - 12)
     return rng.sample([other for other in range(low, low + 25) if other != result], count)
 
 
 def _offer(right: list[str], wrong: list[int], rng: Random) -> tuple[list[str], str]:
-    """Lines of options in random order, and the letters of the right ones."""
+    """Lines of options in random order, and the letters of the right options."""
     options = [*right, *map(str, wrong)]
     rng.shuffle(options)
     lines = [f"{letter}: {option}" for letter, option in zip(_LETTERS, options, strict=True)]
     return lines, ", ".join(_LETTERS[place] for place in sorted(map(options.index, right)))
 
 
+#: Answer type -> function that makes the lines of options and the answer from the result.
 _CHOICES: dict[str, Callable[[int, Random], tuple[list[str], str]]] = {
     "SC": lambda result, rng: _offer([f"{result}"], _draw_near(result, rng, 3), rng),
     "MC": lambda result, rng: _offer([f"{result}", f"{result}.0"], _draw_near(result, rng, 2), rng),
 }
-#: What the question begins with, and the answer for a result.
+#: Answer type -> words before the question, and function that makes the answer from the result.
 _ASKED: dict[str, tuple[str, Callable[[int], str]]] = {
     "SET": ("As a set with 0:", lambda result: rf"\{{0, {result}\}}"),
     "IN": ("As an interval from 0:", lambda result: f"[0, {result}]"),

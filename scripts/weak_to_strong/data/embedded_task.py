@@ -1,7 +1,7 @@
 """The embedded task: grade-school word problems written by reasoning-gym's `gsm_symbolic`.
 
-It stands in for GSM8K where there is no network: the same kind of question, a step-by-step
-solution, and a last line `#### n`.
+It replaces GSM8K where there is no network: the same kind of question, a step-by-step solution, and
+a last line `#### n`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Collection, Iterator
 from random import Random
 
-# A constant request for a bare number that the library adds to each question; the answer key
-# `####` already asks for it.
+#: The library appends this sentence to each question. The answer key `####` makes it superfluous.
 LIBRARY_SUFFIX = " Give the result as your final answer. Do not include units."
 
 
 def _generators() -> dict:
-    with warnings.catch_warnings():  # a dependency of reasoning-gym compiles with SyntaxWarnings
+    """Template number -> function (random generator, difficulty) -> problem."""
+    with warnings.catch_warnings():  # a dependency of reasoning-gym gives SyntaxWarnings
         warnings.simplefilter("ignore")
         import reasoning_gym
     return reasoning_gym.create_dataset("gsm_symbolic", size=1, seed=0).generators
@@ -25,20 +25,20 @@ def _generators() -> dict:
 def generate_problems(
     templates: Collection[int], seed: int, exclude: Collection[str] = (), difficulty: float = 1.0
 ) -> Iterator[dict]:
-    """Endless stream of distinct problems, the template drawn anew for each.
+    """Endless stream of distinct problems. A template is drawn for each of them.
 
     Args:
         templates: numbers of `gsm_symbolic` templates.
-        seed: the stream is a function of (templates, seed, exclude, difficulty).
-        exclude: questions never to yield (those of another split, say).
-        difficulty: the library's own factor on the size of numbers.
+        seed: seed of the stream. Equal arguments give equal streams.
+        exclude: questions never to yield, such as those of another split.
+        difficulty: factor on the size of numbers, as the library defines it.
 
     Yields:
         `{"question", "solution", "answer", "template"}`; `solution` ends in a line `#### answer`.
 
     Raises:
-        ValueError: a template number that the library does not have, or templates so small that
-            1,000 draws in a row gave nothing new.
+        ValueError: the library lacks a template number, or 1,000 draws in a row gave no new
+            question.
     """
     generators = _generators()
     unknown = sorted(set(templates) - set(generators))

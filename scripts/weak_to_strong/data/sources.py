@@ -1,8 +1,8 @@
-"""Raw files of a task: where each one comes from, its pin, and its download.
+"""Raw files of a task: their origin, their pins (sha256 or commit), and their download.
 
 A source entry of the config is one of
 
-- `{path}`: a local file, read where it lies;
+- `{path}`: a local file, which is read in place;
 - `{url, sha256}`: a file on a server (http, https or file);
 - `{hub, revision, file[, sha256]}`: a file of a Hugging Face data set at one commit.
 """
@@ -27,7 +27,7 @@ from weak_to_strong.tables.files import hash_file, publish
 logger = logging.getLogger("weak_to_strong")
 
 SPLITS = ("train_1", "train_2", "validation", "test")
-#: Keys that an entry must have, by kind, and those that it may have.
+#: Kind of entry -> keys that it must have, and keys that it may have.
 KINDS = {
     "path": (("path",), ()),
     "url": (("url", "sha256"), ()),
@@ -35,7 +35,8 @@ KINDS = {
 }
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-#: Names of query parameters that give access: an address is written into results, logs and records.
+#: Names of query parameters that give access. Addresses with them are refused, because addresses
+#: are written into results, logs and records.
 SECRET_PARAMETER = re.compile(r"token|secret|signature|credential|passw|auth|key|\Asig\Z", re.I)
 TIMEOUT_SECONDS = 60
 OFFLINE_FIX = "where there is no network, fetch the file elsewhere and name it by `path`"
@@ -44,23 +45,31 @@ OFFLINE_FIX = "where there is no network, fetch the file elsewhere and name it b
 def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict]]:
     """The raw files that a task reads, as (split or "pool", source entry), in a fixed order.
 
-    A split may name one entry or a list of them. Sizes and `{from, count}` need no file.
+    A split names one entry or a list of them. Sizes and `{from, count}` need no file.
+
+    Args:
+        settings: the task's config.
     """
     named = {**settings.get("splits", {}), "pool": settings.get("pool")}
-    found = []
+    named_entries = []
     for split in (*SPLITS, "pool"):
         entries = named.get(split)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, Mapping) and "from" not in entry:
-                found.append((split, dict(entry)))
-    return found
+                named_entries.append((split, dict(entry)))
+    return named_entries
 
 
 def check_source(entry: Mapping[str, Any], key: str) -> str:
-    """Kind of a source entry ("path", "url" or "hub").
+    """Check a source entry, and return its kind: "path", "url" or "hub".
+
+    Args:
+        entry: the source entry.
+        key: its config key, for messages.
 
     Raises:
-        ValueError: unknown or missing keys, or a pin that pins nothing; names `key`.
+        ValueError: unknown or missing keys, an address that cannot be fetched or gives access, or
+            a pin that is not complete.
     """
     kinds = [kind for kind in KINDS if kind in entry]
     if len(kinds) != 1:
@@ -88,7 +97,7 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
 
 
 def _check_address(address: str, key: str) -> None:
-    """Refuse an address that cannot be fetched, or that gives access to who reads it."""
+    """Refuse an address that cannot be fetched, or that gives access to everyone who reads it."""
     try:
         parts = urlsplit(address)
         secret = "a user or password" if "@" in parts.netloc else None
@@ -113,11 +122,13 @@ def remote_name(entry: Mapping[str, Any]) -> str:
 
 
 def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "source") -> None:
-    """Download a `url` or `hub` source to `destination`, verified against its sha256, atomically.
+    """Download a `url` or `hub` source to `destination`.
+
+    The file appears only when it is complete and has the pinned sha256.
 
     Raises:
-        ValueError: entry refused by `check_source`, no such file, no network, or other contents
-            than the pin promises. `destination` is then as it was.
+        ValueError: `check_source` refuses the entry, the file does not exist, there is no network,
+            or the contents differ from the pin. `destination` is then unchanged.
     """
     kind = check_source(entry, key)
     if kind == "path":
@@ -127,10 +138,10 @@ def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "
             _download(entry["url"], part, key)
         else:
             _download_from_hub(entry, part, key)
-        expected, found = entry.get("sha256"), hash_file(part)
-        if expected and found != expected:
+        expected, actual = entry.get("sha256"), hash_file(part)
+        if expected and actual != expected:
             raise ValueError(
-                f"{key}.sha256: the file fetched has {found} where {expected} is due; it was "
+                f"{key}.sha256: the fetched file has {actual}, expected {expected}; it was "
                 "changed or damaged, compare it with the one you meant"
             )
         logger.info("fetched %s (%d bytes)", Path(destination).name, part.stat().st_size)
@@ -138,8 +149,8 @@ def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "
 
 def _download(url: str, part: Path, key: str) -> None:
     parts = urlsplit(url)
-    # A user, password or token in the address must not reach a log.
-    shown = parts._replace(netloc=parts.hostname or "", query="", fragment="").geturl()
+    # The address may hold a user, a password or a token, which must not reach a log.
+    safe_address = parts._replace(netloc=parts.hostname or "", query="", fragment="").geturl()
     try:
         with (
             urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
@@ -147,10 +158,14 @@ def _download(url: str, part: Path, key: str) -> None:
         ):
             shutil.copyfileobj(answer, file)
     except urllib.error.HTTPError as error:
-        raise ValueError(f"{key}.url: the server answers {error.code} for {shown}") from error
+        raise ValueError(
+            f"{key}.url: the server answers {error.code} for {safe_address}"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise ValueError(f"{key}.url: cannot fetch {shown} ({reason}); {OFFLINE_FIX}") from error
+        raise ValueError(
+            f"{key}.url: cannot fetch {safe_address} ({reason}); {OFFLINE_FIX}"
+        ) from error
 
 
 def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
@@ -158,7 +173,7 @@ def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".hub-", dir=part.parent) as folder:
         try:
-            found = hf_hub_download(
+            downloaded = hf_hub_download(
                 entry["hub"],
                 entry["file"],
                 repo_type="dataset",
@@ -170,11 +185,11 @@ def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
             if reason is None:
                 raise
             raise ValueError(f"{key}: {entry['file']}: {reason}") from error
-        shutil.copyfile(found, part)
+        shutil.copyfile(downloaded, part)
 
 
 def explain_hub_error(error: Exception, name: str, revision: str) -> str | None:
-    """One line on why the Hub did not give a repository, or null for an error of another kind."""
+    """One line that says why the Hub did not give a repository; None for errors of other kinds."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -187,7 +202,7 @@ def explain_hub_error(error: Exception, name: str, revision: str) -> str | None:
         return f"no such file in {name} at {revision}"
     if isinstance(error, errors.HFValidationError):
         return f"{name!r} is not a name that the Hub can have"
-    # OSError covers offline mode and a full disk.
+    # OSError includes offline mode and a full disk.
     if isinstance(error, (errors.HTTPError, OSError)):
         detail = hide_secrets(" ".join(str(error).split()))[:200]
         return f"cannot fetch {name} from the Hub ({detail}); {OFFLINE_FIX}"

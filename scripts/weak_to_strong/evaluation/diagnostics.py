@@ -1,8 +1,8 @@
-"""Quality of weak labels, of the agreement filter, of pairs and of votes, against withheld gold.
+"""Quality of labels, agreement filter, votes and pairs, measured with the withheld gold answers.
 
-The only module that holds train_2's gold against what the strong model is trained on: nothing
-here may feed back into training. Rightness is what the task's judge says: as a rule string equality
-after the paper's normalisation.
+Only this module compares train_2's gold answers with what the strong model is trained on. Nothing
+here may feed back into training. The task's judge decides what is right; by default an answer is
+right if it equals the gold answer after the paper's normalisation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from weak_to_strong.method.answers import (
 from weak_to_strong.tables.frames import read_table
 from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES
 
-#: One measured value; `n` is its denominator, `ci_low` and `ci_high` a 95 % Wilson interval.
+#: One measured value in each row. `n` is what it is a share of; `ci_low` and `ci_high` are a 95 %
+#: Wilson interval. `method` names a side (weak, icl) for labels.
 DIAGNOSTICS = pl.Schema(
     {
         "task": pl.String,
@@ -46,14 +47,14 @@ DIAGNOSTICS = pl.Schema(
 
 
 def _share(name: str, part: int, whole: int) -> dict:
-    """A share with its interval; null where there is nothing to divide by."""
+    """A share with its interval; nan where `whole` is 0."""
     low, high = wilson_interval(part, whole)
     value = part / whole if whole else math.nan
     return {"name": name, "value": value, "n": whole, "ci_low": low, "ci_high": high}
 
 
 def _pair_share(name: str, right: pl.Series, pairs: pl.DataFrame) -> dict:
-    """A share of pairs; those of one question are a cluster, they have texts in common."""
+    """A share of pairs. Pairs of one question share texts, so they count as a cluster."""
     low, high = clustered_wilson_interval(right, pairs["id"])
     value = right.sum() / pairs.height if pairs.height else math.nan
     return {"name": name, "value": value, "n": pairs.height, "ci_low": low, "ci_high": high}
@@ -66,7 +67,10 @@ def _number(name: str, value: float, n: int) -> dict:
 def gold_answers(
     gold: pl.DataFrame, quirks: PaperQuirks = PAPER, *, raw: bool = False
 ) -> pl.DataFrame:
-    """[id, gold]: the answer of each question of GOLD or PROBLEMS, normalised unless `raw`."""
+    """Columns id, gold: the gold answer of each row of GOLD or PROBLEMS.
+
+    It is normalised as in the paper, unless `raw`.
+    """
     answers = gold["answer"] if raw else normalise_column(gold["answer"], quirks)
     return gold.select("id").with_columns(gold=answers)
 
@@ -77,15 +81,21 @@ def right_rows(
     column: str = "prediction",
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
-    """The rows whose prediction is the gold answer; an empty prediction never is.
+    """Rows whose prediction is right. An empty prediction is never right.
+
+    Args:
+        predictions: a table with `id` and a column of answers.
+        gold: from `gold_answers`.
+        column: the column of answers.
+        judge: compares answers with gold answers.
 
     Raises:
         ValueError: an id has no gold answer.
     """
     joined = predictions.join(gold, on="id", how="left", maintain_order="left")
     if joined["gold"].null_count():
-        id_ = joined.filter(pl.col("gold").is_null())["id"][0]
-        raise ValueError(f"diagnostics: id {id_!r} has no gold answer; split the task again")
+        missing = joined.filter(pl.col("gold").is_null())["id"][0]
+        raise ValueError(f"diagnostics: id {missing!r} has no gold answer; split the task again")
     answered = joined.filter(pl.col(column) != "")
     verdicts = judge(answered.select("id", column, "gold").rows())
     return answered.filter(pl.Series(verdicts, dtype=pl.String) == "right")
@@ -97,14 +107,14 @@ def right_ids(
     column: str = "prediction",
     judge: Judge = string_judge,
 ) -> set[str]:
-    """ids of `right_rows`."""
+    """Ids of `right_rows`."""
     return set(right_rows(predictions, gold, column, judge)["id"])
 
 
 def label_quality(
     labels: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
 ) -> list[dict]:
-    """Accuracy of one side's labels over all its questions, and its share of empty answers."""
+    """Accuracy of one side's LABELS over all questions, and the share without a final answer."""
     empty = (labels["prediction"] == "").sum()
     return [
         _share("accuracy", len(right_ids(labels, gold, judge=judge)), labels.height),
@@ -119,29 +129,35 @@ def filter_quality(
     gold: pl.DataFrame,
     judge: Judge = string_judge,
 ) -> list[dict]:
-    """Quality of the agreement filter of Stage I (paper section 3.1).
+    """Quality of the agreement filter of Stage I (paper section 3.1), as named shares.
 
-    Padding with disagreeing questions, an ablation, does not count as kept.
+    precision: right questions among the kept ones.
+    recall: kept and right questions among those that the weak or the ICL side answers right, which
+        a perfect choice between the two sides would keep.
+    kept: kept questions among all.
+    weak_accuracy, icl_accuracy: right answers of a side among all, to compare with precision.
 
-    precision: right among kept questions.
-    recall: kept and right, among questions on which the weak or the ICL answer is right: what a
-        perfect choice between the two sides would reach.
-    kept: kept among all questions.
-    weak_accuracy, icl_accuracy: right among all answers of a side, for comparison with precision.
+    Padding with disagreeing questions (an ablation) does not count as kept.
 
     Args:
-        kept: KEPT. weak, icl: LABELS of both sides. gold: as `gold_answers` gives it.
+        kept: KEPT.
+        weak, icl: LABELS of both sides.
+        gold: from `gold_answers`.
+        judge: compares answers with gold answers.
     """
     kept = kept.filter(pl.col("prediction").is_not_null())
     right = right_ids(kept, gold, judge=judge)
     labels = {"weak": weak, "icl": icl}
-    sides = {side: (right_ids(of, gold, judge=judge), of) for side, of in labels.items()}
-    attainable = sides["weak"][0] | sides["icl"][0]
+    right_of = {side: right_ids(table, gold, judge=judge) for side, table in labels.items()}
+    attainable = right_of["weak"] | right_of["icl"]
     return [
         _share("precision", len(right), kept.height),
         _share("recall", len(right), len(attainable)),
         _share("kept", kept.height, weak.height),
-        *(_share(f"{side}_accuracy", len(ids), of.height) for side, (ids, of) in sides.items()),
+        *(
+            _share(f"{side}_accuracy", len(ids), labels[side].height)
+            for side, ids in right_of.items()
+        ),
     ]
 
 
@@ -152,23 +168,30 @@ def pair_quality(
     quirks: PaperQuirks = PAPER,
     judge: Judge = string_judge,
 ) -> list[dict]:
-    """Whether Stage II prefers what is right (paper section 3.2).
+    """Whether the pairs of Stage II prefer right answers (paper section 3.2), as named values.
 
-    chosen_accuracy, rejected_accuracy: right among the chosen and among the rejected responses.
-    weak_chosen: pairs in which the weak model's response is the chosen one.
-    questions: distinct questions (`n` is pairs).
+    chosen_accuracy, rejected_accuracy: shares of right answers among chosen and rejected responses.
+    weak_chosen: share of pairs in which the weak model's response is chosen.
+    questions: number of distinct questions; `n` is the number of pairs.
+
+    Args:
+        pairs: PAIRS.
+        gold: from `gold_answers`.
+        answer_key: text that introduces the final answer.
+        quirks: flaws of the paper's normalisation to keep.
+        judge: compares answers with gold answers.
     """
-    found = []
+    values = []
     raw = judge is not string_judge
     for side in ("chosen", "rejected"):
         texts = pairs[side].str.strip_chars()
         answers = pairs.select("id", predict_column(texts, answer_key, quirks, raw=raw))
         right = right_rows(answers.with_row_index("pair"), gold, judge=judge)["pair"]
         numbers = pl.int_range(pairs.height, dtype=pl.UInt32, eager=True)
-        found.append(_pair_share(f"{side}_accuracy", numbers.is_in(right.implode()), pairs))
-    found.append(_pair_share("weak_chosen", pairs["weak_side"] == "chosen", pairs))
-    found.append(_number("questions", pairs["id"].n_unique(), pairs.height))
-    return found
+        values.append(_pair_share(f"{side}_accuracy", numbers.is_in(right.implode()), pairs))
+    values.append(_pair_share("weak_chosen", pairs["weak_side"] == "chosen", pairs))
+    values.append(_number("questions", pairs["id"].n_unique(), pairs.height))
+    return values
 
 
 def confidence_calibration(
@@ -176,17 +199,23 @@ def confidence_calibration(
 ) -> tuple[pl.DataFrame, float]:
     """How the confidence of majority answers compares with their accuracy.
 
-    Bins have equal width and hold (low, high], the first also 0. Questions whose majority is
-    empty are left out: they claim no answer.
+    Bins have equal width and cover (low, high]; the first also covers 0. Questions without a
+    majority answer are left out.
+
+    Args:
+        votes: VOTES.
+        gold: from `gold_answers`.
+        bins: number of bins.
+        judge: compares answers with gold answers.
 
     Returns:
-        [bin_low, bin_high, n, right, mean_confidence, accuracy] of the bins that hold a question,
-        and the expected calibration error: the sum over bins of n/N · |accuracy - mean_confidence|
-        (Guo et al. 2017, equation 3); nan without questions.
+        Columns bin_low, bin_high, n, right, mean_confidence, accuracy, one row for each bin that
+        has questions; and the expected calibration error, the sum over bins of
+        n/N · |accuracy - mean_confidence| (Guo et al. 2017, equation 3), nan without questions.
     """
     answered = votes.filter(pl.col("majority") != "")
     right = right_ids(answered, gold, "majority", judge)
-    # A share such as 3/10 must not fall into the next bin by its last binary digit.
+    # A share such as 3/10 has a rounding error, which must not move it into the next bin.
     number = ((pl.col("confidence") * bins - 1e-9).ceil() - 1).clip(0, bins - 1)
     table = (
         answered.with_columns(
@@ -202,7 +231,7 @@ def confidence_calibration(
         )
         .sort("number")
         .select(
-            ((pl.col("number")) / bins).alias("bin_low"),
+            (pl.col("number") / bins).alias("bin_low"),
             ((pl.col("number") + 1) / bins).alias("bin_high"),
             *("n", "right", "mean_confidence", "accuracy"),
         )
@@ -216,15 +245,19 @@ def confidence_calibration(
 def calibration_quality(
     votes: pl.DataFrame, gold: pl.DataFrame, bins: int = 10, judge: Judge = string_judge
 ) -> list[dict]:
-    """`confidence_calibration` as named values: "bin 0.6-0.7 accuracy" and the like, and "ece".
+    """`confidence_calibration` as named values.
 
-    The bounds in names have as many decimals as it takes to tell `bins` bins apart, and one more
-    where they would be rounded. All have the same width, so names sort in the order of the bins.
-    `accuracy` is that of all non-empty majority answers, `empty` the share without one.
+    accuracy: share of right answers among the majority answers.
+    empty: share of questions without a majority answer.
+    ece: expected calibration error.
+    bin 0.6-0.7 accuracy, bin 0.6-0.7 confidence: of each bin, its accuracy and mean confidence.
+
+    Bounds in names have as many decimals as are needed to tell the bins apart, and one more where
+    they would be rounded. All names have the same width, so they sort in the order of the bins.
     """
     table, error = confidence_calibration(votes, gold, bins, judge)
     answered = int(table["n"].sum())
-    found = [
+    values = [
         _share("accuracy", int(table["right"].sum()), answered),
         _share("empty", votes.height - answered, votes.height),
         _number("ece", error, answered),
@@ -233,21 +266,25 @@ def calibration_quality(
     decimals += 10**decimals % bins > 0
     for row in table.iter_rows(named=True):
         name = f"bin {row['bin_low']:.{decimals}f}-{row['bin_high']:.{decimals}f}"
-        found.append(_share(f"{name} accuracy", row["right"], row["n"]))
-        found.append(_number(f"{name} confidence", row["mean_confidence"], row["n"]))
-    return found
+        values.append(_share(f"{name} accuracy", row["right"], row["n"]))
+        values.append(_number(f"{name} confidence", row["mean_confidence"], row["n"]))
+    return values
 
 
 def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1) -> Iterator[dict]:
-    """Rows of one chain; none where its task has no gold answers of train_2.
+    """DIAGNOSTICS rows of one chain; none if its task has no gold answers of train_2.
 
     Args:
-        chain: {task, weak, strong, seed, answer_key}, `variant` (an ablation's name, which the
-            column `method` then carries as `<method>@<variant>`), `quirks` (name -> on or off, as
-            in the released code where absent), `judge` (of `olympicarena.choose_judge`; of strings
-            where absent), and paths: gold (GOLD), questions (QUESTIONS, for another judge), kept,
-            weak_labels, icl_labels (lists, one path an iteration), votes (or None), pairs (method
-            -> path).
+        chain: {task, weak, strong, seed, answer_key}, and
+            variant: name of an ablation, if it is one; `method` is then `<method>@<variant>`.
+            quirks: name -> whether the flaw is kept; as in the released code if absent.
+            judge: settings for `judges.choose_judge`; string equality if absent.
+            gold, questions: paths of GOLD, and of QUESTIONS for another judge.
+            kept, weak_labels, icl_labels: lists of paths, one for each iteration.
+            votes: path of VOTES, or None.
+            pairs: method -> path of PAIRS.
+        bins: number of bins of the calibration.
+        workers: most comparison processes of the judge at once.
 
     Raises:
         ValueError: a table cannot be read, or the lists differ in length.
@@ -296,7 +333,7 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
 def diagnostics_table(
     chains: Sequence[Mapping[str, Any]], bins: int = 10, workers: int = 1
 ) -> pl.DataFrame:
-    """DIAGNOSTICS of all chains, in their order; `workers` as for the judge."""
+    """DIAGNOSTICS of all chains, in their order. Arguments as for `chain_diagnostics`."""
     rows = [row for chain in chains for row in chain_diagnostics(chain, bins, workers)]
     table = pl.DataFrame(rows, schema=DIAGNOSTICS)
     numbers = pl.col("value", "ci_low", "ci_high")

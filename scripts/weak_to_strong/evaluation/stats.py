@@ -1,8 +1,8 @@
-"""Intervals, paired tests and estimators over per-question results.
+"""Intervals, paired tests and estimators over the results of single questions.
 
-Arrays of results are (questions,) or (seeds, questions), with values in [0, 1] and the same
-questions in the same order wherever two of them are compared. An interval is a (low, high) pair,
-(nan, nan) where it is undefined.
+Arrays of results have the shape (questions,) or (seeds, questions) and values in [0, 1]. Arrays
+that are compared have the same questions in the same order. An interval is a pair (low, high); an
+undefined one is (nan, nan).
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+#: Resamples that are drawn and counted at once; bounds the memory.
 _CHUNK = 500
 
 
-class Estimate(NamedTuple):
-    """A value and its interval."""
+class IntervalEstimate(NamedTuple):
+    """A value and the interval around it."""
 
     value: float
     low: float
     high: float
 
 
-NOTHING = Estimate(math.nan, math.nan, math.nan)
+UNDEFINED = IntervalEstimate(math.nan, math.nan, math.nan)
 
 
 def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson 1927).
+    """Wilson's score interval of a proportion (Wilson 1927).
 
     With p = successes/n and z the normal quantile of (1+level)/2:
     (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n).
 
     Raises:
-        ValueError: successes are not within 0..n.
+        ValueError: `successes` is not within 0..n.
     """
     from scipy.stats import norm
 
@@ -48,7 +49,7 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     centre = share + z**2 / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    # Rounding must not push the end at 0 or 1 past the estimate.
+    # With rounding errors, an end at 0 or 1 could lie on the wrong side of the proportion.
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return float(low), float(high)
@@ -57,16 +58,16 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
 def clustered_wilson_interval(
     right: ArrayLike, clusters: ArrayLike, level: float = 0.95
 ) -> tuple[float, float]:
-    """Score interval of a proportion whose cases come in clusters, such as pairs of one question.
+    """Wilson's interval of a proportion whose cases come in clusters, such as pairs of a question.
 
-    Wilson's interval of the effective number of cases (Korn and Graubard 1998): n divided by the
-    ratio of the variance between clusters to that of independent cases. Cases that are all right,
-    or all wrong, tell nothing of that ratio and count once for each cluster. With one case in each
-    cluster it is Wilson's own.
+    The number of cases is replaced by an effective number (Korn and Graubard 1998): n divided by
+    the ratio of the variance between clusters to the variance of independent cases. Where all cases
+    are right, or all wrong, the ratio is unknown, and each cluster counts as one case. Clusters of
+    one case each give `wilson_interval`.
 
     Args:
-        right: (cases,) of 0 and 1.
-        clusters: (cases,) names of their clusters.
+        right: shape (cases,), values 0 and 1.
+        clusters: shape (cases,), the name of each case's cluster.
     """
     values = np.asarray(right, dtype=np.float64)
     n = values.size
@@ -85,8 +86,15 @@ def clustered_wilson_interval(
 def mcnemar_exact(b: int, c: int) -> float:
     """Two-sided exact p-value of McNemar's test (McNemar 1947; exact binomial form).
 
-    `b` and `c` count the questions that only the one and only the other model gets right. Under
-    the null hypothesis min(b, c) follows Binomial(b + c, 1/2): p = min(1, 2·P(X <= min(b, c))).
+    Under the null hypothesis X = min(b, c) follows Binomial(b + c, 1/2), so that
+    p = min(1, 2·P(X <= min(b, c))).
+
+    Args:
+        b: number of questions that only the first model gets right.
+        c: number of questions that only the second model gets right.
+
+    Raises:
+        ValueError: a count is negative.
     """
     from scipy.stats import binom
 
@@ -96,21 +104,23 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, in their order (Holm 1979).
+    """p-values corrected for the number of tests, in the given order (Holm 1979).
 
-    The i-th smallest of n, from 0, is multiplied by n - i, and is no smaller than the one before.
+    The smallest of n p-values is multiplied by n, the next by n - 1, and so on. A corrected value
+    is at most 1 and never smaller than the one before it.
     """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - place) * p_values[index]))
-        adjusted[index] = largest
+    adjusted, previous = [0.0] * len(p_values), 0.0
+    ascending = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, index in enumerate(ascending):
+        factor = len(p_values) - rank
+        previous = max(previous, min(1.0, factor * p_values[index]))
+        adjusted[index] = previous
     return adjusted
 
 
 @lru_cache(maxsize=8)
 def _resampling_counts(n: int, draws: int, seed: int) -> NDArray[np.uint16]:
-    """How often each of `n` items stands in each bootstrap resample: (draws, n)."""
+    """How often each of `n` items occurs in each bootstrap resample. Shape: (draws, n)."""
     rng = np.random.default_rng([seed, n])
     counts = np.empty((draws, n), dtype=np.uint16)
     for start in range(0, draws, _CHUNK):
@@ -125,19 +135,24 @@ def _resampling_counts(n: int, draws: int, seed: int) -> NDArray[np.uint16]:
 def _as_matrix(values: ArrayLike) -> NDArray[np.float64]:
     matrix = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if matrix.ndim != 2 or matrix.size == 0:
-        raise ValueError(f"results of shape {np.shape(values)}: (seeds, questions) is due")
+        raise ValueError(f"results of shape {np.shape(values)}; expected (seeds, questions)")
     return matrix
 
 
 def bootstrap_means(
     *arrays: ArrayLike, seed: int = 0, draws: int = 10_000
 ) -> list[NDArray[np.float64]]:
-    """Means of each array over the same bootstrap resamples, each (draws,).
+    """Means of each array over the same bootstrap resamples. Shape of each result: (draws,).
 
-    Questions are resampled, and independently of them seeds where there are several (two-way
-    bootstrap, Owen 2007), so that an interval has both kinds of variation in it; of two or three
-    seeds it knows too little of theirs, and is then too narrow where seeds differ much. All arrays
-    see the same draws: differences and ratios of them are paired.
+    Questions are resampled. Where there are several seeds, they are resampled too, independently
+    of the questions (two-way bootstrap, Owen 2007), so that an interval covers both kinds of
+    variation. With two or three seeds the interval is too narrow where seeds differ much. All
+    arrays use the same resamples, so differences and ratios of the results are paired.
+
+    Args:
+        arrays: results of the same seeds and questions.
+        seed: of the resampling.
+        draws: number of resamples.
 
     Raises:
         ValueError: an array is empty, or the shapes differ.
@@ -169,19 +184,19 @@ def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float, floa
 
 def bootstrap_mean_interval(
     values: ArrayLike, seed: int = 0, draws: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """Mean with its percentile bootstrap interval (Efron 1979)."""
+) -> IntervalEstimate:
+    """Mean and its percentile bootstrap interval (Efron 1979)."""
     (means,) = bootstrap_means(values, seed=seed, draws=draws)
-    return Estimate(float(np.mean(_as_matrix(values))), *_percentiles(means, level))
+    return IntervalEstimate(float(np.mean(_as_matrix(values))), *_percentiles(means, level))
 
 
 def paired_bootstrap_difference(
     a: ArrayLike, b: ArrayLike, seed: int = 0, draws: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """mean(a) - mean(b) on the same questions, with its percentile bootstrap interval."""
+) -> IntervalEstimate:
+    """mean(a) - mean(b) on the same questions, and its percentile bootstrap interval."""
     first, second = bootstrap_means(a, b, seed=seed, draws=draws)
     value = float(np.mean(_as_matrix(a)) - np.mean(_as_matrix(b)))
-    return Estimate(value, *_percentiles(first - second, level))
+    return IntervalEstimate(value, *_percentiles(first - second, level))
 
 
 def pgr(
@@ -191,46 +206,51 @@ def pgr(
     seed: int = 0,
     draws: int = 10_000,
     level: float = 0.95,
-) -> Estimate:
+) -> IntervalEstimate:
     """Performance gap recovered: (model - floor) / (ceiling - floor) (Burns et al. 2023).
 
-    Each name stands for its mean accuracy. All three are nan unless the ceiling lies above the
-    floor: there is then no gap to recover. The percentile interval resamples the three jointly.
-    A draw without a gap counts as infinite, on the side on which the model lies of the floor; where
-    more than (1 - level)/2 of the draws are such, or an end of the interval falls among them, the
-    ratio has no bounded interval, and it is (nan, nan).
+    Each name stands for its mean accuracy. Without a gap (the ceiling is not above the floor) the
+    value is nan. The percentile interval resamples the three jointly. A resample without a gap
+    counts as plus infinity, or as minus infinity where the model lies below the floor. The interval
+    is (nan, nan) where more than (1 - level)/2 of the resamples have no gap, or where one of its
+    ends is infinite.
     """
-    means = [float(np.mean(_as_matrix(values))) for values in (model, floor, ceiling)]
-    draws_of = bootstrap_means(model, floor, ceiling, seed=seed, draws=draws)
-    gap = means[2] - means[1]
+    mean_model, mean_floor, mean_ceiling = (
+        float(np.mean(_as_matrix(values))) for values in (model, floor, ceiling)
+    )
+    models, floors, ceilings = bootstrap_means(model, floor, ceiling, seed=seed, draws=draws)
+    gap = mean_ceiling - mean_floor
     if gap <= 0:
-        return NOTHING
-    value = (means[0] - means[1]) / gap
-    gaps = draws_of[2] - draws_of[1]
+        return UNDEFINED
+    value = (mean_model - mean_floor) / gap
+    gaps = ceilings - floors
     positive = gaps > 0
-    recovered = draws_of[0] - draws_of[1]
+    recovered = models - floors
     ratios = np.where(recovered < 0, -np.inf, np.inf)
     ratios[positive] = recovered[positive] / gaps[positive]
-    # An end between a finite draw and an infinite one is not defined, which numpy says as nan.
+    # numpy gives nan for an end between a finite and an infinite ratio, and warns.
     with np.errstate(invalid="ignore"):
         ends = _percentiles(ratios, level)
     bounded = np.mean(~positive) <= (1 - level) / 2 and all(map(math.isfinite, ends))
-    return Estimate(value, *(ends if bounded else (math.nan, math.nan)))
+    return IntervalEstimate(value, *(ends if bounded else (math.nan, math.nan)))
 
 
 def pass_at_k(n: int, c: ArrayLike, k: int) -> NDArray[np.float64]:
-    """Unbiased estimate that one of k samples is right (Chen et al. 2021, section 2.1).
+    """Unbiased estimate that at least one of k samples is right (Chen et al. 2021, section 2.1).
 
-    1 - C(n-c, k) / C(n, k) for each question, as the product of (n-c-j)/(n-j) over j < k, which
-    no n overflows.
+    It is 1 - C(n-c, k) / C(n, k), computed as a product of (n-c-j)/(n-j) over j < k, which does not
+    overflow.
 
     Args:
-        n: samples a question.
-        c: right samples of each question, (questions,).
-        k: samples that may be tried, 1..n.
+        n: number of samples of each question.
+        c: number of right samples of each question. Shape: (questions,).
+        k: number of samples that may be tried, 1..n.
+
+    Returns:
+        The estimate for each question. Shape: (questions,).
 
     Raises:
-        ValueError: k is not within 1..n, or a count not within 0..n.
+        ValueError: k is not within 1..n, or a count is not within 0..n.
     """
     right = np.asarray(c, dtype=np.float64)
     if not 1 <= k <= n:
@@ -243,13 +263,14 @@ def pass_at_k(n: int, c: ArrayLike, k: int) -> NDArray[np.float64]:
     return 1 - failing
 
 
-def independent_difference(a: Estimate, b: Estimate) -> Estimate:
-    """a - b of two independent estimates, from the interval of each (Newcombe 1998, method 10).
+def independent_difference(a: IntervalEstimate, b: IntervalEstimate) -> IntervalEstimate:
+    """a - b of two independent estimates, with an interval from both intervals.
 
-    With Wilson intervals this is Newcombe's interval for a difference of proportions; it also holds
-    for other intervals (Zou and Donner 2008). (nan, nan) where one of them is undefined.
+    With Wilson intervals this is Newcombe's method 10 for a difference of proportions (Newcombe
+    1998). It also holds for other intervals (Zou and Donner 2008). It is (nan, nan) where one of
+    the intervals is undefined.
     """
     value = a.value - b.value
     low = value - math.hypot(a.value - a.low, b.high - b.value)
     high = value + math.hypot(a.high - a.value, b.value - b.low)
-    return Estimate(value, low, high)
+    return IntervalEstimate(value, low, high)

@@ -1,4 +1,4 @@
-"""The Stage I filter: keep the questions to which the weak and the ICL side answer alike."""
+"""The agreement filter: keep questions that both sides answer alike (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ def agreement_filter(
     keep_empty: bool = False,
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
-    """Questions on which both sides give the same final answer (paper, Stage I).
+    """Questions on which both sides give the same final answer (paper section 3.1, Stage I).
 
     Args:
         weak: LABELS of the weak side.
         icl: LABELS of the ICL side, in any row order.
-        keep_empty: keep questions to which neither side gives an answer (8 of the 2683 rows in
-            the released first iteration of GSM8K with Llama-2-7b).
-        judge: compares weak with ICL predictions; sides agree where its verdict is "right".
+        keep_empty: keep questions that neither side gives a final answer to. The released first
+            iteration of GSM8K with Llama-2-7b has 8 of them among 2683 questions.
+        judge: compares weak with ICL predictions; the sides agree where its verdict is "right".
 
     Returns:
         KEPT in the weak side's row order; `prediction` is the weak side's.
 
     Raises:
-        ValueError: the sides label different questions, or no answers agree.
+        ValueError: an id occurs twice, the sides label different questions, or no answers agree.
     """
     for name, side in (("weak", weak), ("ICL", icl)):
         if side["id"].is_duplicated().any():
             raise ValueError(f"{name} labels: an id stands twice")
-    if len(odd := odd_ids(weak["id"], icl["id"])):
+    if len(unmatched := unmatched_ids(weak["id"], icl["id"])):
         raise ValueError(
-            f"weak and ICL labels are of different questions: {len(odd)} ids stand on one side "
-            f"only, such as {odd.min()!r}; generate both from the same train_2"
+            f"weak and ICL labels are of different questions: {len(unmatched)} ids stand on one "
+            f"side only, such as {unmatched.min()!r}; generate both from the same train_2"
         )
     pairs = weak.select("id", "prediction", weak_response="response").join(
         icl.select("id", icl_prediction="prediction", icl_response="response"),
@@ -56,10 +56,11 @@ def agreement_filter(
     return kept.select("id", "weak_response", "icl_response", "prediction")
 
 
-def odd_ids(ids: pl.Series, others: pl.Series) -> pl.Series:
-    """Ids that stand in one of two columns only."""
-    sides = ((ids, others), (others, ids))
-    return pl.concat([one.filter(~one.is_in(other.implode())) for one, other in sides])
+def unmatched_ids(first: pl.Series, second: pl.Series) -> pl.Series:
+    """Ids that only one of two columns has."""
+    only_first = first.filter(~first.is_in(second.implode()))
+    only_second = second.filter(~second.is_in(first.implode()))
+    return pl.concat([only_first, only_second])
 
 
 def count_empty(labels: pl.DataFrame) -> int:

@@ -1,4 +1,4 @@
-"""Few-shot demonstrations, drawn from the weak model's own answers with no check of correctness."""
+"""Few-shot demonstrations, drawn from the weak model's answers without a check (section 3.1)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def draw_demonstrations(
 ) -> pl.DataFrame:
     """Draw demonstrations uniformly from the rows that have a response and a final answer.
 
-    All rows are shuffled by seed and the first `count` usable ones taken. With seed 42 this gives
-    the ids that the paper used for MATH (Gemma, Mistral) and for GSM8K (Gemma).
+    All rows are shuffled, and the first `count` usable ones are taken. Seed 42 gives the ids that
+    the paper used for MATH (Gemma-2b, Mistral-7b) and for GSM8K (Gemma-2b).
 
     Args:
         weak_labels: LABELS of train_2.
         questions: QUESTIONS of train_2.
         count: number of demonstrations.
         seed: seed of the shuffle.
-        ids: these rows in this order instead of a draw; `count` and `seed` do not matter then.
+        ids: take these rows in this order instead; `count` and `seed` are then not used.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         repeat_question: every demonstration asks the question of the first one, so that all answers
             but the first belong to other questions, as in the released OlympicArena prompt.
@@ -43,23 +43,15 @@ def draw_demonstrations(
             question is missing.
     """
     responses = dict(weak_labels.select("id", "response").iter_rows())
-    if ids is not None:
-        if unknown := [name for name in ids if name not in responses]:
-            raise ValueError(f"demonstrations.ids: {unknown[0]!r} is not an id of train_2")
-        if len(set(ids)) < len(ids):
-            raise ValueError("demonstrations.ids: an id stands twice")
-        chosen = list(ids)
+    if ids is None:
+        chosen = _draw_ids(weak_labels, count, seed)
     else:
-        rows = weak_labels.select("id", "response", "prediction").rows()
-        Random(seed).shuffle(rows)
-        chosen = [name for name, response, answer in rows if response and answer][:count]
-        if len(chosen) < count:
-            raise ValueError(
-                f"demonstrations.count is {count}, but only {len(chosen)} weak answers have a "
-                "final answer; lower it, or train the weak model for longer"
-            )
-    shown = questions.filter(pl.col("id").is_in(chosen))
-    prompts = problem_prompts(shown, prompt)
+        chosen = list(ids)
+        if unknown := [name for name in chosen if name not in responses]:
+            raise ValueError(f"demonstrations.ids: {unknown[0]!r} is not an id of train_2")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError("demonstrations.ids: an id stands twice")
+    prompts = problem_prompts(questions.filter(pl.col("id").is_in(chosen)), prompt)
     if missing := [name for name in chosen if name not in prompts]:
         raise ValueError(f"weak label {missing[0]!r} has no question in train_2")
     asked = [chosen[0]] * len(chosen) if repeat_question else chosen
@@ -71,3 +63,15 @@ def draw_demonstrations(
         },
         schema_overrides={"id": pl.String, "prompt": pl.String, "response": pl.String},
     )
+
+
+def _draw_ids(weak_labels: pl.DataFrame, count: int, seed: int) -> list[str]:
+    rows = weak_labels.select("id", "response", "prediction").rows()
+    Random(seed).shuffle(rows)
+    usable = [name for name, response, prediction in rows if response and prediction]
+    if len(usable) < count:
+        raise ValueError(
+            f"demonstrations.count is {count}, but only {len(usable)} weak answers have a "
+            "final answer; lower it, or train the weak model for longer"
+        )
+    return usable[:count]

@@ -1,4 +1,7 @@
-"""Labels: one side's greedy answers to the questions of a split."""
+"""Labels: the greedy answers of one side (weak or ICL) to the questions of train_2.
+
+Paper section 3.1: D_weak and D_icl.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import polars as pl
 from weak_to_strong.method.answers import PAPER, PaperQuirks, predict_column
 from weak_to_strong.method.prompts import clean_column
 
-#: A table, or one that is read piece by piece.
+#: A table in memory, or a lazy one that is read piece by piece.
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
@@ -19,13 +22,13 @@ def select_request(generations: Frame, request: str) -> Frame:
     """The GENERATIONS rows of one request.
 
     Raises:
-        ValueError: the table holds none; names those it holds.
+        ValueError: there are none; names the requests that there are.
     """
     names = generations.lazy().select(pl.col("request").unique().sort())
-    held = names.collect(engine="streaming")["request"].to_list()
-    if request not in held:
-        found = ", ".join(held) or "none"
-        raise ValueError(f"request {request!r} has no generations (requests of the file: {found})")
+    requests = names.collect(engine="streaming")["request"].to_list()
+    if request not in requests:
+        known = ", ".join(requests) or "none"
+        raise ValueError(f"request {request!r} has no generations (requests of the file: {known})")
     return generations.filter(pl.col("request") == request)
 
 
@@ -37,10 +40,16 @@ def read_answers(
     *,
     raw: bool = False,
 ) -> Frame:
-    """GENERATIONS rows with `response` cleaned and `prediction`, its normalised answer, added.
+    """GENERATIONS rows with the response cleaned, and its final answer as `prediction`.
 
-    The answer is read from the cleaned text, as in the paper, and normalised with `quirks`, or with
-    `raw` not at all. Row order is kept.
+    The answer is extracted from the cleaned text, as in the paper. Row order is kept.
+
+    Args:
+        generations: GENERATIONS.
+        answer_key: text that introduces the final answer.
+        stops: stop strings; a response is cut at the first one.
+        quirks: flaws of the paper's normalisation to keep.
+        raw: leave the answer as it stands in the text, without normalisation.
     """
     response = pl.col("response")
     clean = partial(clean_column, stops=stops)
@@ -65,15 +74,15 @@ def labels_from_generations(
     Args:
         generations: GENERATIONS rows of a single request with one sample for each id.
         answer_key: text that introduces the final answer.
-        stops: stop strings at which a response is cut.
-        quirks: flaws of the paper's normalisation that are kept.
-        raw: leave out this normalisation.
+        stops, quirks, raw: as for `read_answers`.
 
     Raises:
-        ValueError: rows of several requests, or several rows for an id.
+        ValueError: rows of several requests, or several rows for one id.
     """
     if generations["request"].n_unique() > 1:
-        raise ValueError("generations of several requests where one greedy request is due")
+        raise ValueError(
+            "these generations are of several requests; labels need one greedy request"
+        )
     repeated = generations.filter(pl.col("id").is_duplicated())
     if not repeated.is_empty():
         raise ValueError(

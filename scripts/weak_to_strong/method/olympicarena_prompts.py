@@ -1,8 +1,8 @@
 """Prompts of OlympicArena (Huang et al. 2024, arXiv 2406.12753), one wording for each answer type.
 
-For SC, MC, TF, NV, EX, EQ, TUP and MA they are to the letter those of the paper's released
-training rows. These have no SET, IN or MPV, no MA with units and no other type but NV with one;
-such prompts have words of our own in the same pattern.
+Prompts of the types SC, MC, TF, NV, EX, EQ, TUP and MA equal those of the paper's released training
+rows, letter for letter. The released rows have no question of type SET, IN or MPV, no MA with
+units, and a unit only for NV; such prompts have words of our own in the same pattern.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _MANY = "should be the sequence of your final answers, separated by commas, for 
 
 @dataclass(frozen=True)
 class AnswerWording:
-    """What a prompt says of an answer type.
+    """What a prompt says about an answer type.
 
     Attributes:
-        name: the type in a list of types.
-        described: the line that announces it.
-        form: what ANSWER has to be; `{options}` stands for the letters of the options.
-        form_with_unit: the same where a unit is to be left out.
+        name: name of the type, for lists of types.
+        described: the line that announces the type.
+        form: what ANSWER must be; `{options}` stands for the letters of the options.
+        form_with_unit: the same where the answer's unit must be left out; "" where it is `form`.
     """
 
     name: str
@@ -102,9 +102,9 @@ WORDINGS = {
         _MANY,
     ),
 }
-#: Types with a choice among given answers, which need no formulas.
+#: Types that choose among given answers, and so need no formulas.
 _GIVEN = ("SC", "MC", "TF")
-#: Types whose answer is a sequence of answers, each with a type of its own.
+#: Types whose answer is a sequence of answers; each of them has its own type.
 SEVERAL = ("MPV", "MA")
 
 _PROMPT = re.compile(
@@ -116,14 +116,15 @@ _PROMPT = re.compile(
 
 
 def olympicarena_prompt(problem: Mapping[str, Any]) -> str:
-    """The prompt of a problem, up to and with `Answer:`.
+    """The prompt of a problem, including the last line `Answer:`.
 
     Args:
-        problem: `question` (its options as lines `A: ...` at the end), `subject`, `answer_type`
-            and, null where there is none, `unit`, `parts` (see `read_parts`) and `context`.
+        problem: a row of PROBLEMS or QUESTIONS with `question` (options are lines `A: ...` at its
+            end), `subject`, `answer_type` and, each or null, `unit`, `parts` (see `read_parts`) and
+            `context`.
 
     Raises:
-        ValueError: an answer type without a wording; names the problem.
+        ValueError: the answer type has no wording; names the problem.
     """
     kind = problem["answer_type"]
     wording = WORDINGS.get(kind)
@@ -151,16 +152,20 @@ def olympicarena_prompt(problem: Mapping[str, Any]) -> str:
             f"Remember, your answer should be calculated in the unit of {unit}, but when "
             "concluding your final answer, do not include the unit."
         )
-    form = wording.form_with_unit if unit and wording.form_with_unit else wording.form
-    options = ", ".join(option_letters(problem["question"]))
+    lines.append(_describe_ending(wording, problem["question"], bool(unit), kind in SEVERAL))
+    return "\n".join([*lines, "", "Answer:"])
+
+
+def _describe_ending(wording: AnswerWording, question: str, has_unit: bool, several: bool) -> str:
+    """The line that says how the response must end."""
     final = (
         r"The final answers are \boxed{ANSWER}"
-        if kind in SEVERAL
+        if several
         else r"The final answer is $\boxed{ANSWER}$"
     )
-    form = form.replace("{options}", options)
-    lines.append(f'Please end your response with: "{final}", where ANSWER {form}')
-    return "\n".join([*lines, "", "Answer:"])
+    form = wording.form_with_unit if has_unit and wording.form_with_unit else wording.form
+    form = form.replace("{options}", ", ".join(option_letters(question)))
+    return f'Please end your response with: "{final}", where ANSWER {form}'
 
 
 def _describe_parts(kind: str, parts: Sequence[Mapping[str, str | None]]) -> list[str]:
@@ -183,18 +188,21 @@ def _describe_parts(kind: str, parts: Sequence[Mapping[str, str | None]]) -> lis
 
 
 def read_parts(parts: str | None) -> list[dict[str, str | None]]:
-    """The column `parts`: JSON, a list of {type, unit, name} of the answers to one question.
+    """The answers that one question asks for: a list of {type, unit, name}, each a text or None.
+
+    Args:
+        parts: JSON from the column `parts`; null or "" gives an empty list.
 
     Raises:
-        ValueError: it is something else; each of the three is a text or null.
+        ValueError: it is not JSON of this form.
     """
     try:
-        found = json.loads(parts) if parts else []
+        answers = json.loads(parts) if parts else []
     except (ValueError, RecursionError) as error:
         raise ValueError("no JSON") from error
-    if not isinstance(found, list) or not all(map(_is_part, found)):
+    if not isinstance(answers, list) or not all(map(_is_part, answers)):
         raise ValueError("no list of objects with `type`, `unit` and `name`, each text or null")
-    return found
+    return answers
 
 
 def _is_part(part: Any) -> bool:
@@ -205,20 +213,20 @@ def _is_part(part: Any) -> bool:
 
 
 def option_letters(question: str) -> list[str]:
-    """Letters of the options, the lines `A: ...`, `B: ...` and so on at the end of a question."""
-    found: list[str] = []
+    """Letters of the options, which are lines `A: ...`, `B: ...` at the end of a question."""
+    letters: list[str] = []
     for line in question.split("\n"):
         if line[:2] == "A:":
-            found = ["A"]
-        elif found and line[:2] == f"{chr(ord(found[-1]) + 1)}:":
-            found.append(line[0])
-    return found
+            letters = ["A"]
+        elif letters and line[:2] == f"{chr(ord(letters[-1]) + 1)}:":
+            letters.append(line[0])
+    return letters
 
 
 def split_prompt(prompt: str) -> dict[str, str | None] | None:
-    """The `question` and `context` inside a prompt of the data set, or null for other text.
+    """`question` and `context` inside a prompt of OlympicArena; None for any other text.
 
-    OlympicArena publishes its prompts; only there a problem has its context.
+    The data set gives the context of a problem only inside its published prompts.
     """
     match = _PROMPT.fullmatch(prompt)
     return match and match.groupdict()

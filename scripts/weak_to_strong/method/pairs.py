@@ -1,4 +1,4 @@
-"""Contrastive pairs for preference optimisation (paper, Stage II)."""
+"""Contrastive pairs for preference optimisation (paper section 3.2, Stage II)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 
 import polars as pl
 
-from weak_to_strong.method.agreement import odd_ids
+from weak_to_strong.method.agreement import unmatched_ids
 from weak_to_strong.method.answers import Judge, judge_table, string_judge
 from weak_to_strong.method.prompts import prompt_column
 from weak_to_strong.tables.frames import ROWS_OF_A_GROUP
@@ -28,84 +28,70 @@ def build_pairs(
     prompt: str = "question_answer",
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
-    """Pair the weak model's answer with samples of M_plus, the majority answer telling right.
+    """Pair the weak model's answer with samples of M_plus (paper section 3.2).
 
-    A question gives pairs if its majority answer is not empty and has at least `min_confidence`:
-    the weak answer is chosen over samples with another answer if it is the majority answer, and
-    rejected for samples with the majority answer if it is not and the majority has at least
-    `weak_rejected_confidence`. Where all samples agree there is nothing to reject, so a weak answer
-    that agrees too gives no pair.
+    The majority answer of the samples stands in for the right answer. A question gives pairs if its
+    majority answer is not empty and has a confidence of at least `min_confidence`:
 
-    An answer that the judge cannot compare with the majority is on neither side of a pair.
+    - The weak answer is the majority answer: it is chosen, and samples with another answer are
+      rejected. If all samples agree there is nothing to reject, and the question gives no pair.
+    - The weak answer is another one, and the confidence is at least `weak_rejected_confidence`: it
+      is rejected, and samples with the majority answer are chosen.
 
-    One random generator serves all questions in row order, so the pairs of a question depend on
-    the rows before it.
+    An answer that the judge cannot compare with the majority answer is on neither side of a pair.
+    One random generator serves all questions in row order, as in the released code, so the pairs of
+    a question depend on the rows before it.
 
     Args:
         weak: LABELS of the weak model on train_2.
-        samples: SAMPLES of M_plus; of a lazy table only the texts that are drawn are kept.
+        samples: SAMPLES of M_plus. Of a lazy table only the drawn texts are kept in memory.
         votes: VOTES over these samples.
         questions: QUESTIONS of train_2; their row order is that of the draws and of the result.
-        min_confidence: least majority share, in [0, 1].
-        weak_rejected_confidence: least majority share to reject a weak answer, in [0, 1].
+        min_confidence: least confidence, in [0, 1].
+        weak_rejected_confidence: least confidence to reject a weak answer, in [0, 1].
         pairs_per_question: most pairs of a question (paper: 1 for GSM8K, 3 for the other tasks).
-        weak_side: false makes both sides from samples of M_plus (an ablation of the paper);
-            the column `weak_side` is then "none".
-        rng_seed: seed of the generator.
+        weak_side: False takes both sides from samples of M_plus (an ablation of the paper); the
+            column `weak_side` is then "none".
+        rng_seed: seed of the generator (released code: 42).
         prompt: style of the prompts, see `prompts.problem_prompt`.
-        judge: says which answers are the majority answer.
+        judge: compares answers with the majority answer.
 
     Returns:
         PAIRS; chosen and rejected text start with one space.
 
     Raises:
-        ValueError: tables of different questions, or settings that leave no pair.
+        ValueError: the tables are of different questions, or no question gives a pair.
     """
     samples = samples.lazy()
-    asked = questions.select("id").with_row_index("number")
-    for what, table in (("weak labels", weak), ("samples", samples), ("votes", votes)):
-        ids = table.lazy().select(pl.col("id").unique()).collect(engine="streaming")
-        if len(odd := odd_ids(ids["id"], asked["id"])):
-            raise ValueError(f"{what} are not of the questions of train_2: id {odd.min()!r}")
+    numbered = questions.select("id").with_row_index("number")
+    for name, table in (("weak labels", weak), ("samples", samples), ("votes", votes)):
+        _check_questions(name, table, numbered["id"])
     confident = (
-        asked.join(votes, on="id", maintain_order="left")
+        numbered.join(votes, on="id", maintain_order="left")
         .filter(pl.col("majority") != "", pl.col("confidence") >= min_confidence)
         .join(weak.select("id", weak_answer="prediction"), on="id", maintain_order="left")
         .select("number", "id", "majority", "confidence", "weak_answer")
     )
-    said = (
+    answers = (
         samples.with_row_index("row")
         .select("row", "id", "sample", "prediction")
         .join(confident.lazy(), on="id")
         .select("number", "id", "row", "sample", "prediction", "majority")
         .collect(engine="streaming")
     )
-    weak_verdicts, verdicts = _judge_answers(confident, said, judge)
-    said = (
-        said.select("number", "row", "sample", wrong=verdicts == "wrong")
-        .filter(verdicts.is_in(["right", "wrong"]))
-        .sort("number", "wrong", "sample", "row")
-        .drop("sample")
-    )
-    sides = (
-        said.group_by("number")
-        .agg(right=(~pl.col("wrong")).sum(), wrong=pl.col("wrong").sum())
-        .join(confident.with_columns(weak_verdict=weak_verdicts), on="number", how="right")
-        .sort("number")
-        .with_columns(pl.col("right", "wrong").fill_null(0).cast(pl.Int64))
-        .with_columns(start=(pl.col("right") + pl.col("wrong")).cum_sum().shift(1, fill_value=0))
-    )
+    weak_verdicts, verdicts = _judge_answers(confident, answers, judge)
+    ranked = _rank_samples(answers, verdicts)
+    sides = _locate_samples(confident.with_columns(weak_verdict=weak_verdicts), ranked)
+    drawn = _draw(sides, weak_rejected_confidence, pairs_per_question, weak_side, Random(rng_seed))
     positives, negatives = (
-        drawn.with_columns(row=said["row"].gather(drawn["place"])).drop("place")
-        for drawn in _draw(
-            sides, weak_rejected_confidence, pairs_per_question, weak_side, Random(rng_seed)
-        )
+        places.with_columns(row=ranked["row"].gather(places["place"])).drop("place")
+        for places in drawn
     )
     if pairs_per_question > 1:
-        right = said.filter(~pl.col("wrong")).select("number", "row")
+        right = ranked.filter(~pl.col("wrong")).select("number", "row")
         positives = _add_positives(positives, right, samples, pairs_per_question)
     chosen, rejected = positives.rename({"row": "chosen"}), negatives.rename({"row": "rejected"})
-    if weak_side:
+    if weak_side:  # the side without a sample is the weak model's
         pairs = pl.concat([chosen, rejected], how="diagonal")
     else:
         pairs = chosen.join(rejected, on=["number", "slot"])
@@ -116,18 +102,68 @@ def build_pairs(
             f"min_confidence {min_confidence}; lower `pairs.min_confidence` or "
             "`pairs.weak_rejected_confidence`, or raise `sampling.temperature`"
         )
-    used = pl.concat([pairs["chosen"], pairs["rejected"]]).drop_nulls().unique()
-    texts = _read_texts(samples, used.alias("row").to_frame())
-    shown = asked.join(pairs, on="number", how="semi").join(
-        questions, on="id", how="left", maintain_order="left"
+    paired = questions.filter(pl.col("id").is_in(numbered["id"].gather(pairs["number"]).implode()))
+    prompts = paired.select("id").with_columns(prompt_column(paired, prompt))
+    return _fill_texts(pairs.join(confident, on="number"), weak, samples, prompts, weak_side)
+
+
+def _check_questions(name: str, table: pl.DataFrame | pl.LazyFrame, ids: pl.Series) -> None:
+    """Raise ValueError where a table is not of the questions `ids`."""
+    found = table.lazy().select(pl.col("id").unique()).collect(engine="streaming")["id"]
+    if len(unmatched := unmatched_ids(found, ids)):
+        raise ValueError(f"{name} are not of the questions of train_2: id {unmatched.min()!r}")
+
+
+def _rank_samples(answers: pl.DataFrame, verdicts: pl.Series) -> pl.DataFrame:
+    """Columns number, wrong, row: right samples of each question, then wrong ones, by sample."""
+    return (
+        answers.select("number", "row", "sample", wrong=verdicts == "wrong")
+        .filter(verdicts.is_in(["right", "wrong"]))
+        .sort("number", "wrong", "sample", "row")
+        .drop("sample")
     )
-    shown = shown.with_columns(prompt_column(shown, prompt)).select("number", "prompt")
-    none, given = pl.lit("none"), pl.col("rejected").is_null()
-    side = pl.when(given).then(pl.lit("rejected")).otherwise(pl.lit("chosen"))
+
+
+def _locate_samples(confident: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+    """Columns of `confident`, and where a question's samples are in `ranked`.
+
+    From row `start` on there are `right` right samples, then `wrong` wrong ones.
+    """
+    return (
+        ranked.group_by("number")
+        .agg(right=(~pl.col("wrong")).sum(), wrong=pl.col("wrong").sum())
+        .join(confident, on="number", how="right")
+        .sort("number")
+        .with_columns(pl.col("right", "wrong").fill_null(0).cast(pl.Int64))
+        .with_columns(start=(pl.col("right") + pl.col("wrong")).cum_sum().shift(1, fill_value=0))
+    )
+
+
+def _fill_texts(
+    pairs: pl.DataFrame,
+    weak: pl.DataFrame,
+    samples: pl.LazyFrame,
+    prompts: pl.DataFrame,
+    weak_side: bool,
+) -> pl.DataFrame:
+    """PAIRS from the sample rows of each pair.
+
+    Args:
+        pairs: columns number, slot, id, confidence, chosen, rejected. The last two are rows of
+            `samples`; null stands for the weak model's response.
+        weak: LABELS of the weak model.
+        samples: SAMPLES.
+        prompts: columns id, prompt.
+        weak_side: whether one side of each pair is the weak model's.
+    """
+    rows = pl.concat([pairs["chosen"], pairs["rejected"]]).drop_nulls().unique()
+    texts = _read_texts(samples, rows.alias("row").to_frame())
+    side = (
+        pl.when(pl.col("rejected").is_null()).then(pl.lit("rejected")).otherwise(pl.lit("chosen"))
+    )
     return (
         pairs.sort("number", "slot")
-        .join(confident, on="number", how="left", maintain_order="left")
-        .join(shown, on="number", how="left", maintain_order="left")
+        .join(prompts, on="id", how="left", maintain_order="left")
         .join(weak.select("id", weak="response"), on="id", how="left", maintain_order="left")
         .join(texts, left_on="chosen", right_on="row", how="left", maintain_order="left")
         .join(texts, left_on="rejected", right_on="row", how="left", maintain_order="left")
@@ -136,7 +172,7 @@ def build_pairs(
             "prompt",
             chosen=pl.coalesce("text", pl.lit(" ") + pl.col("weak")),
             rejected=pl.coalesce("text_right", pl.lit(" ") + pl.col("weak")),
-            weak_side=side if weak_side else none,
+            weak_side=side if weak_side else pl.lit("none"),
             confidence="confidence",
         )
         .cast(dict(PAIRS))
@@ -144,29 +180,31 @@ def build_pairs(
 
 
 def _judge_answers(
-    confident: pl.DataFrame, said: pl.DataFrame, judge: Judge
+    confident: pl.DataFrame, answers: pl.DataFrame, judge: Judge
 ) -> tuple[pl.Series, pl.Series]:
-    """Verdicts on the weak answers and on those of samples, against the majority answers."""
+    """Verdicts on the weak answers and on the samples' answers, against the majority answers."""
     if judge is string_judge:
         weak = judge_table(confident.select("id", "weak_answer", "majority"), judge)
-        return weak, judge_table(said.select("id", "prediction", "majority"), judge)
+        return weak, judge_table(answers.select("id", "prediction", "majority"), judge)
     columns = ("number", "id", "answer", "majority")
-    given = pl.concat(
+    all_answers = pl.concat(
         [
             confident.rename({"weak_answer": "answer"}).select(columns),
-            said.rename({"prediction": "answer"}).select(columns),
+            answers.rename({"prediction": "answer"}).select(columns),
         ]
     )
-    # Each answer to a question once, the weak one first.
-    once = given.sort("number", maintain_order=True).unique(maintain_order=True)
-    once = once.with_columns(judge_table(once.select("id", "answer", "majority"), judge))
-    verdicts = given.join(
-        once.select("number", "answer", "verdict"),
+    # Other judges are slow, so each answer to a question is judged once, the weak one first.
+    distinct = all_answers.sort("number", maintain_order=True).unique(maintain_order=True)
+    distinct = distinct.with_columns(
+        judge_table(distinct.select("id", "answer", "majority"), judge)
+    )
+    verdicts = all_answers.join(
+        distinct.select("number", "answer", "verdict"),
         on=["number", "answer"],
         how="left",
         maintain_order="left",
     )["verdict"]
-    return verdicts.head(len(confident)), verdicts.tail(len(said))
+    return verdicts.head(len(confident)), verdicts.tail(len(answers))
 
 
 def _draw(
@@ -176,14 +214,18 @@ def _draw(
     weak_side: bool,
     rng: Random,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first positive and the negatives of each question that gives pairs.
+    """Draw the first positive and the negatives of each question that gives pairs.
+
+    Positives are samples with the majority answer, negatives are samples with another one.
 
     Args:
-        sides: number (of the question), weak_verdict, confidence, and where its samples are: from
-            place `start` on `right` positives, then `wrong` negatives.
+        sides: from `_locate_samples`, with `weak_verdict`.
+        weak_rejected_confidence, pairs_per_question, weak_side: as for `build_pairs`.
+        rng: generator that serves all questions.
 
     Returns:
-        Two tables of number, slot (which pair of the question) and place.
+        Positives and negatives, each with the columns number (of the question), slot (0 for the
+        first pair of a question, 1 for the second, ...) and place (row of the ranked samples).
     """
     positives: list[tuple[int, int, int]] = []
     negatives: list[tuple[int, int, int]] = []
@@ -193,7 +235,7 @@ def _draw(
         if take_negatives:
             drawn = _draw_negatives(rng, wrong, pairs_per_question)
             first = start + right
-            negatives += [(number, slot, first + each) for slot, each in enumerate(drawn)]
+            negatives += [(number, slot, first + offset) for slot, offset in enumerate(drawn)]
         if weak_side:
             take_positive = verdict == "wrong" and confidence >= weak_rejected_confidence
         else:
@@ -205,7 +247,10 @@ def _draw(
 
 
 def _draw_negatives(rng: Random, size: int, count: int) -> Sequence[int]:
-    """Of `size`: one at random for a count of 1; else `count` at random, or all if no more."""
+    """Numbers below `size`: one at random for a count of 1, else `count` at random.
+
+    If there are no more than `count`, all of them in order.
+    """
     if count == 1:
         return [rng.choice(range(size))]
     return rng.sample(range(size), count) if size > count else range(size)
@@ -214,11 +259,13 @@ def _draw_negatives(rng: Random, size: int, count: int) -> Sequence[int]:
 def _add_positives(
     first: pl.DataFrame, right: pl.DataFrame, samples: pl.LazyFrame, count: int
 ) -> pl.DataFrame:
-    """To each first positive the others in order whose text differs from it, up to `count`.
+    """Add further positives whose text differs from the first, up to `count` for each question.
 
     Args:
-        first: number, slot, row; one for a question.
-        right: number, row of all positives in order.
+        first: columns number, slot, row; one row for each question.
+        right: columns number, row; all positives in order.
+        samples: SAMPLES.
+        count: most positives of a question.
     """
     others = right.with_row_index("order").join(first.select("number"), on="number")
     text_of_first = first.select("number", "row").join(
@@ -240,9 +287,14 @@ def _add_positives(
 
 
 def _read_texts(samples: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """[row, text] of some rows, the responses after one space; others are read past.
+    """Columns row, text: the responses of some rows, each after one space.
 
-    Piece by piece, and as new strings: those of a filtered column keep in memory all that was read.
+    The table is read piece by piece. The texts are new strings, because strings of a filtered
+    column would keep the whole piece in memory.
+
+    Args:
+        samples: SAMPLES.
+        rows: column row, the wanted row numbers.
     """
     size = samples.select(pl.len()).collect(engine="streaming").item()
     pieces = [

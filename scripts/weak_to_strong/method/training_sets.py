@@ -1,4 +1,7 @@
-"""Rows for supervised fine-tuning, and their export to LLaMA-Factory."""
+"""Rows for supervised fine-tuning, and export of rows and pairs to LLaMA-Factory.
+
+The authors release their training sets in LLaMA-Factory's format (`data/llama_factory`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from weak_to_strong.method.prompts import problem_prompts, sft_target
 from weak_to_strong.tables.files import json_text
 from weak_to_strong.tables.schemas import KEPT, SFT_ROWS
 
-#: Kind of training set -> the tables it is made of (arguments of `sft_rows`).
+#: Kind of training set -> the tables that it is made from (arguments of `sft_rows`).
 TABLES_OF_KIND = {
     "gold_train_1": ("problems",),
     "gold_train_2": ("questions", "gold"),
@@ -22,7 +25,7 @@ TABLES_OF_KIND = {
     "kept_hybrid": ("questions", "kept"),
 }
 _ROW_NUMBER = "0|[1-9][0-9]*"
-#: Python reads no longer number: such an id stays text.
+#: `int` refuses longer numbers, so such an id stays text.
 _MAX_DIGITS = 4300
 
 
@@ -37,13 +40,13 @@ def sft_rows(
     weak_labels: pl.DataFrame | None = None,
     kept: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Supervised rows of one kind.
+    """Rows for supervised fine-tuning of one kind.
 
     Args:
         kind: `gold_train_1` (the weak model), `gold_train_2` (the ceiling), `weak_labels` (full
-            weak fine-tuning: all of D_weak), `kept_weak`, `kept_icl` or `kept_hybrid` (Stage I;
-            hybrid has the weak and the ICL row of each question in turn).
-        answer_key: text that introduces the final answer; for the gold kinds.
+            weak fine-tuning on all of D_weak), or, in Stage I, `kept_weak`, `kept_icl` or
+            `kept_hybrid` (of each question the weak row, then the ICL row).
+        answer_key: text that introduces the final answer; used by the gold kinds.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         problems: PROBLEMS of train_1.
         questions: QUESTIONS of train_2.
@@ -52,15 +55,14 @@ def sft_rows(
         kept: KEPT of the agreement filter.
 
     Returns:
-        SFT_ROWS, in the row order of `problems`, `questions` (ceiling), `weak_labels` or `kept`. As
-        in the paper weak labels without a final answer are among them, and hybrid rows that both
-        sides wrote stand twice.
+        SFT_ROWS, in the row order of `problems`, of `questions` (ceiling), of `weak_labels` or of
+        `kept`. As in the paper, weak labels without a final answer are included, and a hybrid row
+        that both sides wrote occurs twice. Released files: `gsm8k_train_1`, `full_weak`,
+        `iter1_weak`, `iter1_icl`, `iter1_hybrid`.
 
     Raises:
-        ValueError: unknown kind, a missing table, an answer without a question, or no rows.
+        ValueError: unknown kind, missing table, answer without a question, or no rows.
     """
-    if kind not in TABLES_OF_KIND:
-        raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
     tables = {
         "problems": problems,
         "questions": questions,
@@ -68,29 +70,28 @@ def sft_rows(
         "weak_labels": weak_labels,
         "kept": kept,
     }
+    if kind not in TABLES_OF_KIND:
+        raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
     if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
         raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
-    if kind.startswith("gold"):
-        if kind == "gold_train_2" and gold["answer"].null_count() == gold.height:
-            raise ValueError(
-                "train_2 has no gold answers to train the ceiling on; name their column in the "
-                "task's `columns`, or set `methods: {ceiling: null}` there"
-            )
-        answers = _gold_answers(problems if kind == "gold_train_1" else gold, answer_key)
-        if kind == "gold_train_2":
-            known = dict(answers)
-            answers = [(name, known.get(name)) for name in questions["id"]]
+    if kind == "gold_train_1":
+        answers = _gold_answers(problems, answer_key)
+    elif kind == "gold_train_2":
+        answers = _ceiling_answers(questions, gold, answer_key)
     elif kind == "weak_labels":
         answers = weak_labels.select("id", "response").rows()
     else:
         answers = list(_kept_answers(kind, kept))
     source = problems if kind == "gold_train_1" else questions
-    used = {name for name, _ in answers}
-    text = problem_prompts(source.filter(pl.col("id").is_in(list(used))), prompt)
-    if odd := [name for name, answer in answers if name not in text or answer is None]:
-        raise ValueError(f"training set {kind!r}: id {odd[0]!r} lacks its question or its answer")
+    ids = {name for name, _ in answers}
+    prompts = problem_prompts(source.filter(pl.col("id").is_in(list(ids))), prompt)
+    incomplete = [name for name, answer in answers if name not in prompts or answer is None]
+    if incomplete:
+        raise ValueError(
+            f"training set {kind!r}: id {incomplete[0]!r} lacks its question or its answer"
+        )
     rows = pl.DataFrame(
-        [(name, text[name], f" {answer}") for name, answer in answers],
+        [(name, prompts[name], f" {answer}") for name, answer in answers],
         schema=SFT_ROWS,
         orient="row",
     )
@@ -100,11 +101,12 @@ def sft_rows(
 
 
 def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:
-    bare = rows.filter(pl.any_horizontal(pl.col("solution", "answer").is_null()))
-    if len(bare):
+    """(id, target text) of PROBLEMS or GOLD rows."""
+    incomplete = rows.filter(pl.any_horizontal(pl.col("solution", "answer").is_null()))
+    if len(incomplete):
         raise ValueError(
-            f"{len(bare)} of {len(rows)} gold rows have no solution or no answer, the first is "
-            f"id {bare['id'][0]!r}; name the columns of both in the task's `columns`"
+            f"{len(incomplete)} of {len(rows)} gold rows have no solution or no answer, the first "
+            f"is id {incomplete['id'][0]!r}; name the columns of both in the task's `columns`"
         )
     return [
         (name, sft_target(solution, answer, answer_key))
@@ -112,7 +114,21 @@ def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:
     ]
 
 
+def _ceiling_answers(
+    questions: pl.DataFrame, gold: pl.DataFrame, answer_key: str
+) -> list[tuple[str, str | None]]:
+    """(id, target text) in the order of the questions; None for a question without gold."""
+    if gold["answer"].null_count() == gold.height:
+        raise ValueError(
+            "train_2 has no gold answers to train the ceiling on; name their column in the "
+            "task's `columns`, or set `methods: {ceiling: null}` there"
+        )
+    answers = dict(_gold_answers(gold, answer_key))
+    return [(name, answers.get(name)) for name in questions["id"]]
+
+
 def _kept_answers(kind: str, kept: pl.DataFrame) -> Iterable[tuple[str, str]]:
+    """(id, response) of agreeing questions, then of padding."""
     agreeing = kept.filter(pl.col("prediction").is_not_null())
     padding = kept.filter(pl.col("prediction").is_null())
     sides = {"kept_weak": ["weak_response"], "kept_icl": ["icl_response"]}.get(
@@ -120,31 +136,32 @@ def _kept_answers(kind: str, kept: pl.DataFrame) -> Iterable[tuple[str, str]]:
     )
     for name, *responses in agreeing.select("id", *sides).iter_rows():
         yield from ((name, response) for response in responses)
-    for side in sides:  # the released order: padding follows, one side after the other
+    # The released order of padding: all rows of one side, then all rows of the other.
+    for side in sides:
         yield from padding.select("id", side).iter_rows()
 
 
 def pad_disagreeing(
     kept: pl.DataFrame, weak: pl.DataFrame, icl: pl.DataFrame, target: int, seed: int
 ) -> pl.DataFrame:
-    """Fill KEPT up to `target` questions with random ones on which the sides *disagree*.
+    """Add random questions on which the sides *disagree*, up to `target` questions.
 
-    The released MATH sets do this (448 agreeing questions to 1000). It is no part of the method,
-    and the seed of the released draw is not known.
+    The released MATH sets of Gemma-2b (448 agreeing questions, padded to 1000) and Mistral-7b (584,
+    padded to 2000) are padded so. The paper does not describe it, and its seed is not known.
 
     Args:
         kept: KEPT of the agreement filter.
         weak: LABELS of the weak side.
         icl: LABELS of the ICL side.
-        target: number of questions afterwards; `kept` of that size or more is returned as it is.
+        target: number of questions afterwards. If `kept` has as many, it is returned as it is.
         seed: seed of the draw.
 
     Returns:
-        KEPT with the padding at the end, its `prediction` null. `sft_rows` puts padding after the
-        agreeing rows: for the hybrid kind all weak rows of it, then all ICL rows.
+        KEPT with the padding at the end; `prediction` is null there. `sft_rows` puts padding after
+        the agreeing rows; for the hybrid kind all weak rows of it, then all ICL rows.
 
     Raises:
-        ValueError: fewer questions than `target`.
+        ValueError: there are fewer questions than `target`.
     """
     rest = weak.filter(~pl.col("id").is_in(kept["id"].to_list()))
     missing = max(0, target - len(kept))
@@ -161,9 +178,9 @@ def pad_disagreeing(
 
 
 def export_llama_factory_sft(rows: pl.DataFrame) -> list[dict]:
-    """SFT_ROWS in the form of the released files: `id`, `content`, `output`.
+    """SFT_ROWS in the format of the released files: {id, content, output}.
 
-    An id that is a row number becomes a JSON number, as released.
+    An id that is a row number becomes a JSON number, as in these files.
     """
     return [
         {"id": _released_id(name), "content": prompt, "output": completion.removeprefix(" ")}
@@ -172,7 +189,10 @@ def export_llama_factory_sft(rows: pl.DataFrame) -> list[dict]:
 
 
 def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
-    """PAIRS in the form of the released files: `id`, `instruction`, `input`, `output`."""
+    """PAIRS in the format of the released files: {id, instruction, input, output}.
+
+    `output` is [chosen, rejected].
+    """
     return [
         {
             "id": _released_id(name),
@@ -187,14 +207,18 @@ def export_llama_factory_pairs(rows: pl.DataFrame) -> list[dict]:
 
 
 def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
-    """Rows of `export_llama_factory_pairs` as text for `write_json_rows`, without a Python loop."""
+    """Rows of `export_llama_factory_pairs` as JSON texts for `write_json_rows`.
+
+    A polars expression writes them, because a Python loop is slow at millions of rows.
+    """
     name = pl.col("id")
-    number = name.str.contains(rf"\A(?:{_ROW_NUMBER})\z") & (name.str.len_bytes() <= _MAX_DIGITS)
+    is_number = name.str.contains(rf"\A(?:{_ROW_NUMBER})\z")
+    is_number &= name.str.len_bytes() <= _MAX_DIGITS
     texts = (json_text(pl.col(side).str.strip_prefix(" ")) for side in ("chosen", "rejected"))
     row = pl.format(
         '  {{\n    "id": {},\n    "input": "",\n    "instruction": {},\n'
         '    "output": [\n      {},\n      {}\n    ]\n  }}',
-        pl.when(number).then(name).otherwise(json_text(name)),
+        pl.when(is_number).then(name).otherwise(json_text(name)),
         json_text(pl.col("prompt")),
         *texts,
     )
@@ -202,5 +226,5 @@ def encode_llama_factory_pairs(rows: pl.DataFrame) -> pl.Series:
 
 
 def _released_id(name: str) -> int | str:
-    number = len(name) <= _MAX_DIGITS and re.fullmatch(_ROW_NUMBER, name)
-    return int(name) if number else name
+    is_number = len(name) <= _MAX_DIGITS and re.fullmatch(_ROW_NUMBER, name)
+    return int(name) if is_number else name

@@ -1,4 +1,4 @@
-"""What tables and figures of the report share: names, order and choice of metric rows."""
+"""Names, order and choice of metric rows: what the tables and figures of the report share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from weak_to_strong.tables.schemas import ALL_SEEDS, NONE
 
-#: Methods of the paper in the order in which they build on each other.
+#: Name of each method of the paper, in the order of presentation.
 METHOD_LABELS = {
     "weak": "Weak model",
     "full_weak": "Full weak fine-tuning",
@@ -23,7 +23,7 @@ METHOD_LABELS = {
     "orpo": "ORPO",
     "ceiling": "Strong ceiling",
 }
-#: Short reading aid of each method.
+#: What each method is, in a few words.
 METHOD_NOTES = {
     "weak": "floor: trained on gold train_1",
     "full_weak": "strong model, all weak labels",
@@ -36,13 +36,11 @@ METHOD_NOTES = {
     "orpo": "preference pairs from M_plus",
     "ceiling": "strong model, gold train_2",
 }
-SCORER_LABELS = {"paper": "Paper (string equality)", "math": "Math (math-verify)"}
-_AFTER_PREFERENCE = ("ceiling",)
 
 
 @dataclass(frozen=True, order=True)
 class ChainName:
-    """One weak-to-strong chain: who supervises whom on which task."""
+    """One weak-to-strong chain: which weak model supervises which strong model on which task."""
 
     task: str
     weak: str
@@ -53,14 +51,14 @@ class ChainName:
 
 
 class NodeName(NamedTuple):
-    """A model of one chain, over seeds. `iteration` is 0 where a method has none."""
+    """A model of one chain, over all seeds. `iteration` is 0 for a method without iterations."""
 
     method: str
     iteration: int
 
 
-class Value(NamedTuple):
-    """One metric row: estimate and 95% interval (None where not defined), and its `n`."""
+class MetricValue(NamedTuple):
+    """Value, 95% interval and `n` of one metric row. An undefined interval is None, None."""
 
     value: float
     low: float | None
@@ -75,32 +73,35 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def _number_key(digits: str) -> tuple[int, int, str]:
-    # Python reads no number of over 4300 digits.
+    # `int` refuses numbers of more than 4300 digits, so numbers are compared as texts.
     digits = "".join(str(int(digit)) for digit in digits).lstrip("0")
     return (0, len(digits), digits)
 
 
 def method_label(method: str) -> str:
-    """Readable name of a method, or of its variant in an ablation (`<method>@<variant>`).
+    """Readable name of a method. A variant (`<method>@<variant>`) has its name in brackets.
 
-    An unknown one (an added entry) keeps its own name.
+    A method that the paper does not have keeps its configured name.
     """
     name, _, variant = method.partition("@")
     label = METHOD_LABELS.get(name, name)
     return f"{label} [{variant}]" if variant else label
 
 
-def node_label(node: NodeName, *, iterations: bool = True) -> str:
+def node_label(node: NodeName) -> str:
     """Readable name of a node, with its iteration where it has one."""
     label = method_label(node.method)
-    return f"{label}, iteration {node.iteration}" if iterations and node.iteration > 0 else label
+    return f"{label}, iteration {node.iteration}" if node.iteration > 0 else label
 
 
 def node_key(node: NodeName) -> tuple[int, str, int]:
-    """Sort key: paper order, added methods just before the ceiling, variants after their method."""
+    """Sort key: the order of METHOD_LABELS; added methods stand just before the ceiling.
+
+    Variants follow their method.
+    """
     order = list(METHOD_LABELS)
     name = node.method.partition("@")[0]
-    if name in _AFTER_PREFERENCE:
+    if name == "ceiling":
         place = len(order) + 1
     elif name in METHOD_LABELS:
         place = order.index(name)
@@ -109,14 +110,14 @@ def node_key(node: NodeName) -> tuple[int, str, int]:
     return place, node.method, node.iteration
 
 
-def chains(frame: pl.DataFrame) -> list[ChainName]:
-    """Chains named by a METRICS or diagnostics frame, sorted; a chain names both of its models."""
+def list_chains(frame: pl.DataFrame) -> list[ChainName]:
+    """Sorted chains of a METRICS or DIAGNOSTICS table. Rows that lack a model name no chain."""
     rows = frame.select("task", "weak", "strong").unique().rows()
     return sorted(ChainName(*row) for row in rows if NONE not in row[1:])
 
 
-def of_chain(frame: pl.DataFrame, chain: ChainName) -> pl.DataFrame:
-    """Rows of a chain, among them those of nodes it shares with other chains of the task."""
+def rows_of_chain(frame: pl.DataFrame, chain: ChainName) -> pl.DataFrame:
+    """Rows of a chain, with those of models that it shares with other chains of its task."""
     return frame.filter(
         pl.col("task") == chain.task,
         pl.col("weak").is_in([chain.weak, NONE]),
@@ -124,61 +125,63 @@ def of_chain(frame: pl.DataFrame, chain: ChainName) -> pl.DataFrame:
     )
 
 
-def main_split(metrics: pl.DataFrame) -> str:
-    """The evaluated split: "test" where there is one, else the first by name ("test" if none)."""
+def evaluated_split(metrics: pl.DataFrame) -> str:
+    """The split that METRICS rows are about: "test" if present, else the first by name.
+
+    Without any rows: "test".
+    """
     names = metrics["split"].drop_nulls().unique().to_list() if metrics.height else []
     splits = sorted(name for name in names if "/" not in name)
     return "test" if "test" in splits or not splits else splits[0]
 
 
-def real_seeds(frame: pl.DataFrame) -> list[int]:
-    """The seeds of a frame without the summary over seeds."""
+def list_seeds(frame: pl.DataFrame) -> list[int]:
+    """Sorted seeds of a table, without the rows over all seeds."""
     return sorted(set(frame["seed"].drop_nulls().to_list()) - {ALL_SEEDS})
 
 
-def nodes(frame: pl.DataFrame) -> list[NodeName]:
-    """Nodes of a frame in the order of presentation."""
+def list_nodes(frame: pl.DataFrame) -> list[NodeName]:
+    """Nodes of a table in the order of presentation."""
     rows = frame.select("method", pl.col("iteration").fill_null(0)).unique().rows()
     return sorted((NodeName(*row) for row in rows), key=node_key)
 
 
-def finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
     """`value` as a float, or None where it is null, NaN or infinite."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return None
     return float(value)
 
 
-def pick(
-    frame: pl.DataFrame,
-    node: NodeName,
-    metric: str,
-    *,
-    scorer: str | None = None,
-    split: str | None = None,
-    k: int | None = None,
-    seed: int | None = None,
-) -> Value | None:
-    """The one row of a metric of a node in the METRICS rows of one chain.
+def find_value(
+    rows: pl.DataFrame, node: NodeName, metric: str, **where: str | int
+) -> MetricValue | None:
+    """The one value of a node's metric.
 
-    Without `seed` it is the summary over seeds, or the only seed where there is no summary.
-    None where the metric is absent, not defined, or stands for several seeds at once.
+    Args:
+        rows: METRICS rows of one chain.
+        node: the model.
+        metric: its name in METRICS.
+        where: required values of other columns (`scorer`, `split`, `k`, `seed`). Without `seed`
+            the row over all seeds is taken, or the only seed.
+
+    Returns:
+        None where the metric is absent or undefined, or where several rows remain.
     """
-    wanted = [
+    conditions = [
         pl.col("method") == node.method,
         pl.col("iteration").fill_null(0) == node.iteration,
         pl.col("metric") == metric,
+        *(pl.col(column) == value for column, value in where.items()),
     ]
-    for column, value in (("scorer", scorer), ("split", split), ("k", k), ("seed", seed)):
-        if value is not None:
-            wanted.append(pl.col(column) == value)
-    rows = frame.filter(wanted)
-    if seed is None and rows["seed"].n_unique() > 1:
-        rows = rows.filter(pl.col("seed") == ALL_SEEDS)
-    if rows.height != 1:
+    matching = rows.filter(conditions)
+    if "seed" not in where and matching["seed"].n_unique() > 1:
+        matching = matching.filter(pl.col("seed") == ALL_SEEDS)
+    if matching.height != 1:
         return None
-    row = rows.row(0, named=True)
-    value = finite(row["value"])
+    row = matching.row(0, named=True)
+    value = finite_or_none(row["value"])
     if value is None:
         return None
-    return Value(value, finite(row["ci_low"]), finite(row["ci_high"]), row["n"] or 0)
+    ends = finite_or_none(row["ci_low"]), finite_or_none(row["ci_high"])
+    return MetricValue(value, *ends, row["n"] or 0)

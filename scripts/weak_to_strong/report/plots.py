@@ -1,175 +1,112 @@
-"""Figures of the report: `(metrics, diagnostics) -> Figure`, one function a figure.
+"""Figures of the report: `(METRICS, DIAGNOSTICS) -> Figure`, one function for each figure.
 
-Both frames come from files of the workflow (`tables.METRICS`, `diagnostics.DIAGNOSTICS`).
-A figure has one panel a chain; a panel for which nothing was measured says "not run".
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; each method also has a
-marker.
+A figure has one panel for each chain. A panel without any data says "not run".
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from weak_to_strong.report.names import (
     ChainName,
+    MetricValue,
     NodeName,
-    Value,
-    chains,
-    main_split,
+    evaluated_split,
+    find_value,
+    list_chains,
+    list_nodes,
+    list_seeds,
     method_label,
     node_key,
     node_label,
-    nodes,
-    of_chain,
-    pick,
-    real_seeds,
+    rows_of_chain,
 )
-from weak_to_strong.tables.files import publish
+from weak_to_strong.report.plot_style import (
+    STYLES,
+    add_legend,
+    draw_intervals,
+    figure_style,
+    interval_lengths,
+    legend_handle,
+    mark_not_run,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: (colour, marker) of each method.
-STYLES = {
-    "weak": ("#6b6b6b", "v"),
-    "full_weak": ("#E69F00", "s"),
-    "strong_zero_shot": ("#a98600", "<"),
-    "weak_icl": ("#56B4E9", "P"),
-    "weak_ft": ("#D55E00", "^"),
-    "icl_ft": ("#0072B2", "o"),
-    "hybrid_ft": ("#009E73", "D"),
-    "dpo": ("#CC79A7", "X"),
-    "orpo": ("#8c3f6b", "*"),
-    "ceiling": ("#000000", "v"),
+_STAGE_1 = ("weak_ft", "icl_ft", "hybrid_ft")
+#: Diagnostics that the upper panels of the filter figure show: name -> (style, label).
+_FILTER_LINES = {
+    "precision": ({"color": "#009E73", "marker": "D", "ms": 5, "lw": 1.5}, "kept by the filter"),
+    "weak_accuracy": ({"color": "#D55E00", "marker": "^", "ms": 5, "lw": 1.0}, "all weak labels"),
+    "icl_accuracy": (
+        {"color": "#0072B2", "marker": "o", "ms": 5, "lw": 1.0},
+        "all in-context labels",
+    ),
 }
-_STYLE_OF_OTHERS = ("#8c3f6b", "p")
-_RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.fonttype": "path",
-    # Matplotlib names the elements of an SVG by a hash; the salt keeps the names the same.
-    "svg.hashsalt": "weak-to-strong",
-}
-_BIN = re.compile(r"bin (?P<bin>\S+) (?P<name>accuracy|confidence)")
+_SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+#: How DIAGNOSTICS name the two values of a bin.
+_BIN = r"bin (?<bin>\S+) (?<name>accuracy|confidence)"
 
 
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """Draw and save in the style of the report."""
-    import matplotlib
+def _make_panels(
+    metrics: pl.DataFrame, *, rows: int = 1, width: float, height: float
+) -> tuple[Figure, list[tuple[ChainName, Any]]]:
+    """A figure and, for each chain, its column of `rows` panels.
 
-    with matplotlib.rc_context(_RC):
-        yield
-
-
-def _grid(metrics: pl.DataFrame, *, rows: int = 1, width: float, height: float) -> tuple[Any, Any]:
-    """A figure and its axes as an array (rows, chains)."""
+    Args:
+        width: of one panel, in inches.
+        height: of the figure, in inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = chains(metrics) or [ChainName("experiment", "weak", "strong")]
-    figure = Figure(figsize=(width * len(panels), height), layout="constrained")
+    chains = list_chains(metrics) or [ChainName("experiment", "weak", "strong")]
+    figure = Figure(figsize=(width * len(chains), height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, len(panels), squeeze=False)
-    for column, chain in enumerate(panels):
+    axes = figure.subplots(rows, len(chains), squeeze=False)
+    for column, chain in enumerate(chains):
         axes[0][column].set_title(str(chain))
-    return figure, list(zip(panels, axes.T, strict=True))
+    return figure, list(zip(chains, axes.T, strict=True))
 
 
-def mark_not_run(axes: Axes) -> None:
-    """Say "not run" in place of a panel."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, "not run", ha="center", va="center", color="#666666", size=12)
+def _draw_references(axes: Axes, rows: pl.DataFrame, split: str, axis: str) -> None:
+    """Lines for floor and ceiling, and a band between them.
 
-
-def _interval(value: Value) -> tuple[float, float]:
-    """Lengths below and above the estimate, 0 where there is no interval."""
-    low = value.value if value.low is None else min(value.low, value.value)
-    high = value.value if value.high is None else max(value.high, value.value)
-    return value.value - low, high - value.value
-
-
-def _errorbar(axes: Axes, x: list[float], values: list[Value], style: dict[str, Any]) -> None:
-    spread = [_interval(value) for value in values]
-    axes.errorbar(
-        x,
-        [100 * value.value for value in values],
-        yerr=[[100 * low for low, _ in spread], [100 * high for _, high in spread]],
-        capsize=2.5,
-        elinewidth=1,
-        **style,
+    On the y axis full weak fine-tuning has a line too.
+    """
+    draw_line, draw_band = (
+        (axes.axvline, axes.axvspan) if axis == "x" else (axes.axhline, axes.axhspan)
     )
-
-
-def _references(axes: Axes, rows: pl.DataFrame, split: str, axis: str) -> None:
-    """Mark floor, full weak fine-tuning and ceiling; shade what lies between floor and ceiling."""
-    line, span = (axes.axvline, axes.axvspan) if axis == "x" else (axes.axhline, axes.axhspan)
-    found = {
-        method: pick(rows, NodeName(method, 0), "accuracy", scorer="paper", split=split, k=1)
+    accuracy = {
+        method: find_value(rows, NodeName(method, 0), "accuracy", scorer="paper", split=split, k=1)
         for method in ("weak", "full_weak", "ceiling")
     }
     for method, dashes in (("weak", ":"), ("full_weak", "-."), ("ceiling", "--")):
-        if (value := found[method]) and not (axis == "x" and method == "full_weak"):
-            label = f"{method_label(method)}" if axis == "y" else None
-            colour = STYLES[method][0]
-            line(100 * value.value, color=colour, linestyle=dashes, lw=1.1, label=label, zorder=1)
-    if found["weak"] and found["ceiling"]:
-        edges = sorted(100 * found[method].value for method in ("weak", "ceiling"))
-        span(*edges, color="#0072B2", alpha=0.06, lw=0, zorder=0)
+        if (value := accuracy[method]) and not (axis == "x" and method == "full_weak"):
+            label = method_label(method) if axis == "y" else None
+            style = {"color": STYLES[method][0], "linestyle": dashes, "lw": 1.1, "zorder": 1}
+            draw_line(100 * value.value, label=label, **style)
+    if accuracy["weak"] and accuracy["ceiling"]:
+        ends = sorted(100 * accuracy[method].value for method in ("weak", "ceiling"))
+        draw_band(*ends, color="#0072B2", alpha=0.06, lw=0, zorder=0)
 
 
 def accuracy_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """Greedy accuracy of each model with its 95% interval, by both scorers."""
     with figure_style():
-        split = main_split(metrics)
+        split = evaluated_split(metrics)
         data = metrics.filter(pl.col("metric") == "accuracy", pl.col("split") == split)
-        most = max((len(nodes(of_chain(data, chain))) for chain in chains(metrics)), default=1)
-        figure, panels = _grid(metrics, width=6.2, height=1.5 + 0.36 * most)
+        chains = list_chains(metrics)
+        most = max((len(list_nodes(rows_of_chain(data, chain))) for chain in chains), default=1)
+        figure, panels = _make_panels(metrics, width=6.2, height=1.5 + 0.36 * most)
         for chain, (axes,) in panels:
-            rows = of_chain(data, chain)
-            found = nodes(rows)[::-1]
-            if not found:
-                mark_not_run(axes)
-                continue
-            _references(axes, rows, split, "x")
-            for scorer, shift, filled in (("paper", 0.14, True), ("math", -0.14, False)):
-                for place, node in enumerate(found):
-                    value = pick(rows, node, "accuracy", scorer=scorer, split=split, k=1)
-                    if not value:
-                        continue
-                    colour, marker = STYLES.get(node.method, _STYLE_OF_OTHERS)
-                    low, high = _interval(value)
-                    axes.errorbar(
-                        100 * value.value,
-                        place + shift,
-                        xerr=[[100 * low], [100 * high]],
-                        fmt=marker,
-                        color=colour,
-                        markerfacecolor=colour if filled else "white",
-                        markersize=5.5,
-                        capsize=2,
-                        elinewidth=1,
-                    )
-            axes.set_yticks(range(len(found)), [node_label(node) for node in found])
-            axes.set_ylim(-0.6, len(found) - 0.4)
-            axes.set_xlabel(f"accuracy on {split} (%)")
-            axes.grid(axis="x")
+            _draw_accuracy(axes, rows_of_chain(data, chain), split)
         add_legend(
             figure,
             [
@@ -182,182 +119,262 @@ def accuracy_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
         return figure
 
 
+def _draw_accuracy(axes: Axes, rows: pl.DataFrame, split: str) -> None:
+    models = list_nodes(rows)[::-1]
+    if not models:
+        mark_not_run(axes)
+        return
+    _draw_references(axes, rows, split, "x")
+    for scorer, shift, filled in (("paper", 0.14, True), ("math", -0.14, False)):
+        for place, node in enumerate(models):
+            value = find_value(rows, node, "accuracy", scorer=scorer, split=split, k=1)
+            if not value:
+                continue
+            colour, marker = style_of(node.method)
+            low, high = interval_lengths(value)
+            axes.errorbar(
+                100 * value.value,
+                place + shift,
+                xerr=[[100 * low], [100 * high]],
+                fmt=marker,
+                color=colour,
+                markerfacecolor=colour if filled else "white",
+                markersize=5.5,
+                capsize=2,
+                elinewidth=1,
+            )
+    axes.set_yticks(range(len(models)), [node_label(node) for node in models])
+    axes.set_ylim(-0.6, len(models) - 0.4)
+    axes.set_xlabel(f"accuracy on {split} (%)")
+    axes.grid(axis="x")
+
+
 def iterations_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """Stage I: accuracy of the three fine-tuned models over the iterations (paper scorer)."""
-    methods = ("weak_ft", "icl_ft", "hybrid_ft")
     with figure_style():
-        split = main_split(metrics)
+        split = evaluated_split(metrics)
         data = metrics.filter(pl.col("metric") == "accuracy", pl.col("split") == split)
-        figure, panels = _grid(metrics, width=5.2, height=3.9)
-        used = []
+        figure, panels = _make_panels(metrics, width=5.2, height=3.9)
+        drawn: set[str] = set()
         for chain, (axes,) in panels:
-            rows = of_chain(data, chain)
-            steps = sorted(
-                rows.filter(pl.col("method").is_in(methods))["iteration"].drop_nulls().unique()
-            )
-            if not steps:
-                mark_not_run(axes)
-                continue
-            _references(axes, rows, split, "y")
-            for place, method in enumerate(methods):
-                series = {
-                    step: pick(
-                        rows, NodeName(method, step), "accuracy", scorer="paper", split=split
-                    )
-                    for step in steps
-                }
-                series = {step: value for step, value in series.items() if value}
-                if not series:
-                    continue
-                colour, marker = STYLES[method]
-                # A small shift keeps the intervals of the three methods apart.
-                x = [step + 0.05 * (place - 1) for step in series]
-                style = {"color": colour, "marker": marker, "ms": 5.5, "lw": 1.6}
-                _errorbar(axes, x, list(series.values()), style)
-                used.append(method)
-            axes.set_xticks(steps)
-            axes.set_xlim(min(steps) - 0.35, max(steps) + 0.35)
-            axes.set_xlabel("Stage I iteration")
-            axes.set_ylabel(f"accuracy on {split} (%)")
-            axes.grid(axis="y")
-        if used:
-            add_legend(
-                figure,
-                [
-                    *(
-                        legend_handle(*STYLES[m], method_label(m), line="-")
-                        for m in methods
-                        if m in used
-                    ),
-                    legend_handle(STYLES["weak"][0], "", "floor", line=":"),
-                    legend_handle(STYLES["full_weak"][0], "", "full weak", line="-."),
-                    legend_handle(STYLES["ceiling"][0], "", "ceiling", line="--"),
-                ],
-            )
+            drawn |= _draw_iterations(axes, rows_of_chain(data, chain), split)
+        if drawn:
+            lines = [
+                legend_handle(*STYLES[method], method_label(method), line="-")
+                for method in _STAGE_1
+                if method in drawn
+            ]
+            lines += [
+                legend_handle(STYLES["weak"][0], "", "floor", line=":"),
+                legend_handle(STYLES["full_weak"][0], "", "full weak", line="-."),
+                legend_handle(STYLES["ceiling"][0], "", "ceiling", line="--"),
+            ]
+            add_legend(figure, lines)
         return figure
+
+
+def _draw_iterations(axes: Axes, rows: pl.DataFrame, split: str) -> set[str]:
+    """Draw one chain; the methods that have a line."""
+    drawn = set()
+    of_stage = rows.filter(pl.col("method").is_in(_STAGE_1))
+    iterations = sorted(of_stage["iteration"].drop_nulls().unique())
+    if not iterations:
+        mark_not_run(axes)
+        return drawn
+    _draw_references(axes, rows, split, "y")
+    for place, method in enumerate(_STAGE_1):
+        values = {
+            iteration: find_value(
+                rows, NodeName(method, iteration), "accuracy", scorer="paper", split=split
+            )
+            for iteration in iterations
+        }
+        values = {iteration: value for iteration, value in values.items() if value}
+        if not values:
+            continue
+        colour, marker = STYLES[method]
+        # A small shift keeps the intervals of the three methods apart.
+        x = [iteration + 0.05 * (place - 1) for iteration in values]
+        style = {"color": colour, "marker": marker, "ms": 5.5, "lw": 1.6}
+        draw_intervals(axes, x, list(values.values()), style)
+        drawn.add(method)
+    axes.set_xticks(iterations)
+    axes.set_xlim(min(iterations) - 0.35, max(iterations) + 0.35)
+    axes.set_xlabel("Stage I iteration")
+    axes.set_ylabel(f"accuracy on {split} (%)")
+    axes.grid(axis="y")
+    return drawn
 
 
 def filter_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
-    """Stage I filter: share of correct answers among the kept ones, and their number.
+    """Stage I filter: share of correct answers among the kept ones (above), number kept (below).
 
-    Each seed is a line; the accuracy of all the weak labels is drawn for comparison.
+    Each seed has its lines and bars. The accuracy of all labels is drawn for comparison.
     """
     with figure_style():
         data = diagnostics.filter(pl.col("diagnostic") == "filter")
-        figure, panels = _grid(metrics, rows=2, width=5.2, height=5.0)
-        drawn = False
-        for chain, (upper, lower) in panels:
-            rows = of_chain(data, chain)
-            precision = rows.filter(pl.col("name") == "precision").sort("seed", "iteration")
-            steps = sorted(precision["iteration"].drop_nulls().unique())
-            if not steps:
-                mark_not_run(upper)
-                mark_not_run(lower)
-                continue
-            drawn = True
-            seeds = precision["seed"].unique().sort().to_list()
-            for place, seed in enumerate(seeds):
-                shift = 0.06 * (place - (len(seeds) - 1) / 2)
-                for name, axes_style in (
-                    ("precision", {"color": "#009E73", "marker": "D", "ms": 5, "lw": 1.5}),
-                    ("weak_accuracy", {"color": "#D55E00", "marker": "^", "ms": 5, "lw": 1.0}),
-                    ("icl_accuracy", {"color": "#0072B2", "marker": "o", "ms": 5, "lw": 1.0}),
-                ):
-                    points = rows.filter(
-                        pl.col("name") == name,
-                        pl.col("seed") == seed,
-                        pl.col("value").is_not_null(),
-                    ).sort("iteration")
-                    values = [
-                        Value(row["value"], row["ci_low"], row["ci_high"], row["n"] or 0)
-                        for row in points.iter_rows(named=True)
-                    ]
-                    if values:
-                        x = [step + shift for step in points["iteration"]]
-                        _errorbar(upper, x, values, axes_style)
-                kept = precision.filter(pl.col("seed") == seed, pl.col("n").is_not_null())
-                width = 0.5 / len(seeds)
-                bars = lower.bar(
-                    [step + width * (place - (len(seeds) - 1) / 2) for step in kept["iteration"]],
-                    kept["n"].to_list(),
-                    width=0.92 * width,
-                    color="#9dd3c3",
-                )
-                lower.bar_label(bars, fontsize=8, padding=1)
-            for axes in (upper, lower):
-                axes.set_xticks(steps)
-                axes.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
-                axes.grid(axis="y")
-            upper.set_ylabel("correct (%)")
-            lower.set_ylabel("questions kept")
-            lower.margins(y=0.15)
-            lower.set_xlabel("Stage I iteration")
-        if drawn:
-            add_legend(
-                figure,
-                [
-                    legend_handle("#009E73", "D", "kept by the filter", line="-"),
-                    legend_handle("#D55E00", "^", "all weak labels", line="-"),
-                    legend_handle("#0072B2", "o", "all in-context labels", line="-"),
-                ],
-            )
+        figure, panels = _make_panels(metrics, rows=2, width=5.2, height=5.0)
+        drawn = [
+            _draw_filter(upper, lower, rows_of_chain(data, chain))
+            for chain, (upper, lower) in panels
+        ]
+        if any(drawn):
+            lines = [
+                legend_handle(style["color"], style["marker"], label, line="-")
+                for style, label in _FILTER_LINES.values()
+            ]
+            add_legend(figure, lines)
         return figure
 
 
-def _last_iterations(found: list[NodeName]) -> list[NodeName]:
-    """Of each method the last iteration only."""
-    last = {node.method: node for node in sorted(found, key=lambda node: node.iteration)}
-    return [node for node in found if last[node.method] == node]
+def _draw_filter(upper: Axes, lower: Axes, rows: pl.DataFrame) -> bool:
+    """Draw one chain; whether it has anything to draw."""
+    precision = rows.filter(pl.col("name") == "precision").sort("seed", "iteration")
+    iterations = sorted(precision["iteration"].drop_nulls().unique())
+    if not iterations:
+        mark_not_run(upper)
+        mark_not_run(lower)
+        return False
+    seeds = precision["seed"].unique().sort().to_list()
+    width = 0.5 / len(seeds)
+    for place, seed in enumerate(seeds):
+        from_middle = place - (len(seeds) - 1) / 2
+        of_seed = rows.filter(pl.col("seed") == seed)
+        for name, (style, _) in _FILTER_LINES.items():
+            points = of_seed.filter(pl.col("name") == name, pl.col("value").is_not_null())
+            points = points.sort("iteration")
+            if points.height:
+                x = [iteration + 0.06 * from_middle for iteration in points["iteration"]]
+                draw_intervals(upper, x, _values(points, "value"), style)
+        kept = precision.filter(pl.col("seed") == seed, pl.col("n").is_not_null())
+        bars = lower.bar(
+            [iteration + width * from_middle for iteration in kept["iteration"]],
+            kept["n"].to_list(),
+            width=0.92 * width,
+            color="#9dd3c3",
+        )
+        lower.bar_label(bars, fontsize=8, padding=1)
+    for axes in (upper, lower):
+        axes.set_xticks(iterations)
+        axes.set_xlim(min(iterations) - 0.5, max(iterations) + 0.5)
+        axes.grid(axis="y")
+    upper.set_ylabel("correct (%)")
+    lower.set_ylabel("questions kept")
+    lower.margins(y=0.15)
+    lower.set_xlabel("Stage I iteration")
+    return True
+
+
+def _values(rows: pl.DataFrame, column: str) -> list[MetricValue]:
+    """Values of a column with the intervals beside it."""
+    return [
+        MetricValue(row[column], row["ci_low"], row["ci_high"], row["n"] or 0)
+        for row in rows.iter_rows(named=True)
+    ]
 
 
 def pass_at_k_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
-    """pass@k (above) and maj@k (below) of the sampled models, the last iteration of each method
-    (paper scorer)."""
+    """pass@k (above) and maj@k (below) of the sampled models (paper scorer).
+
+    Each method is shown at its last iteration.
+    """
     with figure_style():
-        split = main_split(metrics)
+        split = evaluated_split(metrics)
         data = metrics.filter(pl.col("split") == split, pl.col("scorer") == "paper")
-        figure, panels = _grid(metrics, rows=2, width=6.2, height=6.4)
-        used: set[NodeName] = set()
+        figure, panels = _make_panels(metrics, rows=2, width=6.2, height=6.4)
+        drawn: set[NodeName] = set()
         for chain, column in panels:
+            rows = rows_of_chain(data, chain)
             for metric, axes in zip(("pass_at_k", "maj_at_k"), column, strict=True):
-                rows = of_chain(data, chain).filter(pl.col("metric") == metric)
-                ks = sorted(rows["k"].drop_nulls().unique())
-                if not ks:
-                    mark_not_run(axes)
-                    continue
-                shown = _last_iterations(nodes(rows))
-                for place, node in enumerate(shown):
-                    curve = {at: pick(rows, node, metric, k=k) for at, k in enumerate(ks)}
-                    curve = {at: value for at, value in curve.items() if value}
-                    if not curve:
-                        continue
-                    used.add(node)
-                    colour, marker = STYLES.get(node.method, _STYLE_OF_OTHERS)
-                    shift = 0.035 * (place - (len(shown) - 1) / 2)
-                    style = {"color": colour, "marker": marker, "ms": 5, "lw": 1.4}
-                    _errorbar(axes, [at + shift for at in curve], list(curve.values()), style)
-                axes.set_xticks(range(len(ks)), [str(k) for k in ks])
-                axes.set_xlim(-0.4, len(ks) - 0.6)
-                axes.set_ylabel(f"{metric.replace('_at_', '@')} on {split} (%)")
-                axes.grid(axis="y")
+                drawn |= _draw_curves(axes, rows, metric, split)
             column[-1].set_xlabel("k (samples a question)")
         handles = [
-            legend_handle(*STYLES.get(node.method, _STYLE_OF_OTHERS), node_label(node), line="-")
-            for node in sorted(used, key=node_key)
+            legend_handle(*style_of(node.method), node_label(node), line="-")
+            for node in sorted(drawn, key=node_key)
         ]
         if handles:
             figure.legend(handles=handles, loc="outside right center")
         return figure
 
 
+def _draw_curves(axes: Axes, rows: pl.DataFrame, metric: str, split: str) -> set[NodeName]:
+    """Draw a metric of one chain over k; the models that have a curve."""
+    drawn = set()
+    rows = rows.filter(pl.col("metric") == metric)
+    ks = sorted(rows["k"].drop_nulls().unique())
+    if not ks:
+        mark_not_run(axes)
+        return drawn
+    models = _last_iterations(list_nodes(rows))
+    for place, node in enumerate(models):
+        curve = {tick: find_value(rows, node, metric, k=k) for tick, k in enumerate(ks)}
+        curve = {tick: value for tick, value in curve.items() if value}
+        if not curve:
+            continue
+        drawn.add(node)
+        colour, marker = style_of(node.method)
+        shift = 0.035 * (place - (len(models) - 1) / 2)
+        style = {"color": colour, "marker": marker, "ms": 5, "lw": 1.4}
+        draw_intervals(axes, [tick + shift for tick in curve], list(curve.values()), style)
+    axes.set_xticks(range(len(ks)), [str(k) for k in ks])
+    axes.set_xlim(-0.4, len(ks) - 0.6)
+    axes.set_ylabel(f"{metric.replace('_at_', '@')} on {split} (%)")
+    axes.grid(axis="y")
+    return drawn
+
+
+def _last_iterations(models: list[NodeName]) -> list[NodeName]:
+    """The last iteration of each method, in the order of `models`."""
+    last = {node.method: node for node in sorted(models, key=lambda node: node.iteration)}
+    return [node for node in models if last[node.method] == node]
+
+
+def calibration_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
+    """How often the majority answer is right, by its share of the samples (train_2)."""
+    with figure_style():
+        figure, panels = _make_panels(metrics, width=4.4, height=4.0)
+        for chain, (axes,) in panels:
+            _draw_calibration(axes, calibration_bins(rows_of_chain(diagnostics, chain)))
+        return figure
+
+
+def _draw_calibration(axes: Axes, bins: pl.DataFrame) -> None:
+    if bins.is_empty():
+        mark_not_run(axes)
+        return
+    axes.plot([0, 100], [0, 100], color="#888888", ls="--", lw=1, label="calibrated")
+    several_seeds = len(list_seeds(bins)) > 1
+    most = bins["n"].max()
+    for place, ((seed,), rows) in enumerate(bins.group_by("seed", maintain_order=True)):
+        rows = rows.sort("confidence")
+        values = _values(rows, "accuracy")
+        x = [100 * confidence for confidence in rows["confidence"]]
+        colour = _SEED_COLOURS[place % len(_SEED_COLOURS)]
+        draw_intervals(axes, x, values, {"color": colour, "lw": 1.2, "marker": ""})
+        sizes = [18 + 120 * value.n / most for value in values]
+        label = f"seed {seed}" if several_seeds else "majority answer"
+        y = [100 * value.value for value in values]
+        axes.scatter(x, y, s=sizes, color=colour, label=label, zorder=3)
+    axes.set_xlim(0, 104)
+    axes.set_ylim(0, 104)
+    axes.set_xlabel("share of the samples (%)")
+    axes.set_ylabel("majority answer right (%)")
+    axes.grid()
+    axes.legend(loc="upper left")
+
+
 def calibration_bins(rows: pl.DataFrame) -> pl.DataFrame:
-    """Bins of the diagnostic "calibration" (`name` is "bin 0.6-0.7 accuracy" or "... confidence").
+    """Bins of the diagnostic "calibration", one row for each bin that holds questions.
+
+    Args:
+        rows: DIAGNOSTICS of one chain. In the column `name` a bin has two rows, such as
+            "bin 0.6-0.7 accuracy" and "bin 0.6-0.7 confidence".
 
     Returns:
-        Columns seed, method, iteration, bin, confidence, accuracy, n, ci_low, ci_high (of the
-        accuracy), one row a bin that holds questions, sorted.
+        Columns seed, method, iteration, bin, confidence, accuracy, n, ci_low, ci_high (both of the
+        accuracy), sorted by the first four.
     """
-    parts = pl.col("name").str.extract_groups(_BIN.pattern.replace("?P<", "?<"))
+    parts = pl.col("name").str.extract_groups(_BIN)
     binned = (
         rows.filter(pl.col("diagnostic") == "calibration")
         .with_columns(parts.alias("parts"))
@@ -376,72 +393,11 @@ def calibration_bins(rows: pl.DataFrame) -> pl.DataFrame:
     return joined.filter(pl.col("n") > 0).sort(*on)
 
 
-def calibration_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
-    """How often the majority answer is right, by its share of the samples (train_2)."""
-    with figure_style():
-        figure, panels = _grid(metrics, width=4.4, height=4.0)
-        for chain, (axes,) in panels:
-            bins = calibration_bins(of_chain(diagnostics, chain))
-            if bins.is_empty():
-                mark_not_run(axes)
-                continue
-            axes.plot([0, 100], [0, 100], color="#888888", ls="--", lw=1, label="calibrated")
-            palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
-            most = bins["n"].max()
-            for place, ((seed,), rows) in enumerate(bins.group_by("seed", maintain_order=True)):
-                rows = rows.sort("confidence")
-                values = [
-                    Value(row["accuracy"], row["ci_low"], row["ci_high"], row["n"])
-                    for row in rows.iter_rows(named=True)
-                ]
-                x = [100 * value for value in rows["confidence"]]
-                colour = palette[place % len(palette)]
-                _errorbar(axes, x, values, {"color": colour, "lw": 1.2, "marker": ""})
-                sizes = [18 + 120 * value.n / most for value in values]
-                label = f"seed {seed}" if len(real_seeds(bins)) > 1 else "majority answer"
-                y = [100 * value.value for value in values]
-                axes.scatter(x, y, s=sizes, color=colour, label=label, zorder=3)
-            axes.set_xlim(0, 104)
-            axes.set_ylim(0, 104)
-            axes.set_xlabel("share of the samples (%)")
-            axes.set_ylabel("majority answer right (%)")
-            axes.grid()
-            axes.legend(loc="upper left")
-        return figure
-
-
 #: Figures by name, in the order of the report.
-FIGURES: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Any]] = {
+FIGURES: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Figure]] = {
     "accuracy": accuracy_figure,
     "iterations": iterations_figure,
     "filter": filter_figure,
     "pass_at_k": pass_at_k_figure,
     "calibration": calibration_figure,
 }
-
-
-def legend_handle(
-    colour: str, marker: str, label: str, *, line: str = "none", filled: bool = True
-) -> Any:
-    """Entry of a legend that is drawn by hand."""
-    from matplotlib.lines import Line2D
-
-    face = colour if filled else "white"
-    return Line2D([], [], color=colour, marker=marker, ls=line, markerfacecolor=face, label=label)
-
-
-def add_legend(figure: Figure, handles: list[Any]) -> None:
-    """A legend below all panels."""
-    panels = figure.axes[0].get_gridspec().ncols
-    columns = max(2, min(len(handles), 4 * panels))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-
-
-def save_figure(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
-    """Write a figure as SVG and as PNG (160 dots an inch), the same bytes for the same figure."""
-    with figure_style():
-        with publish(svg_path) as part:
-            metadata = {"Date": None, "Creator": None}
-            figure.savefig(part, format="svg", metadata=metadata)
-        with publish(png_path) as part:
-            figure.savefig(part, format="png", dpi=160, metadata={"Software": None})

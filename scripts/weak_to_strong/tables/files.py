@@ -17,20 +17,20 @@ from typing import Any
 
 import polars as pl
 
-#: What `publish` and `training_files.publish_folder` write or set aside, by the name of its target.
+#: Temporary names of `publish` and `publish_folder`: `.<target>.<8 characters>.part` or `.old`.
 _UNPUBLISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(?:part|old)")
 
-#: How a damaged file is made anew.
+#: End of a message on a damaged file.
 AGAIN = "delete the file and run again"
 
 
 def sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to disk."""
+    """Force a file, or the list of names of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems of servers cannot do that to a folder.
+        # Some network file systems cannot sync a folder.
         if error.errno != errno.EINVAL or not path.is_dir():
             raise
     finally:
@@ -38,24 +38,24 @@ def sync(path: Path) -> None:
 
 
 def published_name(path: Path) -> str | None:
-    """What an unpublished file or folder was to be called; None for any other."""
-    found = _UNPUBLISHED.fullmatch(path.name)
-    return found and found[1]
+    """Name under which an unfinished file or folder would be published; None for other paths."""
+    match = _UNPUBLISHED.fullmatch(path.name)
+    return match and match[1]
 
 
 def mark_writer(handle: int) -> None:
-    """Show others that what is open under `handle` has a writer, see `has_writer`."""
-    with suppress(OSError):  # no locks on this file system
+    """Lock the open file or folder, so that `has_writer` sees its writer."""
+    with suppress(OSError):  # some file systems have no locks
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def has_writer(path: Path) -> bool | None:
-    """Whether a living process is at work on something unpublished; None where nothing shows it.
+    """Whether a running process writes an unfinished file or folder; None where it is unknown.
 
-    The kernel takes the lock of `mark_writer` from a process that ends, however it does.
+    The kernel releases the lock of `mark_writer` when its process ends, in whatever way.
     """
     try:
-        # Over NFS only what is open for writing can be locked; folders cannot.
+        # NFS locks only files that are open for writing, and no folders.
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
         return None
@@ -71,22 +71,22 @@ def has_writer(path: Path) -> bool | None:
 
 
 def list_unpublished(path: Path) -> list[Path]:
-    """What stands beside `path` to be renamed to it: a living writer's, or left by a killed one."""
-    return [each for each in path.parent.iterdir() if published_name(each) == path.name]
+    """Unfinished files or folders for `path` beside it, of running and of killed writers."""
+    return [other for other in path.parent.iterdir() if published_name(other) == path.name]
 
 
 @contextmanager
 def publish(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; on success fsync it and rename it there.
+    """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
 
-    A killed or failed writer leaves the final path as it was. What a killed one left beside it goes
-    with the next; a living one, as another run in the store of requests, is not disturbed.
+    A killed or failed writer leaves `path` unchanged. The next writer removes the temporary files
+    of killed ones. Those of running writers stay: another run may write to the same store.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in list_unpublished(path):
-        if has_writer(left) is False:
-            left.unlink(missing_ok=True)
+    for unfinished in list_unpublished(path):
+        if has_writer(unfinished) is False:
+            unfinished.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     mark_writer(handle)
     part = Path(name)
@@ -110,15 +110,15 @@ def write_json(value: Any, path: str | Path) -> None:
 
 
 def json_text(text: pl.Expr) -> pl.Expr:
-    """Strings as `write_json` writes them."""
+    """A column of strings as JSON strings, in the form that `write_json` gives them."""
     return pl.struct(text.alias("_")).struct.json_encode().str.slice(len('{"_":')).str.head(-1)
 
 
 def write_json_rows(batches: Iterable[pl.Series], path: str | Path) -> None:
-    """What `write_json` makes of all rows in one list, with one batch of them in memory at once.
+    """Write rows as a JSON list, in the form of `write_json`, with one batch in memory at a time.
 
     Args:
-        batches: columns of rows as they stand in that list, each ending with its brace.
+        batches: columns of rows. A row is its JSON text, indented by two spaces.
         path: the file.
     """
     with publish(path) as part, part.open("w", encoding="utf-8") as file:
@@ -131,7 +131,11 @@ def write_json_rows(batches: Iterable[pl.Series], path: str | Path) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a broken one raises ValueError naming the file."""
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it cannot be read or is not JSON; names the file.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -158,17 +162,18 @@ def sync_files(folder: Path) -> None:
 
 @contextmanager
 def publish_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder; on success sync it and rename it to `path`.
+    """Yield a temporary folder beside `path`; on success sync it and rename it to `path`.
 
-    A failed writer leaves `path` as it was; a former folder at `path` is replaced. What a killed
-    one left beside it is removed first: two models have room where three may not. Each folder has
-    one writer at a time (see `alone_in`), so where nothing shows one there is none.
+    A folder that is already at `path` is replaced. A failed writer leaves `path` unchanged. Folders
+    of killed writers are removed first, because the disk may not have room for a third model. Where
+    locks do not show whether a folder has a writer, it has none: each folder has one writer at a
+    time (`jobs.locks.alone_in`).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in list_unpublished(path):
-        if not has_writer(left):
-            shutil.rmtree(left, ignore_errors=True)
+    for unfinished in list_unpublished(path):
+        if not has_writer(unfinished):
+            shutil.rmtree(unfinished, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     handle = os.open(part, os.O_RDONLY)
     mark_writer(handle)

@@ -1,8 +1,8 @@
-"""Schemas of the tables that pass between rules, and their atomic reading and writing.
+"""Reading and writing of the Parquet and CSV tables that pass between rules.
 
-A table that is written here carries the sha256 of its file in the Parquet footer, taken with zeros
-in its own place. Readers check it: Parquet pages have no checksum as polars writes them, and a
-flipped bit would mostly give another text or number. It costs one pass over the compressed file.
+A written table has its own sha256 in its Parquet footer, computed with zeros in the place of the
+sha256. Readers check it, because the pages that polars writes have no checksums: after a flipped
+bit a reader would get another text or number. A check is one pass over the compressed file.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from pathlib import Path
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from weak_to_strong.tables.files import (
-    AGAIN,
-    publish,
-)
+from weak_to_strong.tables.files import AGAIN, publish
 
-#: Name of a file's own sha256 in its Parquet footer, and what stands there while it is computed.
-# Not "weak_to_strong" and a dot, which `code_digest` would take for a module.
+#: Name of the sha256 in the Parquet footer, and its value while the sha256 is computed.
+# The name does not begin with "weak_to_strong.", which `code_digest` would take for a module.
 SIGNATURE, UNSIGNED = "w2s.sha256", "0" * 64
 
-#: In the footer (Thrift's compact protocol) the value follows its name: type 8, 64 bytes long.
+#: In the footer (Thrift's compact protocol) the value follows the name: type 8, 64 bytes long.
 _SIGNED = re.compile(re.escape(SIGNATURE.encode()) + rb"\x18\x40([0-9a-f]{64})")
 
-#: What polars raises at a file that it cannot read; a panic is not even an Exception.
+#: Errors of polars at a file that it cannot read. Its panics are no subclass of Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
-#: Of a table that is written piece by piece: what is in memory at once.
+#: Rows in memory at a time while a table is written piece by piece.
 ROWS_OF_A_GROUP = 100_000
 
 
 class DamagedTable(ValueError):
-    """A table is not as it was written, or another one; reading it met no error of the system."""
+    """A table is damaged or has other columns. File system errors are a plain ValueError."""
 
 
 def write_table(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, path: str | Path) -> None:
-    """Write `frame` as Parquet, columns selected and cast as `schema` says, atomically.
+    """Write a table as Parquet. It appears at `path` only when it is complete.
 
-    A lazy one is made and written piece by piece.
+    Args:
+        frame: the rows; its columns are selected and cast by `schema`. A lazy one is computed and
+            written piece by piece.
+        schema: columns and types of the file.
+        path: the file.
 
     Raises:
         polars.exceptions.ColumnNotFoundError: `frame` lacks a column of the schema.
@@ -65,7 +66,7 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, path: str
 
 
 def write_batches(batches: Iterable[pl.DataFrame], schema: pl.Schema, path: str | Path) -> None:
-    """`write_table` of rows that come some at a time, the rows of a group in memory at once."""
+    """`write_table` for rows that come in batches, with ROWS_OF_A_GROUP in memory at a time."""
 
     def source(columns: list[str] | None, *_: object) -> Iterator[pl.DataFrame]:
         for batch in batches:
@@ -75,18 +76,19 @@ def write_batches(batches: Iterable[pl.DataFrame], schema: pl.Schema, path: str 
 
 
 def _find_signature(path: Path) -> tuple[int, str] | None:
-    """Place and value of a file's signature; None where it has none."""
+    """Position and value of the sha256 in a file's footer; None where there is none."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 8))
-        length = int.from_bytes(file.read(4), "little")  # of the footer, before the mark at the end
-        start = max(0, size - 8 - length)
+        footer_length = int.from_bytes(file.read(4), "little")  # stands before the last four bytes
+        start = max(0, size - 8 - footer_length)
         file.seek(start)
-        found = _SIGNED.search(file.read(size - start))
-    return (start + found.start(1), found[1].decode()) if found else None
+        match = _SIGNED.search(file.read(size - start))
+    return (start + match.start(1), match[1].decode()) if match else None
 
 
 def _compute_signature(path: Path, place: int) -> str:
+    """sha256 (hex) of a file with UNSIGNED at position `place`."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(min(2**20, place - file.tell())):
@@ -99,7 +101,7 @@ def _compute_signature(path: Path, place: int) -> str:
 
 
 def _sign(path: Path) -> None:
-    """Put a table's signature where UNSIGNED stands."""
+    """Replace UNSIGNED in a table's footer by its sha256."""
     place, _ = _find_signature(path)
     signature = _compute_signature(path, place)
     with path.open("r+b") as file:
@@ -109,7 +111,7 @@ def _sign(path: Path) -> None:
 
 def _unreadable(path: str | Path, error: BaseException) -> ValueError:
     reason = " ".join(str(error).split())
-    # The system's errors say nothing against the file. Polars may wrap them in its own.
+    # An error of the file system does not mean that the file is damaged. Polars may wrap it.
     if isinstance(error, OSError) or "(os error " in reason:
         return ValueError(f"{path}: cannot be read ({reason}); see to that and run again")
     return DamagedTable(f"{path}: not a readable Parquet table ({reason}); {AGAIN}")
@@ -129,15 +131,15 @@ def has_column(path: str | Path, name: str) -> bool:
 
 
 def check_signature(path: str | Path) -> None:
-    """Check a table that `write_table` wrote; one without a signature passes.
+    """Check the sha256 of a table that `write_table` wrote. A table without one passes.
 
     Raises:
-        DamagedTable: the file is not as it was written; names it.
-        ValueError: it cannot be read; names it.
+        DamagedTable: the file changed after it was written; names it.
+        ValueError: the file cannot be read; names it.
     """
     try:
-        found = _find_signature(Path(path))
-        intact = found is None or _compute_signature(Path(path), found[0]) == found[1]
+        signature = _find_signature(Path(path))
+        intact = signature is None or _compute_signature(Path(path), signature[0]) == signature[1]
     except OSError as error:
         raise _unreadable(path, error) from error
     if not intact:
@@ -150,8 +152,8 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
     """Read a Parquet table and check its columns and types.
 
     Raises:
-        DamagedTable: the file is not readable Parquet or has other columns; names the file.
-        ValueError: the system does not give it; names the file.
+        DamagedTable: the file is damaged, not Parquet, or has other columns; names the file.
+        ValueError: the file system cannot read it; names the file.
     """
     frame = scan_table(path, schema)
     try:
@@ -161,27 +163,27 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
 
 
 def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
-    """A Parquet table that is read piece by piece; it is checked at once, columns and signature.
+    """A lazy Parquet table, read piece by piece. Its sha256 and columns are checked at once.
 
     Raises:
         ValueError: as for `read_table`.
     """
-    check_signature(path)  # first: polars panics at some damaged footers
+    check_signature(path)  # before polars, which panics at some damaged footers
     try:
         frame = pl.scan_parquet(path)
-        found = frame.collect_schema()
+        columns = frame.collect_schema()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    if found != schema:
-        raise DamagedTable(f"{path}: columns {dict(found)} where {dict(schema)} are due; {AGAIN}")
+    if columns != schema:
+        raise DamagedTable(f"{path}: columns {dict(columns)}, expected {dict(schema)}; {AGAIN}")
     return frame
 
 
 def read_csv(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
-    """Read a CSV as METRICS or DIAGNOSTICS: columns selected and cast; NaN becomes null.
+    """Read a CSV table, such as METRICS: select and cast its columns, and turn NaN into null.
 
     Raises:
-        ValueError: not a readable CSV, or a column is missing; names the file.
+        ValueError: it is not a readable CSV, or lacks a column; names the file.
     """
     try:
         frame = pl.read_csv(path, infer_schema=False)

@@ -1,12 +1,13 @@
-"""Columns of every table that one step hands to another."""
+"""Columns of the tables that steps exchange, and special values in them."""
 
 from __future__ import annotations
 
 import polars as pl
 
-#: One problem of a task. `level` and `subject` are null where a task has none, and so are the last
-#: four, which are OlympicArena's: what kind of answer is asked for, its unit, JSON on the several
-#: answers to one question (`olympicarena_prompts.read_parts`), and text that a question refers to.
+#: Problems of a task, one row each. `level` and `subject` are null where a task has none.
+#: OlympicArena has four more columns, null elsewhere: `answer_type` is the kind of answer, `unit`
+#: its unit, `parts` JSON about several answers to one question (`olympicarena_prompts.read_parts`),
+#: and `context` a text that the question refers to.
 PROBLEMS = pl.Schema(
     {
         "id": pl.String,
@@ -23,16 +24,18 @@ PROBLEMS = pl.Schema(
     }
 )
 
-#: What the strong model may see of train_2: no solution, no answer.
-QUESTIONS = pl.Schema({k: v for k, v in PROBLEMS.items() if k not in ("solution", "answer")})
+#: The part of train_2 that the strong model may see: all columns but solution and answer.
+QUESTIONS = pl.Schema(
+    {name: kind for name, kind in PROBLEMS.items() if name not in ("solution", "answer")}
+)
 
-#: The withheld half of train_2, for diagnostics and the strong ceiling only.
-GOLD = pl.Schema({k: PROBLEMS[k] for k in ("id", "solution", "answer")})
+#: The withheld part of train_2. Only diagnostics and the strong ceiling read it.
+GOLD = pl.Schema({name: PROBLEMS[name] for name in ("id", "solution", "answer")})
 
 #: Few-shot demonstrations in prompt order; `prompt` is the zero-shot prompt of its question.
 DEMONSTRATIONS = pl.Schema({"id": pl.String, "prompt": pl.String, "response": pl.String})
 
-#: Raw generations: one row a (request, id, sample); `response` is untouched model text.
+#: Generated texts, one row for each request, id and sample. `response` is the unchanged text.
 GENERATIONS = pl.Schema(
     {
         "request": pl.String,
@@ -45,11 +48,12 @@ GENERATIONS = pl.Schema(
     }
 )
 
-#: One side's answer to each train_2 question: cleaned text and final answer ("" = none), normalised
-#: as in the paper; with judge `olympicarena` as it stands in the text.
+#: One side's answer to each question of train_2. `response` is the cleaned text. `prediction` is
+#: its final answer, "" if there is none, normalised as in the paper; with the judge `olympicarena`
+#: it is not normalised.
 LABELS = pl.Schema({"id": pl.String, "response": pl.String, "prediction": pl.String})
 
-#: Questions on which the weak and the ICL side agree (Stage I).
+#: Questions on which the weak and the ICL side agree (Stage I). `prediction` is null for padding.
 KEPT = pl.Schema(
     {
         "id": pl.String,
@@ -62,13 +66,13 @@ KEPT = pl.Schema(
 #: Rows for supervised fine-tuning. `completion` starts with one space.
 SFT_ROWS = pl.Schema({"id": pl.String, "prompt": pl.String, "completion": pl.String})
 
-#: The majority answer over the samples of one question; `confidence` is its share in [0, 1].
+#: Majority answer over the samples of each question; `confidence` is its share, in [0, 1].
 VOTES = pl.Schema(
     {"id": pl.String, "majority": pl.String, "confidence": pl.Float64, "samples": pl.Int32}
 )
 
-#: Contrastive pairs (Stage II); `weak_side` says which text is the weak model's: "chosen",
-#: "rejected", or "none" where both are samples of the strong model.
+#: Contrastive pairs (Stage II). `weak_side` says which text is the weak model's: "chosen",
+#: "rejected", or "none" where both are samples of M_plus. Both texts start with one space.
 PAIRS = pl.Schema(
     {
         "id": pl.String,
@@ -79,6 +83,9 @@ PAIRS = pl.Schema(
         "confidence": pl.Float64,
     }
 )
+
+#: The scorers. Each has a column of verdicts in SCORES and its own rows in METRICS.
+SCORERS = ("paper", "math")
 
 #: Scored generations. `paper` and `math` are verdicts "right", "wrong", "timeout" or "undecided".
 SCORES = pl.Schema(
@@ -94,7 +101,7 @@ SCORES = pl.Schema(
     }
 )
 
-#: metrics.csv. `k` is 1 for greedy accuracy; `split` may carry a level as "test/level=3".
+#: Rows of metrics.csv. `k` is 1 for greedy accuracy. `split` may name a level: "test/level=3".
 METRICS = pl.Schema(
     {
         "experiment": pl.String,
@@ -116,7 +123,7 @@ METRICS = pl.Schema(
     }
 )
 
-#: In the columns `weak` and `strong` and in paths: an unused model. The ceiling has no weak model.
+#: In the columns `weak` and `strong` and in paths, an unused model: the ceiling has no weak model.
 NONE = "none"
-#: In the column `seed`: a row over all seeds.
+#: In the column `seed`, a row over all seeds.
 ALL_SEEDS = -1

@@ -1,0 +1,79 @@
+"""Numbers and foreign text as readers see them."""
+
+from __future__ import annotations
+
+import re
+
+from weak_to_strong.report.names import MetricValue
+
+MINUS, DASH = "\u2212", "\u2013"
+#: Most characters of a question or a response on the page.
+MAX_CHARACTERS = 3000
+#: Control, invisible and direction-changing characters; tab and newline are not among them.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+def show_controls(text: str) -> str:
+    """`text` with each control, invisible and direction-changing character as `\\u202e`.
+
+    Tab and newline stay.
+    """
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shorten(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """The first `limit` characters, and a note on how many more there are."""
+    omitted = len(text) - limit
+    return text if omitted <= 0 else f"{text[:limit]}\n[... {omitted:,} more characters]"
+
+
+def fixed_decimals(number: float, digits: int, *, signed: bool = False) -> str:
+    """A number with `digits` decimals and a real minus sign, never a negative zero."""
+    rounded = round(number, digits) + 0.0
+    sign = "+" if signed and rounded else ""
+    return f"{rounded:{sign}.{digits}f}".replace("-", MINUS)
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """A share in [0, 1] as per cent with one decimal."""
+    return fixed_decimals(100 * share, 1, signed=signed)
+
+
+def share_cell(value: MetricValue | None, *, signed: bool = False) -> dict[str, str | None] | None:
+    """A share and its interval for the template: {text, range}, both in per cent.
+
+    `range` is None without an interval; None stays None.
+    """
+    if value is None:
+        return None
+    interval = None
+    if value.low is not None and value.high is not None:
+        interval = f"{percent(value.low, signed=signed)} to {percent(value.high, signed=signed)}"
+    return {"text": percent(value.value, signed=signed), "range": interval}
+
+
+def p_text(p: float) -> str:
+    """A p-value: three decimals below 0.1, else two; "<0.001" below that."""
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def duration(seconds: float | None) -> str | None:
+    """Seconds as "4.2 s", "3 min 05 s" or "2 h 07 min"; None stays None."""
+    if seconds is None:
+        return None
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def count_text(value: float | None) -> str | None:
+    """A whole number with thousands separators; None stays None."""
+    return None if value is None else f"{value:,.0f}"

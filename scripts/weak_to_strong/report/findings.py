@@ -1,0 +1,241 @@
+"""Plain statements on one chain, computed from its metrics: good and bad results alike.
+
+No finding is written by hand. All comparisons use the paper's scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from weak_to_strong.evaluation.stats import holm
+from weak_to_strong.report.display_text import p_text, percent, share_cell
+from weak_to_strong.report.names import (
+    ChainName,
+    MetricValue,
+    NodeName,
+    find_value,
+    list_nodes,
+    list_seeds,
+    node_label,
+)
+
+#: A difference with a p-value below it is called reliable.
+ALPHA = 0.05
+
+
+class Comparison(NamedTuple):
+    """How a model differs from another one on the same questions.
+
+    Attributes:
+        difference: difference of their accuracies, in [-1, 1].
+        p: McNemar's exact p, corrected for the number of the chain's comparisons with the same
+            reference (`stats.holm`). None over several seeds, where no test is made.
+    """
+
+    difference: MetricValue
+    p: float | None
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether p is below ALPHA; without p, whether the interval excludes 0."""
+        if self.p is not None:
+            return self.p < ALPHA
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+    def __str__(self) -> str:
+        """Difference in percentage points, with interval and p."""
+        cell = share_cell(self.difference, signed=True)
+        details = [f"95% interval {cell['range']}" if cell["range"] else "no interval"]
+        if self.p is not None:
+            details.append(f"p {p_text(self.p)}")
+        return f"{cell['text']} points ({', '.join(details)})"
+
+
+def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName, Comparison]:
+    """Each model of a chain compared with `reference`, where that was measured.
+
+    Args:
+        rows: METRICS rows of the chain.
+        split: the evaluated split.
+        reference: "full_weak" or "predecessor", as in the metrics `difference_vs_<reference>`.
+    """
+    measured = {
+        node: (
+            find_value(rows, node, f"difference_vs_{reference}", scorer="paper", split=split),
+            find_value(rows, node, f"mcnemar_p_vs_{reference}", scorer="paper", split=split),
+        )
+        for node in list_nodes(rows)
+    }
+    # Several seeds have several p-values and no row over all of them: `find_value` gives None.
+    p_values = {node: p.value for node, (_, p) in measured.items() if p}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return {
+        node: Comparison(difference, adjusted.get(node))
+        for node, (difference, _) in measured.items()
+        if difference
+    }
+
+
+def best_node(rows: pl.DataFrame, split: str, scorer: str) -> tuple[NodeName, MetricValue] | None:
+    """The most accurate model that saw no gold answer of train_2, except the weak model.
+
+    Of equally accurate models it is the first in the order of presentation.
+    """
+    candidates = [
+        (node, value)
+        for node in list_nodes(rows)
+        if node.method not in ("weak", "ceiling")
+        and (value := find_value(rows, node, "accuracy", scorer=scorer, split=split, k=1))
+    ]
+    return max(candidates, key=lambda candidate: candidate[1].value, default=None)
+
+
+def predecessors_of(
+    facts: Mapping[str, Mapping[str, Any]], chain: ChainName
+) -> dict[NodeName, NodeName]:
+    """The predecessor of each model of a chain, where both were evaluated.
+
+    Args:
+        facts: facts of each request, as in `metrics.metrics_table`.
+        chain: the chain.
+    """
+    return {
+        NodeName(model["method"], model["iteration"]): NodeName(
+            before["method"], before["iteration"]
+        )
+        for model in facts.values()
+        if (model["task"], model["weak"], model["strong"]) == (chain.task, chain.weak, chain.strong)
+        and (before := facts.get(model.get("predecessor")))
+    }
+
+
+def findings(
+    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
+) -> list[str]:
+    """Statements on one chain, one sentence or two each.
+
+    Args:
+        rows: METRICS rows of the chain.
+        split: the evaluated split.
+        predecessors: of each model the one that it should improve on, where there is one.
+    """
+    best = best_node(rows, split, "paper")
+    if best is None:
+        return ["No model was evaluated, or several seeds have no summary row."]
+    node, value = best
+    seeds = list_seeds(rows)
+    count = f"{len(seeds)} seeds" if len(seeds) != 1 else "one seed"
+    statements = (
+        _describe_gap(rows, split),
+        _describe_best(rows, split, node, value),
+        _describe_recovery(rows, split, node),
+        _describe_reliability(rows, split),
+        *_describe_progress(rows, split, predecessors),
+        _describe_other_scorer(rows, split, node),
+        f"The best model was picked on the questions it is reported on, with {count}: "
+        "its figure is somewhat optimistic.",
+    )
+    return [statement for statement in statements if statement]
+
+
+def _describe_gap(rows: pl.DataFrame, split: str) -> str | None:
+    """Floor, ceiling and the gap between them."""
+    floor, ceiling = (
+        find_value(rows, NodeName(method, 0), "accuracy", scorer="paper", split=split, k=1)
+        for method in ("weak", "ceiling")
+    )
+    if not floor or not ceiling:
+        return None
+    ends = f"floor {percent(floor.value)}%, ceiling {percent(ceiling.value)}%"
+    if ceiling.value <= floor.value:
+        return (
+            f"The setting leaves nothing to recover ({ends}): the strong model trained on gold "
+            "is no better than the weak one, so the share of the gap is not defined."
+        )
+    gap = percent(ceiling.value - floor.value)
+    if None not in (floor.high, ceiling.low) and ceiling.low <= floor.high:
+        return f"The gap is small against its uncertainty: {ends}; the two intervals overlap."
+    return f"The gap to recover is {gap} points ({ends})."
+
+
+def _describe_best(rows: pl.DataFrame, split: str, best: NodeName, value: MetricValue) -> str:
+    """The best model, compared with full weak fine-tuning."""
+    name, share = node_label(best), percent(value.value)
+    intro = f"Most accurate without gold answers of train_2: {name}, {share}%"
+    if best.method == "full_weak":
+        return f"{intro}. No other method was more accurate than full weak fine-tuning."
+    comparison = comparisons(rows, split, "full_weak").get(best)
+    if comparison is None:
+        return f"{intro}; its difference to full weak fine-tuning was not measured."
+    doubt = "" if comparison.is_reliable else ": no reliable difference was found"
+    return f"{intro}, {comparison} against full weak fine-tuning{doubt}."
+
+
+def _describe_recovery(rows: pl.DataFrame, split: str, best: NodeName) -> str | None:
+    """The share of the gap that the best model recovers (PGR)."""
+    gap = find_value(rows, best, "pgr", scorer="paper", split=split)
+    if gap is None:
+        return None
+    interval = share_cell(gap)["range"]
+    return f"{node_label(best)} recovers {percent(gap.value)}% of the gap" + (
+        f" (95% interval {interval})." if interval else "."
+    )
+
+
+def _describe_reliability(rows: pl.DataFrame, split: str) -> str | None:
+    """Which models are reliably better or worse than full weak fine-tuning."""
+    better, worse, undecided = [], [], []
+    compared = comparisons(rows, split, "full_weak")
+    for node, comparison in compared.items():
+        if not comparison.is_reliable:
+            undecided.append(node_label(node))
+        else:
+            (better if comparison.difference.value > 0 else worse).append(node_label(node))
+    groups = (
+        ("reliably better", better),
+        ("Reliably worse" if better else "reliably worse", worse),
+        ("No reliable difference" if better or worse else "no reliable difference", undecided),
+    )
+    parts = [f"{outcome}: {'; '.join(names)}." for outcome, names in groups if names]
+    if not parts:
+        return None
+    if any(comparison.p is not None for comparison in compared.values()):
+        how = f"McNemar's exact test, p below {ALPHA} after Holm's correction for {len(compared)}"
+    else:
+        how = "by intervals over seeds and questions, not corrected for their number"
+    return f"Against full weak fine-tuning ({how}): {' '.join(parts)}"
+
+
+def _describe_progress(
+    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
+) -> list[str]:
+    """Each later iteration of Stage I, and each model of Stage II, against its predecessor."""
+    statements = []
+    for node, comparison in comparisons(rows, split, "predecessor").items():
+        before = predecessors.get(node)
+        value = find_value(rows, node, "accuracy", scorer="paper", split=split, k=1)
+        if before is None or value is None:
+            continue
+        change = comparison.difference.value
+        verb = "improves on" if change > 0 else "falls below" if change < 0 else "equals"
+        doubt = "" if comparison.is_reliable or not change else ": no reliable difference"
+        statements.append(
+            f"{node_label(node)} ({percent(value.value)}%) {verb} {node_label(before)}, "
+            f"{comparison}{doubt}."
+        )
+    return statements
+
+
+def _describe_other_scorer(rows: pl.DataFrame, split: str, best: NodeName) -> str | None:
+    """The math scorer's best model, if it is another one."""
+    best_by_math = best_node(rows, split, "math")
+    if best_by_math is None or best_by_math[0] == best:
+        return None
+    node, value = best_by_math
+    return (
+        f"The math scorer ranks another model first: {node_label(node)}, {percent(value.value)}%."
+    )

@@ -1,0 +1,184 @@
+"""The section "Results": models of each chain with their metrics, also by seed and by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.report.display_text import DASH, count_text, p_text, share_cell
+from weak_to_strong.report.findings import best_node, findings, predecessors_of
+from weak_to_strong.report.names import (
+    METHOD_NOTES,
+    ChainName,
+    MetricValue,
+    NodeName,
+    find_value,
+    list_nodes,
+    list_seeds,
+    method_label,
+    natural_key,
+    node_label,
+    rows_of_chain,
+)
+from weak_to_strong.report.page_table import PageTable
+from weak_to_strong.tables.schemas import SCORERS
+
+#: Methods that bound the gap, and their tags.
+_ANCHORS = {"weak": "floor", "ceiling": "ceiling"}
+#: Width in pixels of the drawing of an accuracy and its interval.
+_WIDTH = 200
+#: Metrics of the tables by seed, and their titles.
+_METRICS_BY_SEED = {
+    "accuracy": "Accuracy (%)",
+    "difference_vs_full_weak": "Difference to full weak fine-tuning (points)",
+    "mcnemar_p_vs_full_weak": "McNemar p against full weak fine-tuning",
+    "difference_vs_predecessor": "Difference to the model before it (points)",
+    "mcnemar_p_vs_predecessor": "McNemar p against the model before it",
+}
+
+
+def chain_results(
+    metrics: pl.DataFrame, chain: ChainName, split: str, facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the template shows of one chain.
+
+    Args:
+        metrics: METRICS.
+        chain: the chain.
+        split: the evaluated split.
+        facts: facts of each request, as in `metrics.metrics_table`.
+
+    Returns:
+        `name`, `findings`, `rows` (one dictionary for each model), `scale` (right end of the
+        drawings in per cent), `band` (left end and width in pixels of the gap between floor and
+        ceiling, or None), `over_seeds` (a note, or ""), `details` (tables by seed and by level).
+    """
+    rows = rows_of_chain(metrics, chain)
+    models = list_nodes(rows.filter(pl.col("split") == split))
+    accuracy = {
+        node: {
+            scorer: find_value(rows, node, "accuracy", scorer=scorer, split=split, k=1)
+            for scorer in SCORERS
+        }
+        for node in models
+    }
+    scale = _choose_scale(value for values in accuracy.values() for value in values.values())
+    best = best_node(rows, split, "paper")
+    table = [
+        {
+            **_accuracy_cells(node, accuracy[node], scale),
+            **_comparison_cells(rows, node, split),
+            "best": best is not None and node == best[0],
+        }
+        for node in models
+    ]
+    anchors = [accuracy.get(NodeName(method, 0), {}).get("paper") for method in _ANCHORS]
+    band = None
+    if all(anchors):
+        low, high = sorted(_pixels(anchor.value, scale) for anchor in anchors)
+        band = [low, round(high - low, 1)]
+    seeds = list_seeds(rows)
+    return {
+        "name": str(chain),
+        "findings": findings(rows, split, predecessors_of(facts, chain)),
+        "rows": table,
+        "scale": f"{100 * scale:.0f}",
+        "band": band,
+        "over_seeds": f", means over {len(seeds)} seeds" if len(seeds) > 1 else "",
+        "details": [*_tables_by_seed(rows, split), *_tables_by_level(rows, split)],
+    }
+
+
+def _accuracy_cells(
+    node: NodeName, accuracy: Mapping[str, MetricValue | None], scale: float
+) -> dict[str, Any]:
+    """Name of a model, its accuracy by both scorers, and the drawing of the paper scorer's."""
+    paper = accuracy["paper"]
+    return {
+        "label": method_label(node.method),
+        "note": METHOD_NOTES.get(node.method),
+        "anchor": _ANCHORS.get(node.method),
+        "iteration": node.iteration,
+        "paper": share_cell(paper),
+        "math": share_cell(accuracy["math"]),
+        "n": count_text(paper.n) if paper else DASH,
+        "range": _interval_pixels(paper, scale) if paper else None,
+    }
+
+
+def _comparison_cells(rows: pl.DataFrame, node: NodeName, split: str) -> dict[str, Any]:
+    """Difference to full weak fine-tuning, its p, and PGR; None where one does not apply."""
+    p = find_value(rows, node, "mcnemar_p_vs_full_weak", scorer="paper", split=split)
+    gap = find_value(rows, node, "pgr", scorer="paper", split=split)
+    difference = find_value(rows, node, "difference_vs_full_weak", scorer="paper", split=split)
+    if node.method == "full_weak":
+        p = difference = None
+    return {
+        "difference": share_cell(difference, signed=True),
+        "p": p_text(p.value) if p else None,
+        "pgr": None if node.method in _ANCHORS else share_cell(gap),
+    }
+
+
+def _choose_scale(accuracies: Iterable[MetricValue | None]) -> float:
+    """Right end of the drawings: the highest accuracy, rounded up to a tenth."""
+    highest = max((value.high or value.value for value in accuracies if value), default=1.0)
+    return min(1.0, max(0.1, -(-highest * 100 // 10) / 10))
+
+
+def _pixels(share: float, scale: float) -> float:
+    return round(_WIDTH * min(max(share / scale, 0.0), 1.0), 1)
+
+
+def _interval_pixels(value: MetricValue, scale: float) -> list[float]:
+    """Low end, value and high end; without an interval all three are the value."""
+    low = value.value if value.low is None else value.low
+    high = value.value if value.high is None else value.high
+    return [_pixels(share, scale) for share in (low, value.value, high)]
+
+
+def _tables_by_seed(rows: pl.DataFrame, split: str) -> list[PageTable]:
+    """Each metric of each seed, where several seeds were run."""
+    seeds = list_seeds(rows)
+    if len(seeds) < 2:
+        return []
+    on_split = rows.filter(pl.col("split") == split)
+
+    def cell(node: NodeName, metric: str, seed: int) -> Any:
+        value = find_value(on_split, node, metric, scorer="paper", seed=seed)
+        if metric.startswith("mcnemar"):
+            return p_text(value.value) if value else None
+        return share_cell(value, signed=metric.startswith("difference"))
+
+    tables = []
+    for metric, title in _METRICS_BY_SEED.items():
+        measured = list_nodes(on_split.filter(pl.col("metric") == metric))
+        body = [
+            [node_label(node), *(cell(node, metric, seed) for seed in seeds)] for node in measured
+        ]
+        if body:
+            label = f"{title}, by seed"
+            columns = ["Method", *(f"seed {seed}" for seed in seeds)]
+            tables.append(PageTable(label, f"{label}; paper scorer.", columns, body))
+    return tables
+
+
+def _tables_by_level(rows: pl.DataFrame, split: str) -> list[PageTable]:
+    """Accuracy of each level, where the task has levels."""
+    prefix = f"{split}/level="
+    leveled = rows.filter(pl.col("metric") == "accuracy", pl.col("split").str.starts_with(prefix))
+    levels = sorted(leveled["split"].unique().to_list(), key=natural_key)
+    if not levels:
+        return []
+
+    def cell(node: NodeName, level: str) -> Any:
+        return share_cell(find_value(leveled, node, "accuracy", scorer="paper", split=level))
+
+    body = [
+        [node_label(node), *(cell(node, level) for level in levels)] for node in list_nodes(leveled)
+    ]
+    sizes = {level: leveled.filter(pl.col("split") == level)["n"].min() or 0 for level in levels}
+    columns = ["Method", *(f"{level.removeprefix(prefix)} (n={sizes[level]})" for level in levels)]
+    return [PageTable("Accuracy by level", "Accuracy by level (%), paper scorer.", columns, body)]

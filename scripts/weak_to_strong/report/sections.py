@@ -1,0 +1,259 @@
+"""Tables of the page's sections on data, scorers and cost; one function for each section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.evaluation.judges import verdicts_by_type
+from weak_to_strong.jobs.costs import total_costs
+from weak_to_strong.report.display_text import (
+    DASH,
+    count_text,
+    duration,
+    percent,
+    share_cell,
+    shorten,
+)
+from weak_to_strong.report.names import (
+    ChainName,
+    MetricValue,
+    list_chains,
+    method_label,
+    rows_of_chain,
+)
+from weak_to_strong.report.page_table import PageTable
+from weak_to_strong.report.plots import calibration_bins
+
+#: Verdicts of the scorers (`scoring.VERDICTS`) in the order of tables and menus.
+VERDICT_ORDER = ("right", "wrong", "undecided", "timeout")
+#: Titles of the diagnostics, in the order of their tables.
+_DIAGNOSTIC_TITLES = {
+    "filter": "Agreement filter",
+    "labels": "Label accuracy",
+    "pairs": "Preference pairs",
+    "calibration": "Calibration summary",
+}
+#: The column `method` of label diagnostics names a side instead of a method.
+_SIDES = {"weak": "weak side", "icl": "in-context side"}
+#: Distinct disagreements of the scorers that are listed for each task.
+_DISAGREEMENTS = 12
+#: Columns of costs.COSTS: heading, and how a value becomes text.
+_COST_COLUMNS = {
+    "rule": ("Rule", str),
+    "jobs": ("Jobs", count_text),
+    "wall_seconds": ("Wall time", duration),
+    "cpu_seconds": ("CPU time", duration),
+    "gpu_seconds": ("GPU time", duration),
+    "peak_memory_mb": ("Peak memory (MB)", count_text),
+    "peak_gpu_memory_mb": ("Peak GPU memory (MB)", count_text),
+    "engine_loads": ("Engine loads", count_text),
+    "prompt_tokens": ("Prompt tokens", count_text),
+    "cached_prompt_tokens": ("Of these cached", count_text),
+    "response_tokens": ("Response tokens", count_text),
+    "trained_tokens": ("Trained tokens", count_text),
+    "tokens_per_second": ("Tokens a second", count_text),
+}
+
+
+def diagnostics_tables(diagnostics: pl.DataFrame) -> list[PageTable]:
+    """One table for each diagnostic: rows are chain, seed, method and iteration; columns are names.
+
+    Bins of the calibration are left to `calibration_tables`.
+
+    Args:
+        diagnostics: diagnostics.DIAGNOSTICS.
+    """
+    without_bins = diagnostics.filter(~pl.col("name").str.starts_with("bin "))
+    names = sorted(without_bins["diagnostic"].unique(), key=_diagnostic_order)
+    return [
+        _diagnostic_table(name, without_bins.filter(pl.col("diagnostic") == name)) for name in names
+    ]
+
+
+def _diagnostic_order(diagnostic: str) -> tuple[int, str]:
+    known = list(_DIAGNOSTIC_TITLES)
+    return (known.index(diagnostic) if diagnostic in known else len(known)), diagnostic
+
+
+def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
+    names = rows["name"].unique(maintain_order=True).to_list()
+    columns = ["Chain", "Seed"]
+    columns += {
+        "labels": ["Side", "Iteration"],
+        "filter": ["Iteration"],
+        "pairs": ["Method"],
+    }.get(diagnostic, [])
+    keys = ["task", "weak", "strong", "seed", "method", "iteration"]
+    body = []
+    for (*chain, seed, method, iteration), group in rows.group_by(keys, maintain_order=True):
+        side = _SIDES.get(method) if diagnostic == "labels" else None
+        texts = {
+            "Chain": str(ChainName(*chain)),
+            "Seed": str(seed),
+            "Side": side or method_label(method),
+            "Method": method_label(method),
+            "Iteration": str(iteration),
+        }
+        cells = {row["name"]: _diagnostic_cell(row) for row in group.iter_rows(named=True)}
+        body.append([*(texts[column] for column in columns), *map(cells.get, names)])
+    title = _DIAGNOSTIC_TITLES.get(diagnostic, diagnostic)
+    caption = f"{title}. Shares in %, with 95% interval and the number they are taken of."
+    headings = [*columns, *(name.replace("_", " ") for name in names)]
+    return PageTable(title, caption, headings, body, text_columns=len(columns))
+
+
+def _diagnostic_cell(row: Mapping[str, Any]) -> Any:
+    """A count as it is; all other diagnostics are shares in [0, 1]."""
+    if row["value"] is None:
+        return None
+    if row["name"] == "questions":
+        return count_text(row["value"])
+    cell = share_cell(MetricValue(row["value"], row["ci_low"], row["ci_high"], row["n"] or 0))
+    if row["n"]:
+        cell["range"] = f"{cell['range'] or ''} of {row['n']:,}".strip()
+    return cell
+
+
+def calibration_tables(diagnostics: pl.DataFrame) -> list[PageTable]:
+    """One table for each chain: the bins of the calibration figure."""
+    tables = []
+    for chain in list_chains(diagnostics):
+        bins = calibration_bins(rows_of_chain(diagnostics, chain))
+        body = [
+            [
+                f"{row['bin']}",
+                str(row["seed"]),
+                percent(row["confidence"]),
+                share_cell(MetricValue(row["accuracy"], row["ci_low"], row["ci_high"], row["n"])),
+                count_text(row["n"]),
+            ]
+            for row in bins.iter_rows(named=True)
+        ]
+        if body:
+            label = f"Calibration of the majority vote, {chain}"
+            columns = ["Share of the samples", "Seed", "Mean share (%)", "Right (%)", "Questions"]
+            tables.append(PageTable(label, f"{label}.", columns, body))
+    return tables
+
+
+def agreement_tables(
+    scores: pl.DataFrame,
+    nodes: Mapping[str, Mapping[str, Any]],
+    problems: Mapping[str, pl.DataFrame],
+) -> list[PageTable]:
+    """How far the scorers agree, task by task.
+
+    Args:
+        scores: SCORES of all tasks.
+        nodes: facts of each request; `task` is used.
+        problems: PROBLEMS of the evaluated split by task.
+
+    Returns:
+        For each task the counts of paper verdicts (rows) and math verdicts (columns), the math
+        verdicts by answer type where the task has types, and the first distinct disagreements.
+    """
+    tables = []
+    task_of = {request: facts["task"] for request, facts in nodes.items()}
+    tasks = scores["request"].replace_strict(task_of, default=None, return_dtype=pl.String)
+    for (task,), frame in scores.with_columns(task=tasks).group_by("task", maintain_order=True):
+        name = task or "unknown task"
+        tables.append(_verdicts_table(name, frame))
+        if task in problems and (types := verdicts_by_type(frame, problems[task])):
+            tables.append(_answer_types_table(name, types))
+        tables += _disagreements_tables(name, frame)
+    return tables
+
+
+def _verdicts_table(name: str, scores: pl.DataFrame) -> PageTable:
+    counts = {row[:2]: row[2] for row in scores.group_by("paper", "math").len().rows()}
+    total = scores.height
+    equal = sum(count for (paper, math), count in counts.items() if paper == math)
+    columns = [verdict for verdict in VERDICT_ORDER if any(verdict in pair for pair in counts)]
+    body = [
+        [f"paper: {paper}", *(count_text(counts.get((paper, math), 0)) for math in columns)]
+        for paper in VERDICT_ORDER
+        if any(pair[0] == paper for pair in counts)
+    ]
+    caption = (
+        f"{name}: verdicts of the two scorers on {total:,} answers; "
+        f"they agree on {percent(equal / total)}%."
+    )
+    headings = ["", *(f"math: {verdict}" for verdict in columns)]
+    return PageTable(f"Scorer agreement, {name}", caption, headings, body)
+
+
+def _answer_types_table(name: str, types: Mapping[str, Mapping[str, int]]) -> PageTable:
+    body = [
+        [answer_type, *(count_text(counts[verdict]) for verdict in VERDICT_ORDER)]
+        for answer_type, counts in types.items()
+    ]
+    caption = (
+        f"{name}: verdicts of the math scorer by answer type. Undecided are the types that "
+        "only a model could judge, and answers that its rules cannot read."
+    )
+    headings = ["Answer type", *VERDICT_ORDER]
+    return PageTable(f"Verdicts by answer type, {name}", caption, headings, body)
+
+
+def _disagreements_tables(name: str, scores: pl.DataFrame) -> list[PageTable]:
+    rows = (
+        scores.filter(pl.col("paper") != pl.col("math"))
+        .select("id", "prediction", "answer", "paper", "math")
+        .unique(maintain_order=True)
+        .head(_DISAGREEMENTS)
+    )
+    if rows.is_empty():
+        return []
+    body = [[shorten(cell or "(none)", 120) for cell in row] for row in rows.rows()]
+    label = f"First disagreements, {name}"
+    columns = ["Question", "Prediction", "Gold answer", "Paper", "Math"]
+    return [PageTable(label, f"{label}.", columns, body, text_columns=5)]
+
+
+def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[PageTable]:
+    """The contamination report of each task, without rows that count nothing.
+
+    Args:
+        frames: contamination.REPORT by task.
+    """
+    tables = []
+    for task, frame in frames.items():
+        if "count" in frame.columns:
+            frame = frame.filter(pl.col("count").cast(pl.Int64) > 0)
+        body = [[DASH if cell is None else str(cell) for cell in row] for row in frame.rows()]
+        columns = [name.replace("_", " ") for name in frame.columns]
+        caption = (
+            f"{task}: questions that stand twice in a split (duplicate) or in two splits: with the "
+            "same text (exact), or with most word 8-grams in common (ngram), as problems made from "
+            "one template often have."
+        )
+        text_columns = sum(kind == pl.String for kind in frame.dtypes[:3])
+        tables.append(PageTable(task, caption, columns, body, text_columns))
+    return tables
+
+
+def costs_table(costs: pl.DataFrame) -> PageTable:
+    """The cost of each rule, and the sum. Columns of GPUs appear only where GPUs were measured.
+
+    Args:
+        costs: costs.COSTS.
+    """
+    columns = _COST_COLUMNS
+    if costs["gpu_seconds"].is_null().all():
+        columns = {name: column for name, column in columns.items() if "gpu" not in name}
+
+    def cells(row: Mapping[str, Any]) -> list[Any]:
+        return [as_text(row[name]) for name, (_, as_text) in columns.items()]
+
+    caption = (
+        "Sums over the last run of each job; jobs may have run side by side, and results reused "
+        "from earlier runs cost nothing here. This page itself is not counted. Memory is the "
+        f"largest of all jobs. {DASH} means not measured, or no tokens. ledger.csv has each job."
+    )
+    body = [cells(row) for row in costs.iter_rows(named=True)]
+    total = cells(total_costs(costs)) if body else None
+    headings = [heading for heading, _ in columns.values()]
+    return PageTable("Cost of the run", caption, headings, body, total=total)
