@@ -11,7 +11,7 @@ Params:
     experiment: its name.
     tasks: names of the tasks.
     nodes: request -> task, weak, strong, method, stage, iteration, seed, decoding.
-    config: the completed configuration.
+    config: the settings that decide the results (`Graph.deciding_settings`).
     logs: folder of the jobs' records; read at run time, since what a job cost must not make the
         page outdated.
 Output:

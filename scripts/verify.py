@@ -4,7 +4,7 @@ Params:
     root: results folder of the experiment; `provenance.json` and `ro-crate-metadata.json` are
         written there.
     experiment: its name.
-    config: the completed configuration.
+    config: the settings that decide the results (`Graph.deciding_settings`).
 """
 
 from pathlib import Path

@@ -201,9 +201,11 @@ def test_a_killed_job_is_in_the_log(folder, run):
     assert not was_killed(map(str, logs[:1]))
 
 
-@pytest.mark.parametrize("place", ["start", "onstart"])
-def test_a_fault_is_one_line_without_frames(folder, place):
-    done = snakemake(folder, "--forceall", "--config", f"fault={place}")
+@pytest.mark.parametrize(
+    ("place", "options"), [("start", ()), ("start", ("--dry-run",)), ("onstart", ())]
+)
+def test_a_fault_is_one_line_without_frames(folder, place, options):
+    done = snakemake(folder, "--forceall", *options, "--config", f"fault={place}")
     assert done.returncode == 1
     assert done.stderr.endswith("RunFault:\nconfig key `x`: is wrong; correct it\n")
     assert "File " not in done.stderr

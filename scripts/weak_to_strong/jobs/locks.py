@@ -1,13 +1,12 @@
 """Runs of a project folder: one at a time starts, none leaves a process behind.
 
-Snakemake's lock is a file: it outlives a killed run, and does not show whether its run is alive.
-Locks of the kernel end with their process. Here each run holds one, and so does each job's script.
-With them the next run knows that a file lock is a dead run's, which it removes, and waits for the
-last scripts of that run. A script ends when the run that started it does.
+Snakemake's lock is a file. It outlives a killed run, and does not show whether its run is alive.
+A lock of the kernel (`flock`) ends with its process. Each run holds one, and each job's script
+holds another. From them the next run knows that a file lock belongs to a dead run, and removes it.
+It also waits until the last scripts of that run have ended. A script ends when its run ends.
 
-All of this needs `flock`. A file system without it, and a run that last started on another machine,
-leave everything to Snakemake's own lock; so does a run on a cluster, whose jobs may still be queued
-when it is dead, where no lock shows them.
+In three cases everything is left to Snakemake's own lock: the file system has no `flock`, the last
+run started on another machine, or its jobs are on a cluster, where they may still be queued.
 """
 
 from __future__ import annotations
@@ -86,9 +85,9 @@ class Runs:
 
     def _clear(self) -> None:
         """End what a dead run left: its last scripts, and Snakemake's lock."""
-        said = self._running.read().strip()
-        host = said.partition(",")[0].removeprefix("machine ")
-        if host not in ("", socket.gethostname()) or said.endswith(ON_CLUSTER):
+        last_run = self._running.read().strip()
+        host = last_run.partition(",")[0].removeprefix("machine ")
+        if host not in ("", socket.gethostname()) or last_run.endswith(ON_CLUSTER):
             return
         with _open(self._folder / "scripts.flock") as scripts:
             if not _wait(scripts, "the last processes of a run that was killed"):
@@ -122,8 +121,8 @@ class Runs:
 
     def _stop(self, number: int, _frame: object) -> None:
         """End all scripts, then Snakemake, which by itself would wait for running jobs."""
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
+        for stop_signal in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop_signal, signal.SIG_IGN)
         self._stopped_by = signal.Signals(number)
         # Not print: the interrupted code may be printing.
         os.write(2, f"\n{self._stopped_by.name}: ending the jobs\n".encode())
@@ -134,7 +133,7 @@ class Runs:
         """Why a run ended without success, where Snakemake does not say it.
 
         Args:
-            logs: files of what Snakemake said.
+            logs: Snakemake's log files.
         """
         if self._stopped_by:
             return (
@@ -156,9 +155,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         ValueError: it cannot; says why.
     """
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(bytes(2**13))
             file.flush()
     except OSError as error:
@@ -169,21 +168,23 @@ def check_writable(folder: Path) -> None:
 
 
 def check_times(paths: Iterable[str]) -> None:
-    """Check that no file is younger than now: Snakemake refuses each result that is made from one.
+    """Reject inputs whose modification time lies in the future.
+
+    Snakemake would refuse each result that is made from one.
 
     Args:
-        paths: of inputs; those that are not there yet pass.
+        paths: of inputs. Files that do not exist yet pass.
 
     Raises:
-        ValueError: a file's time lies in the future, by more than the clocks of machines differ.
+        ValueError: a file's time is later than now by more than `CLOCK_SECONDS`; names the file.
     """
     now = time.time()
     for path in dict.fromkeys(paths):
         with suppress(FileNotFoundError):
             if (changed := os.stat(path).st_mtime) > now + CLOCK_SECONDS:
-                shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
+                text = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
                 raise ValueError(
-                    f"{path}: its time, {shown}, is in the future; set the clock right if it is "
+                    f"{path}: its time, {text}, is in the future; set the clock right if it is "
                     f"wrong, else `touch` the file, and run again"
                 )
 
@@ -238,14 +239,14 @@ def end_scripts() -> None:
 
     this = psutil.Process()
     end = time.monotonic() + END_SECONDS
-    told: set[psutil.Process] = set()
+    terminated: set[psutil.Process] = set()
     while (below := this.children(recursive=True)) and time.monotonic() < end:
         # Only the scripts: they end what they started, and a shell would leave its script behind.
-        for process in set(below) - told:
+        for process in set(below) - terminated:
             with suppress(psutil.Error):
                 if is_rule_script(process.cmdline()):
                     process.terminate()
-                    told.add(process)
+                    terminated.add(process)
         psutil.wait_procs(below, timeout=0.2)
     for process in below:
         with suppress(psutil.Error):
@@ -269,12 +270,12 @@ def _lock(file: IO[str], kind: int) -> bool:
 
 def _wait(file: IO[str], what: str) -> bool:
     """Wait for a lock, and say so; false when START_SECONDS were not enough."""
-    end, said = time.monotonic() + START_SECONDS, False
+    end, announced = time.monotonic() + START_SECONDS, False
     while not _lock(file, fcntl.LOCK_EX):
         if time.monotonic() > end:
             return False
-        if not said:
+        if not announced:
             print(f"Waiting for {what}.", file=sys.stderr, flush=True)
-            said = True
+            announced = True
         time.sleep(0.1)
     return True

@@ -8,10 +8,10 @@ A record is `<log without .log>.json` with
     versions   of Python and of those `LIBRARIES` that the job had loaded
     inputs     path of each file that it used -> sha256, as it was then; models by their manifest
     outputs    path of each file -> sha256
-    cost       what `ledger.Meter.cost` measured, and the job's own counts; of its last run alone
+    cost       what `meter.Meter.cost` measured, and the job's own counts; of its last run alone
 
 A job that starts compares its inputs with the records of the jobs that made them, `snakemake
-verify` all files with theirs (`provenance.py`), and the report sums the cost (`costs.py`). To
+verify` all files with theirs (`verify.py`), and the report sums the cost (`costs.py`). To
 Snakemake a record is no output, and so makes nothing rerun.
 """
 
@@ -83,12 +83,12 @@ def find_seeds(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         entries = enumerate(value)
     else:
         return
-    for key, each in entries:
+    for key, entry in entries:
         inner = f"{name}.{key}" if name else str(key)
         if str(key).endswith(("seed", "seeds")):
-            yield inner, each
+            yield inner, entry
         else:
-            yield from find_seeds(each, inner)
+            yield from find_seeds(entry, inner)
 
 
 def hash_paths(paths: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -18,25 +18,26 @@ from weak_to_strong.jobs.snakemake_adapter import FOLDER
 
 
 def _end(number: int, _frame: Any) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, signal.SIG_IGN)  # once: cleaning up must not be interrupted
     logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
     sys.exit(128 + number)
 
 
 def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) -> None:
-    """Run a rule's `main(snakemake)`, and leave the record of what it used, made and took.
+    """Run a rule's `main(snakemake)`, and leave the record of the job (`records.py`).
 
-    Inputs that are not as the jobs that made them left them are refused first (`records.py`).
+    Inputs that were changed after the job that made them are refused first.
 
-    What `main` returns are counts of its work, such as tokens; they go beside what was measured
-    (`ledger.py`).
+    `main` may return counts of its work, such as tokens. They are recorded beside the measured
+    cost (`meter.py`).
 
-    A ValueError (bad input), a full disk and the like, want of memory and the death of a process
-    that the job started become one line and exit status 1; anything else keeps its traceback,
-    which also goes to the log. SIGTERM - a cluster's time limit, a cancelled job - and Ctrl-C
-    end the script like an exception, so that the processes that it started end with it. It also
-    ends with the run of Snakemake that started it.
+    Some errors become one line and exit status 1: a ValueError (bad input), a full disk, lack of
+    memory, the death of a process that the job started. Any other error keeps its traceback, which
+    also goes to the log.
+
+    SIGTERM (a cluster's time limit, a cancelled job) and Ctrl-C end the script like an exception,
+    so that the processes that it started end too. The script also ends with its run of Snakemake.
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
@@ -53,9 +54,9 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
         command = hide_secrets(os.environ.get(COMMAND, ""))
         leave_record(snakemake, command, inputs, {**meter.cost(), **counts})
     except Exception as error:
-        if said := explain(error):
+        if line := explain(error):
             logger.debug("%s failed", snakemake.rule, exc_info=True)
-            logger.error("%s", said)
+            logger.error("%s", line)
         else:
             logger.exception("%s failed", snakemake.rule)
         sys.exit(1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +107,8 @@ def faults_in_one_line(
     Below a `WorkflowError` Snakemake prints the frames of its traceback. They would hide the line,
     which names the key or file and the fix. Snakemake reads them from `__traceback__`.
 
+    In a dry run Snakemake writes all messages to stdout. The line goes to stderr as in any run.
+
     Args:
         workflow_error: Snakemake's class `WorkflowError`.
         kind: errors of another kind pass, with their traceback.
@@ -116,6 +120,9 @@ def faults_in_one_line(
     try:
         yield
     except kind as error:
+        for handler in logging.getLogger("snakemake.logging").handlers:
+            if handler.name == "DefaultStreamHandler":
+                handler.setStream(sys.stderr)
         raise RunFault(str(error)) from None
 
 
