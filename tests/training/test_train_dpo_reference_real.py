@@ -18,6 +18,7 @@ from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.tables.files import read_json, write_json
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
+from weak_to_strong.training.launching import run
 from weak_to_strong.training.rows import encode_rows
 from weak_to_strong.training.settings import complete_settings
 from weak_to_strong.training.train import train
@@ -182,6 +183,24 @@ def test_first_margin_and_loss(make_job, m_plus, world, precompute):
     files = [read_json(job.manifest)["files"] for job in (m_plus, *jobs.values())]
     assert files[0].keys() == files[1].keys() == files[2].keys()
     assert files[1] != files[2]
+
+
+@pytest.mark.skipif(
+    os.environ.get("W2S_TEST_DISTRIBUTED") != "1", reason="set W2S_TEST_DISTRIBUTED=1"
+)
+def test_two_processes_have_the_same_reference(make_job, m_plus):
+    """ZeRO-3 shares out the weights of policy and reference."""
+    adapter = m_plus.settings["adapter"]
+    keys = {"adapter": adapter, "beta": BETA, "reference": "base", "precompute_ref": False}
+    keys |= {"global_batch_size": 8, "per_device_batch_size": 4}
+    alone = make_job(f"alone-{adapter}", "dpo", m_plus, **keys)
+    train(resolve(alone))
+    file = str(Path(__file__).parents[2] / "config/deepspeed/zero3.json")
+    spread = make_job(f"zero3-{adapter}", "dpo", m_plus, processes=2, deepspeed=file, **keys)
+    run(spread)
+    one, two = (read_json(job.history)[0] for job in (alone, spread))
+    assert two["rewards/margins"] == pytest.approx(one["rewards/margins"], abs=1e-5)
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
 
 
 def test_settings():
