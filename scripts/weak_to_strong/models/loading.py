@@ -1,0 +1,129 @@
+"""Does a base model's folder hold the whole model? Asked of transformers, without reading weights.
+
+`python -P -m weak_to_strong.models.loading NAME=FOLDER ...` prints one line for each model that is
+not whole, and ends with status 1 where there is one. Snakemake's own process calls it so before the
+first job: importing transformers there would cost every command some seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from weak_to_strong.jobs.imports import collection_paused
+
+
+def check_loading(folder: Path, key: str) -> None:
+    """Check that a model's files fill the architecture that its config.json names.
+
+    The architecture is built on torch's meta device, which has shapes and no memory. transformers
+    matches the tensors in the safetensors headers against it, by its own rules for renamed and tied
+    weights.
+
+    Args:
+        folder: of the model, with no other files than its own (see `view.model_view`).
+        key: config key for the message, such as `models.small`.
+
+    Raises:
+        ValueError: one line that names `key` and what does not fit: an architecture that
+            transformers lacks; missing, unexpected or differently shaped tensors; a tokenizer with
+            more tokens than the model, or without an end token.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with collection_paused():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            **local,
+            use_safetensors=True,
+            device_map="meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:  # whatever a library raises at a stranger's file
+        raise ValueError(
+            f"{key}: transformers cannot build the model in {folder} ({_first_line(error)}); "
+            "fetch the model again, or use one that transformers has"
+        ) from error
+    _check_report(report, f"{key}: {folder}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    except Exception as error:
+        raise ValueError(
+            f"{key}: the tokenizer in {folder} cannot be read ({_first_line(error)}); save it anew"
+        ) from error
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"{key}: the tokenizer in {folder} has {len(tokenizer)} tokens, the model has "
+            f"{vocabulary}; save the tokenizer that belongs to the model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"{key}: the tokenizer in {folder} has no end token, so that no answer would end; set "
+            "`eos_token` in its tokenizer_config.json"
+        )
+
+
+def _check_report(report: Mapping[str, Any], place: str) -> None:
+    """Refuse missing, unexpected and differently shaped tensors.
+
+    Args:
+        report: transformers' loading report.
+        place: config key and folder, for the message.
+
+    Raises:
+        ValueError: there are some; names the first of a kind and their number.
+    """
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, found, needed = mismatched[0]
+        raise ValueError(
+            f"{place} has {len(mismatched)} tensors of another shape than config.json asks for "
+            f"({name}: {tuple(found)}, asked for {tuple(needed)}); fetch the model again"
+        )
+    for kind, words in (
+        ("missing_keys", "lacks {} tensors of the model that config.json names ({})"),
+        ("unexpected_keys", "has {} tensors that the model in config.json does not have ({})"),
+    ):
+        if names := sorted(report[kind]):
+            raise ValueError(f"{place} {words.format(len(names), names[0])}; fetch the model again")
+    if report["error_msgs"]:
+        raise ValueError(f"{place}: {_first_line(report['error_msgs'][0])}; fetch the model again")
+
+
+def _first_line(error: object) -> str:
+    """What an error says, in one line of bounded length."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 200 else f"{words[:200]} ..."
+
+
+def can_check() -> bool:
+    """Whether transformers is installed; a machine that only starts the workflow may lack it."""
+    return find_spec("transformers") is not None
+
+
+def main(arguments: list[str]) -> int:
+    """Check the models given as NAME=FOLDER; the number of lines printed."""
+    lines = []
+    for argument in arguments:
+        name, _, folder = argument.partition("=")
+        try:
+            check_loading(Path(folder), f"models.{name}")
+        except ValueError as error:
+            lines.append(str(error))
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""Models that are not whole are refused in one line, by transformers' own loading report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weak_to_strong.models.loading import check_loading
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "resources/embedded/weak_small"
+
+
+@pytest.fixture
+def damage(tmp_path):
+    """Copies an embedded model, changing its tensors, config or tokenizer; returns the folder."""
+    from safetensors.torch import load_file, save_file
+
+    def change(tensors=None, **texts) -> Path:
+        folder = Path(shutil.copytree(MODEL, tmp_path / "model"))
+        if tensors:
+            weights = load_file(folder / "model.safetensors")
+            tensors(weights)
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        for name, values in texts.items():
+            file = folder / f"{name}.json"
+            file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+        return folder
+
+    return change
+
+
+def remove_three(weights):
+    for name in sorted(weights)[:3]:
+        del weights[name]
+
+
+def add_one(weights):
+    weights["model.layers.0.extra.weight"] = next(iter(weights.values())).clone()
+
+
+def test_whole_models_pass():
+    for folder in sorted(path for path in MODEL.parent.iterdir() if path.is_dir()):
+        check_loading(folder, "models.m")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tensors": remove_three}, r"lacks \d tensors of the model that config\.json names \("),
+        ({"tensors": add_one}, r"has 1 tensors that the model in config\.json does not have \(mod"),
+        ({"config": {"vocab_size": 4000}}, r"1 tensors of another shape .*embed_tokens.*4000"),
+        ({"config": {"intermediate_size": 8}}, r"tensors of another shape than config\.json"),
+        ({"config": {"num_hidden_layers": 1}}, r"tensors that the model in config\.json does not"),
+        ({"config": {"num_hidden_layers": 9}}, r"lacks \d+ tensors"),
+        ({"config": {"model_type": "bert"}}, r"lacks \d+ tensors|has \d+ tensors"),
+        ({"config": {"model_type": "nothing"}}, r"transformers cannot build the model"),
+        (
+            {"tokenizer_config": {"eos_token": None}},
+            r"has no end token, so that no answer would end; set `eos_token`",
+        ),
+    ],
+)
+def test_a_model_that_is_not_whole_is_refused_in_one_line(damage, change, message):
+    folder = damage(**change)
+    with pytest.raises(ValueError, match=message) as caught:
+        check_loading(folder, "models.m")
+    assert str(caught.value).startswith("models.m: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_names_each_model_that_is_not_whole(damage):
+    folder = damage(tensors=remove_three)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "weak_to_strong.models.loading"),
+            *(f"good={MODEL}", f"bad={folder}"),
+        ],
+        env={"PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["models.bad"]
