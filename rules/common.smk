@@ -6,8 +6,14 @@ from weak_to_strong.experiment.configuration import ConfigError, load_configurat
 from weak_to_strong.experiment.graph import Graph
 from weak_to_strong.experiment.paths import REQUEST_STORE, TRAINING_STORE
 from weak_to_strong.experiment.raw_files import RawFiles, digest_small
+from weak_to_strong.experiment.yaml_keys import check_keys
 from weak_to_strong.jobs.code_digest import code_digest
+from weak_to_strong.jobs.snakemake_adapter import config_files, faults_in_one_line
 from weak_to_strong.paper.released import find_released
+
+with faults_in_one_line(WorkflowError):
+    for file in config_files(workflow):
+        check_keys(file)
 
 # Any other error is a fault of the program and keeps its traceback.
 with faults_in_one_line(WorkflowError, ConfigError):

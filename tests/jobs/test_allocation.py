@@ -83,19 +83,18 @@ class TestSteps:
 
 
 class TestTraining:
-    def test_one_machine_is_torchrun_alone(self):
+    def test_one_machine_needs_no_step(self):
         for allocation in (None, Allocation(gpus=2, cpus=4)):
-            command = launch_command(2, allocation, "job.json")
-            assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-            assert {"--standalone", "--nproc-per-node=2"} <= set(command)
+            assert launch_command(2, allocation, "job.json") == [
+                *(sys.executable, "-m", "weak_to_strong.training.processes", "job.json"),
+                "--processes=2",
+            ]
 
-    def test_several_nodes_meet_on_the_first(self):
+    def test_several_nodes_have_a_task_each_that_knows_all_of_them(self):
         command = launch_command(8, TWO_NODES, "job.json")
         step = step_command(TWO_NODES, ("a", "b"))
         assert command[: len(step)] == step
-        assert {"--nnodes=2", "--nproc-per-node=4"} <= set(command)
-        assert any(part.startswith("--master-addr=") for part in command)
-        assert command[-3:] == ["-m", "weak_to_strong.training.train", "job.json"]
+        assert command[-3:] == ["job.json", "--processes=8", "--nodes=a,b"]
 
     @pytest.mark.parametrize("processes", [1, 3])
     def test_processes_are_spread_evenly(self, processes):

@@ -36,7 +36,7 @@ def test_an_engine_worker_does_not_import_from_the_working_folder(hostile_folder
 
 
 def test_a_training_process_does_not_import_from_the_working_folder(hostile_folder):
-    """torchrun starts it; it ends at a run whose base is not there."""
+    """A process of its own starts it; it ends at a run whose base is not there."""
     training = bare_run("work/key")
     training.write(Path("work/key.json"))
     command = launch_command(1, None, "work/key.json")

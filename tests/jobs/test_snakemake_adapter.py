@@ -17,6 +17,8 @@ from weak_to_strong.jobs.snakemake_adapter import (
     was_killed,
 )
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 #: Of more than 254 characters in base64, so that its record lies in folders.
 LONG = "made/" + "/".join(["long-folder-name"] * 12) + "/long.txt"
@@ -34,6 +36,7 @@ from weak_to_strong.jobs import snakemake_adapter as adapter
 
 facts = {{
     "configfile": adapter.has_configfile_option(workflow),
+    "files": adapter.config_files(workflow),
     "first": adapter.is_first_process(workflow),
     "here": adapter.runs_on_this_machine(workflow),
     "site": adapter.default_resource(workflow.resource_settings, "site"),
@@ -141,10 +144,15 @@ def test_the_first_process_on_this_machine(run):
 
 def test_a_configuration_file_of_the_command_line_is_seen(folder, run):
     assert run["configfile"] is False
+    assert run["files"] == []
     code = folder / "asks"
-    code.write_text((folder / "Snakefile").read_text() + '\nprint("option", facts["configfile"])\n')
+    code.write_text(
+        (folder / "Snakefile").read_text()
+        + '\nprint("option", facts["configfile"], facts["files"])\n'
+    )
     said = snakemake(folder, "-s", "asks", "-n", "--configfile", "config.yaml")
-    assert "option True" in said.stdout + said.stderr
+    assert "option True ['" in said.stdout + said.stderr
+    assert "config.yaml']" in said.stdout + said.stderr
 
 
 def test_jobs_know_that_they_are_not_the_first_process(folder, run):

@@ -37,6 +37,24 @@ def test_configuration(fresh_project, path):
     assert not fresh_project.path("results").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("seeds: [3]\n", "the key `seeds` stands twice"),
+        ("__use_yte__: true\n", "has the key `__use_yte__`, with which Snakemake runs code"),
+    ],
+)
+def test_text_of_a_configuration(fresh_project, line, expected):
+    """What the parsed configuration no longer shows, also in a dry run."""
+    file = fresh_project.path("config/test.yaml")
+    file.write_text(file.read_text() + line)
+    done = fresh_project.snakemake("-n")
+    assert done.returncode != 0
+    (message,) = [text for text in done.stderr.splitlines() if "config/test.yaml: " in text]
+    assert expected in message
+    assert "Traceback" not in done.stderr
+
+
 DATA = {
     "empty": ("", "the file has no rows; put problems into it"),
     "no answer": (

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from weak_to_strong.experiment.configuration import ConfigError, describe_breach
+from weak_to_strong.experiment.yaml_keys import check_keys
 
 VARIABLE = "W2S_SITE"
 EXAMPLE = "profiles/slurm/site.yaml"
@@ -120,6 +121,10 @@ def read_site(path: str | Path) -> Site:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{path}: is not YAML ({line}); see {EXAMPLE}") from error
+    try:
+        check_keys(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return parse_site(content, str(path))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from weak_to_strong.experiment.check_data import check_filled_in
 from weak_to_strong.experiment.graph import Graph
 from weak_to_strong.experiment.schema import ConfigError, complain
+from weak_to_strong.training.deepspeed_file import check_deepspeed
 from weak_to_strong.training.settings import check_quantiser, check_quantization
 
 #: Methods whose models the workflow itself builds on; they can be changed but not removed.
@@ -161,6 +162,11 @@ def _check_deepspeed(path: list, file: Path) -> None:
         value = None
     if not isinstance(value, dict):
         raise complain(path, f"{file} is no JSON object", "name a DeepSpeed configuration")
+    try:
+        check_deepspeed(value)
+    except ValueError as error:
+        message, _, fix = str(error).rpartition("; ")
+        raise complain(path, f"{file}: {message}", fix) from error
 
 
 def _check_training(path: list, settings: dict) -> None:

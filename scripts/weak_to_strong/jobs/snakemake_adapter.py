@@ -138,6 +138,14 @@ def has_configfile_option(workflow: Any) -> bool:
     return bool(workflow.overwrite_configfiles)
 
 
+def config_files(workflow: Any) -> list[str]:
+    """The configuration files that Snakemake has read, those of the command line among them.
+
+    Their text shows what the merged configuration no longer does, such as a key that stands twice.
+    """
+    return [str(file) for file in workflow.configfiles]
+
+
 def is_first_process(workflow: Any) -> bool:
     """Whether this process is the run itself, and not one that it started for a job.
 

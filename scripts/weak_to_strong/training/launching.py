@@ -1,14 +1,13 @@
-"""Entry of a training: in this process, or in several that torchrun starts."""
+"""Entry of a training: in this process, or in several of their own (`processes.py`)."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from weak_to_strong.jobs.allocation import Allocation, free_port, step_command
+from weak_to_strong.jobs.allocation import Allocation, step_command
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.jobs.logs import logger
@@ -51,6 +50,8 @@ def launch(training: TrainingRun, allocation: Allocation | None) -> None:
     """Train in processes of a launcher, see `run`. They read the resolved run from a file."""
     spec = Path(f"{training.work}.json")
     training.write(spec)
+    address = Path(f"{spec}.address")  # of the first process, where there are several nodes
+    address.unlink(missing_ok=True)
     command = launch_command(training.settings.processes, allocation, str(spec))
     # Libraries warn of their own next versions, once in each process.
     warnings = {"PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::FutureWarning")}
@@ -62,6 +63,7 @@ def launch(training: TrainingRun, allocation: Allocation | None) -> None:
             launched.terminate()
             raise
     spec.unlink()
+    address.unlink(missing_ok=True)
     if launched.returncode:
         raise ProcessDied(
             f"a training process ended with status {launched.returncode}; its messages are above; "
@@ -71,7 +73,7 @@ def launch(training: TrainingRun, allocation: Allocation | None) -> None:
 
 
 def launch_command(processes: int, allocation: Allocation | None, spec: str) -> list[str]:
-    """torchrun of `train`: on this machine, or once on each node, with the first as their meeting.
+    """The command that runs a training's processes: on this machine, or once on each node.
 
     Args:
         processes: number of training processes on all nodes together.
@@ -81,20 +83,10 @@ def launch_command(processes: int, allocation: Allocation | None, spec: str) -> 
     Raises:
         ValueError: `processes` is no multiple of the number of nodes.
     """
-    torchrun = ["-m", "torch.distributed.run"]
-    module = ["-m", "weak_to_strong.training.train", spec]
     nodes = allocation.nodes if allocation else ()
+    module = ["-m", "weak_to_strong.training.processes", spec, f"--processes={processes}"]
     if not nodes:
-        nproc = f"--nproc-per-node={processes}"
-        return [sys.executable, *torchrun, "--standalone", nproc, *module]
-    node_processes, rest = divmod(processes, len(nodes))
-    if rest or not node_processes:
+        return [sys.executable, *module]
+    if processes % len(nodes) or not processes:
         raise ValueError(f"processes: {processes} cannot be spread evenly over {len(nodes)} nodes")
-    return [
-        *step_command(allocation, nodes),
-        # Only a task on a node knows the node's number. The first node has the first process.
-        *("bash", "-c", 'exec "$0" "${@:1:2}" --node-rank="$SLURM_NODEID" "${@:3}"'),
-        *(sys.executable, *torchrun),
-        *(f"--nnodes={len(nodes)}", f"--nproc-per-node={node_processes}"),
-        *(f"--master-addr={socket.gethostname()}", f"--master-port={free_port()}", *module),
-    ]
+    return [*step_command(allocation, nodes), sys.executable, *module, f"--nodes={','.join(nodes)}"]

@@ -6,6 +6,7 @@ import os
 import sys
 
 from weak_to_strong.jobs.imports import collection_paused
+from weak_to_strong.training.meeting import join_processes
 from weak_to_strong.training.settings import QUANTISER, TrainingSettings
 from weak_to_strong.training.trainers import trainer_module
 
@@ -46,7 +47,7 @@ def import_libraries(trainer: str) -> None:
 def prepare_torch(settings: TrainingSettings) -> None:
     """Set the number of threads (OMP_NUM_THREADS), seed all generators, use deterministic kernels.
 
-    DeepSpeed connects its processes here: ZeRO-3 must know their number when the weights load.
+    The processes of a training meet here: ZeRO-3 must know their number when the weights load.
     """
     import torch
     from transformers import set_seed
@@ -57,12 +58,12 @@ def prepare_torch(settings: TrainingSettings) -> None:
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    join_processes(backend)
     if settings.deepspeed:
         import deepspeed
 
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        if backend == "nccl":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         deepspeed.init_distributed(backend)
     else:
         from accelerate.utils import other

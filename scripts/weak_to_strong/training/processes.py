@@ -1,4 +1,4 @@
-"""The processes of one training on one machine: `python -P -m weak_to_strong.training.processes`.
+"""The processes of one training on one machine: `python -m weak_to_strong.training.processes`.
 
 It replaces torchrun, whose agents meet through a TCP store that listens on all interfaces, asks
 nobody who they are and unpickles what it gets: whoever reaches the port runs code as the user. Here
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     # SLURM names the node in the variables of its step.
     node = int(os.environ["SLURM_NODEID"]) if nodes else 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    command = [sys.executable, "-P", "-m", "weak_to_strong.training.train", given.spec]
+    command = [sys.executable, "-m", "weak_to_strong.training.train", given.spec]
     with tempfile.TemporaryDirectory(prefix="w2s-training-") as folder:
         environments = process_environments(
             given.processes, node, nodes, folder, f"{given.spec}.address"
