@@ -12,6 +12,8 @@ import pytest
 
 from weak_to_strong.models.loading import check_loading
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "resources/embedded/weak_small"
 
