@@ -11,9 +11,13 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# Not `workflow.basedir`, which is another workflow's folder where that one has this as a module.
+CHECKOUT = Path(workflow.current_basedir)
+sys.path.insert(0, str(CHECKOUT / "scripts"))
 
-from weak_to_strong.jobs.snakemake_adapter import has_configfile_option
+from weak_to_strong.jobs.snakemake_adapter import has_configfile_option, take_prefix
+
+PREFIX = take_prefix(workflow)
 
 # A configuration given on the command line stands alone: the demo's settings must not leak into it.
 if not has_configfile_option(workflow):

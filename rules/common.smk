@@ -17,7 +17,7 @@ with faults_in_one_line(WorkflowError):
 
 # Any other error is a fault of the program and keeps its traceback.
 with faults_in_one_line(WorkflowError, ConfigError):
-    graph = Graph(load_configuration(config))
+    graph = Graph(load_configuration(config), PREFIX)
 
 paths = graph.paths
 raw_files = RawFiles(graph)
@@ -36,7 +36,7 @@ wildcard_constraints:
 
 def own_file(path):
     """A file of the project as an input, relative so that a moved project reruns nothing."""
-    return os.path.relpath(Path(workflow.basedir) / path)
+    return os.path.relpath(CHECKOUT / path)
 
 
 # A digest takes tens of milliseconds, and a rule may have a hundred jobs.
@@ -48,7 +48,7 @@ def code(rule_name):
 
     A function, so that a job on a cluster reads the code of its own rule only.
     """
-    script = Path(workflow.basedir) / "scripts" / f"{rule_name}.py"
+    script = CHECKOUT / "scripts" / f"{rule_name}.py"
     return lambda wildcards: digest_once(script)
 
 

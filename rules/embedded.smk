@@ -6,17 +6,15 @@ ones to `results/embedded/`, to be compared with, or copied over, the shipped on
 
 import yaml
 
-EMBEDDED = yaml.safe_load(
-    (Path(workflow.basedir) / "config/embedded_models.yaml").read_text(encoding="utf-8")
-)
+EMBEDDED = yaml.safe_load((CHECKOUT / "config/embedded_models.yaml").read_text(encoding="utf-8"))
 
 
 rule embedded_tokenizer:
     """Byte-level BPE tokenizer of the embedded models."""
     output:
-        folder=directory("results/embedded/tokenizer"),
+        folder=directory(f"{PREFIX}results/embedded/tokenizer"),
     log:
-        "results/embedded/logs/embedded_tokenizer.log",
+        f"{PREFIX}results/embedded/logs/embedded_tokenizer.log",
     localrule: True
     conda:
         "../envs/training.yaml"
@@ -33,12 +31,12 @@ rule embedded_tokenizer:
 rule pretrain:
     """Pretrain one embedded base model; resumes from its last checkpoint."""
     input:
-        tokenizer="results/embedded/tokenizer",
+        tokenizer=f"{PREFIX}results/embedded/tokenizer",
     output:
-        folder=directory("results/embedded/{embedded_model}"),
-        manifest="results/embedded/{embedded_model}.json",
+        folder=directory(f"{PREFIX}results/embedded/{{embedded_model}}"),
+        manifest=f"{PREFIX}results/embedded/{{embedded_model}}.json",
     log:
-        "results/embedded/logs/pretrain-{embedded_model}.log",
+        f"{PREFIX}results/embedded/logs/pretrain-{{embedded_model}}.log",
     wildcard_constraints:
         embedded_model="|".join(EMBEDDED["models"]),
     conda:
@@ -51,7 +49,7 @@ rule pretrain:
         task=EMBEDDED["task"],
         settings=lookup(dpath="{embedded_model}", within=EMBEDDED["models"]),
         tokenizer=EMBEDDED["tokenizer"],
-        work="results/embedded/checkpoints/{embedded_model}",
+        work=f"{PREFIX}results/embedded/checkpoints/{{embedded_model}}",
     message:
         "Pretrain the embedded model {wildcards.embedded_model}"
     script:
@@ -61,5 +59,5 @@ rule pretrain:
 rule rebuild_embedded_models:
     """All embedded base models, from nothing."""
     input:
-        collect("results/embedded/{model}.json", model=EMBEDDED["models"]),
+        collect(f"{PREFIX}results/embedded/{{model}}.json", model=EMBEDDED["models"]),
     localrule: True

@@ -58,12 +58,12 @@ rule published_tables:
         published=PUBLISHED_RESULTS,
     output:
         **{
-            f"{table}_{kind}": f"results/published/tables/{table}.{kind}"
+            f"{table}_{kind}": f"{PREFIX}results/published/tables/{table}.{kind}"
             for table in PAPER_TABLES
             for kind in ("csv", "md", "tex")
         },
     log:
-        "results/published/logs/published_tables.log",
+        f"{PREFIX}results/published/logs/published_tables.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -11,9 +11,9 @@ rule check_released:
         released=released_files,
         golden=own_file("resources/golden_counts.csv"),
     output:
-        checks="results/published/check.csv",
+        checks=f"{PREFIX}results/published/check.csv",
     log:
-        "results/published/logs/check_released.log",
+        f"{PREFIX}results/published/logs/check_released.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -31,9 +31,9 @@ rule published:
     input:
         checks=rules.check_released.output.checks,
     output:
-        summary="results/published/summary.txt",
+        summary=f"{PREFIX}results/published/summary.txt",
     log:
-        "results/published/logs/published.log",
+        f"{PREFIX}results/published/logs/published.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"

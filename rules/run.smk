@@ -13,6 +13,7 @@ from weak_to_strong.jobs.snakemake_adapter import (
     FOLDER,
     faults_in_one_line,
     is_first_process,
+    is_main_workflow,
     lift_rate_limit,
     planned_jobs,
     runs_on_this_machine,
@@ -23,7 +24,7 @@ from weak_to_strong.paper.released import find_released
 mark_parent(os.environ)
 note_command(sys.argv)
 run = Runs(FOLDER)
-if is_first_process(workflow):
+if is_first_process(workflow) and is_main_workflow(workflow):
     with faults_in_one_line(WorkflowError):
         # Even a dry run writes there, and would end in a traceback.
         check_writable(FOLDER)

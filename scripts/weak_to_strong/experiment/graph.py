@@ -51,12 +51,13 @@ class Graph:
 
     Args:
         config: a completed configuration (`configuration.load_configuration`).
+        prefix: text before every path of a result, see `paths.Paths`.
     """
 
-    def __init__(self, config: dict) -> None:
+    def __init__(self, config: dict, prefix: str = "") -> None:
         self.config = config
         self.experiment = Experiment.read(config)
-        self.paths = Paths(self.experiment.name)
+        self.paths = Paths(self.experiment.name, prefix)
         self._settings: dict[Chain, ChainSettings] = {}
 
     # --- names -----------------------------------------------------------------------------

@@ -19,10 +19,11 @@ class Paths:
 
     Args:
         experiment: its name.
+        prefix: text before every path, "" or a folder with its slash.
     """
 
-    def __init__(self, experiment: str) -> None:
-        self.root = root = f"results/{experiment}"
+    def __init__(self, experiment: str, prefix: str = "") -> None:
+        self.root = root = f"{prefix}results/{experiment}"
         self.logs = f"{root}/logs"
 
         self.source = f"{root}/data/{{task}}/sources/{{name}}"

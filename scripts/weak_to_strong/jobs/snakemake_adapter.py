@@ -146,6 +146,28 @@ def config_files(workflow: Any) -> list[str]:
     return [str(file) for file in workflow.configfiles]
 
 
+def take_prefix(workflow: Any) -> str:
+    """The `prefix` under which another workflow has this one as a module; "" without one.
+
+    Snakemake would put it before every relative path of a rule: before the user's models and data
+    too, and not before the paths in parameters. Here it is taken from Snakemake, and our own paths
+    of results carry it. A module is read once for each `use rule`, so the prefix is kept.
+    """
+    modifier = workflow.modifier.path_modifier
+    if not hasattr(modifier, "taken_prefix"):
+        modifier.taken_prefix, modifier.prefix = modifier.prefix or "", None
+    return modifier.taken_prefix
+
+
+def is_main_workflow(workflow: Any) -> bool:
+    """Whether this is the workflow that Snakemake was started with, and no module of another one.
+
+    Snakemake calls `onstart` and `onerror` of that one only. Locks that end there are taken by it
+    alone.
+    """
+    return workflow.modifier.is_main_snakefile()
+
+
 def is_first_process(workflow: Any) -> bool:
     """Whether this process is the run itself, and not one that it started for a job.
 
