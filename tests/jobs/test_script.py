@@ -43,7 +43,7 @@ def clean():
         Path("cleaned").touch()
 
 def launched():
-    # In the place of torchrun.
+    # In place of the training processes.
     launching.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
     launching.launch(bare_run("work/key"), None)
 

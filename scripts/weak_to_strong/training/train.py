@@ -6,8 +6,8 @@ tokenizer - with a manifest and a history of losses. Until then it works in a fo
 by a hash of everything that the weights depend on, and resumes there from the last complete
 checkpoint.
 
-`python -m weak_to_strong.training.train run.json` is one process of a launcher (`launching`):
-torchrun on one machine, or torchrun in a SLURM step on several.
+`python -m weak_to_strong.training.train run.json` is one of the processes that `processes.py`
+starts, on one machine or in a SLURM step on each of several nodes.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     # All files are written. While the interpreter shuts down, a thread of the backend can abort the
-    # process ("terminate called without an active exception"), and torchrun then ends the others.
+    # process ("terminate called without an active exception"), which would end the other processes.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)
