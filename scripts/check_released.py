@@ -15,7 +15,7 @@ from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.paper.released import Release
 from weak_to_strong.paper.released_checks import check_release
-from weak_to_strong.paper.released_outcomes import VERDICTS, read_golden
+from weak_to_strong.paper.released_outcomes import CHECK_VERDICTS, read_golden
 from weak_to_strong.tables.files import publish
 
 
@@ -25,7 +25,7 @@ def main(snakemake: Any) -> None:
     checks = check_release(release, read_golden(snakemake.input.golden))
     with publish(snakemake.output.checks) as part:
         checks.write_csv(part)
-    counts = ", ".join(f"{checks.filter(ok=name).height} {name}" for name in VERDICTS)
+    counts = ", ".join(f"{checks.filter(ok=name).height} {name}" for name in CHECK_VERDICTS)
     logger.info("%d files, %d checks: %s", len(release.paths), checks.height, counts)
 
 

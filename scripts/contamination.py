@@ -6,14 +6,14 @@ Params:
     task: name of the task.
     settings: its config.
 Output:
-    report: CSV, REPORT of the splits as read, with "removed" rows for `remove_overlap`.
+    report: CSV, CONTAMINATION of the splits as read, with "removed" rows for `remove_overlap`.
 """
 
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.data.contamination import REPORT, contamination_report, remove_overlap
+from weak_to_strong.data.contamination import CONTAMINATION, contamination_report, remove_overlap
 from weak_to_strong.data.splits import make_splits
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
@@ -30,7 +30,7 @@ def main(snakemake: Any) -> None:
         ("removed", name, "", raw[name].height - kept[name].height, raw[name].height, "")
         for name in raw
     ]
-    report = pl.concat([report, pl.DataFrame(removed, schema=REPORT, orient="row")])
+    report = pl.concat([report, pl.DataFrame(removed, schema=CONTAMINATION, orient="row")])
     for row in report.filter(pl.col("count") > 0).iter_rows(named=True):
         other = f", with {row['other_split']}" if row["other_split"] else ""
         logger.info(

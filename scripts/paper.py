@@ -9,7 +9,7 @@ Params:
     tasks: names of the tasks.
 Output:
     <table>_csv, <table>_md, <table>_tex for each of `paper_tables.TABLES`.
-    <table>_svg, <table>_png for each of `paper_plots.FIGURES`.
+    <table>_svg, <table>_png for each of `paper_plots.PAPER_FIGURES`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ import polars as pl
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.paper.published_results import check_names, read_published
-from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
+from weak_to_strong.report.paper_plots import PAPER_FIGURES, comparison_figure
 from weak_to_strong.report.paper_reproduced import reproduced_figures
 from weak_to_strong.report.paper_tables import paper_tables
 from weak_to_strong.report.plot_style import save_figure
@@ -46,7 +46,7 @@ def main(snakemake: Any) -> None:
     for name, table in paper_tables(published, reproduced).items():
         paths = {kind: output[f"{name}_{kind}"] for kind in ("csv", "md", "tex")}
         write_paper_table(table, paths)
-        if name in FIGURES:
+        if name in PAPER_FIGURES:
             figure = comparison_figure(table)
             save_figure(figure, output[f"{name}_svg"], output[f"{name}_png"])
 

@@ -29,7 +29,7 @@ def test_ids_win_in_their_order():
 
 @pytest.mark.parametrize("ids", [None, ["2", "0", "3"]])
 def test_a_repeated_question_keeps_the_answers_of_the_drawn_rows(ids):
-    weak, asked = labels(["1", "2", "3", "4"]), questions(4)
+    weak, asked = labels(["1", "2", "3", "4"]), questions(range(4))
     plain = draw_demonstrations(weak, asked, 3, 0, ids)
     repeated = draw_demonstrations(weak, asked, 3, 0, ids, repeat_question=True)
     assert repeated.drop("prompt").equals(plain.drop("prompt"))

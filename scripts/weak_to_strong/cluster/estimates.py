@@ -126,9 +126,9 @@ class Estimator:
         With prefix caching, an engine computes demonstrations once for a request, and a prompt once
         for all samples of a question.
         """
-        problems = PurePosixPath(request["problems"])
-        task = problems.parent.name
-        questions = self._of_task(task, problems.stem)
+        problems_file = PurePosixPath(request["problems"])
+        task = problems_file.parent.name
+        questions = self._of_task(task, problems_file.stem)
         prompt, response = (
             self._of_task(task, f"{text}_tokens") for text in ("prompt", "response")
         )

@@ -299,7 +299,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def render(table: pl.DataFrame) -> str:
+def render_costs(table: pl.DataFrame) -> str:
     """A table as aligned text, with "-" for null."""
     rows = [table.columns, *([*map(_cell, row)] for row in table.iter_rows())]
     return "\n".join(align_columns(rows, left_columns=1))
@@ -335,7 +335,7 @@ def main(argv: Iterable[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(render(table))
+    print(render_costs(table))
     if arguments.output:
         table.write_csv(arguments.output)
     return 0

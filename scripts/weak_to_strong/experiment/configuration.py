@@ -23,8 +23,8 @@ from weak_to_strong.experiment.schema import (
     check_values,
     complain,
     describe_breach,
+    follow_reference,
     load_schema,
-    resolve,
 )
 
 #: With what other packages need of the schema.
@@ -80,7 +80,7 @@ def _merge(default: Any, given: Any) -> Any:
 
 def _fill(value: Any, schema: dict) -> Any:
     """`value` with the schema's defaults put in at every depth."""
-    schema = resolve(schema)
+    schema = follow_reference(schema)
     value = _merge(schema["default"], value) if "default" in schema else value
     if not isinstance(value, dict):
         return value
@@ -102,7 +102,7 @@ def _read_numbers(value: Any, schema: dict) -> Any:
 
     Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
     """
-    schema = resolve(schema)
+    schema = follow_reference(schema)
     if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
         return int(value)  # `seeds: [1.0]` must not become another path than `seeds: [1]`
     if isinstance(value, str) and schema.get("type") in ("integer", "number"):

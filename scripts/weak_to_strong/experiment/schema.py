@@ -37,7 +37,7 @@ def load_schema() -> dict:
     return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), reader)
 
 
-def resolve(schema: dict) -> dict:
+def follow_reference(schema: dict) -> dict:
     """The schema with its `$ref` followed; its own words win over those referred to."""
     if "$ref" not in schema:
         return schema
@@ -122,14 +122,14 @@ def _description(path: list) -> str | None:
     """What the schema says of the key at `path`, or of the nearest one above it."""
     schema, found = load_schema(), None
     for step in path:
-        schema = resolve(schema)
+        schema = follow_reference(schema)
         if isinstance(step, int):
             part = schema.get("items")
         else:
             part = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
         if not isinstance(part, dict):
             break
-        schema = resolve(part)
+        schema = follow_reference(part)
         found = schema.get("description", found)
     return found
 
