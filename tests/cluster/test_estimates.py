@@ -185,9 +185,10 @@ def test_a_model_is_spread_over_a_power_of_two_of_devices():
 
 
 def test_all_devices_of_a_model_wait_for_a_start(gsm8k, assumptions):
-    found = estimator(gsm8k, assumptions)
-    job = found.generation_job(f"{GEMMA.key}/icl-1")
-    size = found.shape("llama2_70b").size
+    graph = Graph(load_configuration(gsm8k))
+    estimates = Estimator(graph, assumptions)
+    job = estimates.generation_job(graph.label_round(GEMMA, "icl", 1))
+    size = estimates.shape("llama2_70b").size
     assert assumptions.device.count_for(size) == 4
     assert job.loading_gpu_hours == 4 * assumptions.device.load_seconds(size) / 3600
 

@@ -40,7 +40,7 @@ def test_math_is_padded_as_released_and_the_method_is_a_variant(graph):
     for (weak, variant), chain in chains_of(graph, "math").items():
         file = f"data/llama_factory/math/train_math_{weak}_iter1_weak.json"
         rows, agreeing = (golden[file, count][0] for count in ("rows", "agreeing"))
-        target = graph.setting(chain, "filter")["pad_to"]
+        target = graph.settings(chain).filter["pad_to"]
         padded[weak, variant] = target
         assert target == (rows if rows > agreeing and not variant else None)
     assert padded == {
@@ -55,7 +55,7 @@ def test_math_is_padded_as_released_and_the_method_is_a_variant(graph):
 def test_gemma_has_both_other_sets_of_demonstrations(graph):
     chains = chains_of(graph, "gsm8k")
     sets = {
-        variant: graph.setting(chain, "demonstrations")["ids"]
+        variant: graph.settings(chain).demonstrations["ids"]
         for (weak, variant), chain in chains.items()
         if weak == "gemma_2b" and variant.startswith("careful")
     }
@@ -71,7 +71,7 @@ def test_gemma_has_both_other_sets_of_demonstrations(graph):
 def test_the_released_prompt_repeats_a_question_and_the_chain_does_not(graph):
     chains = chains_of(graph, "olympicarena")
     repeated = {
-        variant: graph.setting(chain, "demonstrations")["repeat_question"]
+        variant: graph.settings(chain).demonstrations["repeat_question"]
         for (_, variant), chain in chains.items()
     }
     assert repeated == {"": False, "released_prompt": True}
@@ -81,7 +81,7 @@ def test_dpo_starts_at_its_reference_but_for_one_variant(graph):
     references = {
         node.chain.variant: graph.training_settings(node)["reference"]
         for node in graph.trained_nodes()
-        if graph.method(node)["trainer"] == "dpo"
+        if graph.method(node).trainer == "dpo"
     }
     assert references.pop("base_reference") == "base"
     assert set(references.values()) == {"m_plus"}
