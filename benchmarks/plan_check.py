@@ -146,9 +146,9 @@ def check_engines() -> None:
     """Write plan_check_engines.csv."""
     results = []
     with tempfile.TemporaryDirectory() as name:
-        made = Path(name) / "large"
-        make_model("large", made)
-        for model, folder, dtype in (("embedded", MODEL, "float32"), ("large", made, "bfloat16")):
+        large = Path(name) / "large"
+        make_model("large", large)
+        for model, folder, dtype in (("embedded", MODEL, "float32"), ("large", large, "bfloat16")):
             shape = model_shape({}, folder)
             settings = EngineSettings.parse(
                 {"max_model_len": 256, "device": "cpu", "dtype": dtype, "kv_cache_gib": 0.25}

@@ -148,7 +148,7 @@ def loop_verdicts(pairs: Pairs) -> list[str]:
     def read(text: str) -> list:
         return parse(text if "$" in text else f"${text}$")
 
-    return ["right" if verify(read(gold), read(said)) else "wrong" for said, gold in pairs]
+    return ["right" if verify(read(gold), read(answer)) else "wrong" for answer, gold in pairs]
 
 
 def explain(pair: tuple[str, str], ours: str, plain: str) -> str:

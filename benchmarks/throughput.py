@@ -151,12 +151,12 @@ def main() -> None:
         peers = Path(name, "peers.jsonl")
         rounds = {}
         for way, (n, seeded) in {**WAYS, "last": (1, False)}.items():
-            asked = prompts[: 1 if way == "last" else options.samples // n]
-            rounds[way] = make_shards(asked, settings.shard_size, n, seeded)
+            round_prompts = prompts[: 1 if way == "last" else options.samples // n]
+            rounds[way] = make_shards(round_prompts, settings.shard_size, n, seeded)
             names = [
                 f"{shard.number}-{index}" for shard in rounds[way] for index in range(shard.samples)
             ]
-            texts_of = (prompt for prompt in asked for _ in range(n))
+            texts_of = (prompt for prompt in round_prompts for _ in range(n))
             samples = dict(zip(names, zip(texts_of, lengths, strict=False), strict=True))
             Path(name, way).write_text(json.dumps(samples))
         pool = EnginePool(

@@ -196,7 +196,7 @@ def job_of(
 def run(program: str, *arguments: str, **environment: str) -> Any:
     """The JSON value that a Python program with one thread prints last."""
     common = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
         env=os.environ | common | environment,
@@ -205,7 +205,7 @@ def run(program: str, *arguments: str, **environment: str) -> Any:
         text=True,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
 def train(code: str, job: dict) -> tuple[float, float, float, list[float]]:

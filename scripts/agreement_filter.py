@@ -37,9 +37,9 @@ def main(snakemake: Any) -> None:
     verdicts: Counter[str] = Counter()
 
     def count(answers: Sequence[tuple[str, str, str]]) -> list[str]:
-        found = judge(answers)
-        verdicts.update(found)
-        return found
+        answer_verdicts = judge(answers)
+        verdicts.update(answer_verdicts)
+        return answer_verdicts
 
     counting = judge if judge is string_judge else count  # strings are always decided
     agreeing = kept = agreement_filter(weak, icl, keep_empty=settings["keep_empty"], judge=counting)

@@ -30,17 +30,17 @@ from weak_to_strong.tables.schemas import METRICS
 
 def main(snakemake: Any) -> None:
     """Read what was published and what was measured, and write the tables of both."""
-    given, params, output = snakemake.input, snakemake.params, snakemake.output
-    published = read_published(given.published)
+    inputs, params, output = snakemake.input, snakemake.params, snakemake.output
+    published = read_published(inputs.published)
     check_names(params.names, published)
     reproduced = reproduced_figures(
         published,
         params.names,
-        metrics=read_csv(given.metrics, METRICS),
-        diagnostics=read_csv(given.diagnostics, DIAGNOSTICS),
+        metrics=read_csv(inputs.metrics, METRICS),
+        diagnostics=read_csv(inputs.diagnostics, DIAGNOSTICS),
         contamination={
             task: pl.read_csv(path)
-            for task, path in zip(params.tasks, given.contamination, strict=True)
+            for task, path in zip(params.tasks, inputs.contamination, strict=True)
         },
     )
     for name, table in paper_tables(published, reproduced).items():

@@ -35,8 +35,8 @@ def asked_for(job: str) -> int:
     """GPUs that the command asked for which submitted a job."""
     line = command("sacct", "-nXP", "-j", job, "-o", "SubmitLine").partition(" --wrap")[0]
     nodes = int((re.search(r"--nodes=(\d+)", line) or [0, 1])[1])
-    if each := re.search(r"--gpus-per-node=(?:\w+:)?(\d+)", line):
-        return nodes * int(each[1])
+    if per_node := re.search(r"--gpus-per-node=(?:\w+:)?(\d+)", line):
+        return nodes * int(per_node[1])
     return int(re.search(r"--gpus=(?:\w+:)?(\d+)", line)[1])
 
 

@@ -236,15 +236,15 @@ def read_allocations(runs: Sequence[str], since: str) -> pl.DataFrame:
         ValueError: this machine has no sacct, SLURM no accounting, or no record of these runs.
     """
     try:
-        done = subprocess.run(sacct_command(runs, since), capture_output=True, text=True)
+        sacct = subprocess.run(sacct_command(runs, since), capture_output=True, text=True)
     except OSError as error:
         raise ValueError(
             f"sacct: {error.strerror}; call this where SLURM's commands are"
         ) from error
-    if done.returncode:
-        last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+    if sacct.returncode:
+        last = (sacct.stderr.strip() or f"status {sacct.returncode}").splitlines()[-1]
         raise ValueError(f"sacct: {last}; the cluster may have no accounting database")
-    table = parse_sacct(done.stdout)
+    table = parse_sacct(sacct.stdout)
     if table.is_empty():
         raise ValueError(
             f"sacct: no record of {', '.join(runs)} since {since}; set --since earlier"

@@ -127,8 +127,8 @@ def check_names(names: Mapping[str, Mapping[str, str]], published: pl.DataFrame)
     """
     for section, known in known_names(published).items():
         seen: dict[str, str] = {}
-        for own, paper in names[section].items():
-            key = f"`{section}.{own}.paper`"
+        for name, paper in names[section].items():
+            key = f"`{section}.{name}.paper`"
             if paper not in known:
                 raise ValueError(
                     f"{key}: no published figure is about `{paper}`; known: {', '.join(known)}"
@@ -137,7 +137,7 @@ def check_names(names: Mapping[str, Mapping[str, str]], published: pl.DataFrame)
                 raise ValueError(
                     f"{key}: `{section}.{seen[paper]}` is `{paper}` already; remove one of the two"
                 )
-            seen[paper] = own
+            seen[paper] = name
 
 
 def check_configured_names(config: Mapping[str, Any]) -> None:

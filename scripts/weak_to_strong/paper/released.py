@@ -150,8 +150,8 @@ class Release:
     def iterations(self, chain: ReleasedChain, further: Iterable[str] = ()) -> int:
         """Number of Stage I iterations that the files of a chain, or `further` paths, name."""
         names = [*self.paths, *self.broken, *further]
-        own = (_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_"))
-        return max((int(match["iteration"] or 1) for match in own if match), default=1)
+        matches = (_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_"))
+        return max((int(match["iteration"] or 1) for match in matches if match), default=1)
 
     def weak_outputs(self, chain: ReleasedChain) -> str | None:
         """File of a weak model's recorded greedy answers to train_2."""

@@ -114,24 +114,24 @@ class _Pairs:
     def weak_model(self) -> Outcome:
         """Of the file's own weak model, or of another one that is recorded or found."""
         known, hits = self.tallies[self.chain]
-        own = f"{hits} of {known} pairs have a response of {self.chain.weak}"
+        own_note = f"{hits} of {known} pairs have a response of {self.chain.weak}"
         recorded = self.golden.get((self.path, "own texts"))
         recorded_maker = self._recorded_maker()
         if self.maker:
             maker_known, maker_hits = self.tallies[self.maker]
-            theirs = f"{maker_hits} of {maker_known} have one of {self.maker.weak}, {own}"
-            note = own if self.maker == self.chain else theirs
+            theirs = f"{maker_hits} of {maker_known} have one of {self.maker.weak}, {own_note}"
+            note = own_note if self.maker == self.chain else theirs
             as_recorded = recorded_maker in (None, self.maker.weak)
             expected = self.chain.weak if as_recorded else recorded_maker
             return Outcome(expected, self.maker.weak, note, finding=expected == self.chain.weak)
         if not known:
             raise AbsentError(self.chain.path("full_weak"))
         if recorded:
-            note = f"{own}, {recorded[0]} are recorded: {recorded[1]}"
+            note = f"{own_note}, {recorded[0]} are recorded: {recorded[1]}"
             return Outcome(self.chain.weak, "another", note, finding=hits == recorded[0])
         if recorded_maker:
-            raise AbsentError(f"the responses of {recorded_maker}; {own}")
-        return Outcome(self.chain.weak, "another", f"{own}; no other model's files fit")
+            raise AbsentError(f"the responses of {recorded_maker}; {own_note}")
+        return Outcome(self.chain.weak, "another", f"{own_note}; no other model's files fit")
 
     def weak_side(self) -> Outcome:
         """One side of each pair is the weak model's response, the other is not."""

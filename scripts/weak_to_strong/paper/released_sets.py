@@ -207,17 +207,17 @@ def _filter(release: Release, chain: ReleasedChain, weak_path: str, icl_path: st
     return replace(unpadded, kept=pl.concat([kept, padding.select(KEPT.names())]))
 
 
-def _judge_as_released(asked: pl.DataFrame, lenient: Counter[str]) -> Judge:
+def _judge_as_released(questions: pl.DataFrame, lenient: Counter[str]) -> Judge:
     """The judge by which the released rows of a task agree.
 
     For GSM8K and MATH it is string equality. For OlympicArena it is the task's own judge. What this
     judge does not accept goes to the judge with the quirk `released_judge`, and then to string
     equality; the rows that these accept are counted in `lenient`, by kind of answer.
     """
-    if asked.is_empty():
+    if questions.is_empty():
         return string_judge
-    kinds = dict(asked.select("id", "answer_type").iter_rows())
-    strict, released = question_judge(asked), question_judge(asked, released_judge=True)
+    kinds = dict(questions.select("id", "answer_type").iter_rows())
+    strict, released = question_judge(questions), question_judge(questions, released_judge=True)
 
     def compare(rows: Sequence[tuple[str, str, str]]) -> list[str]:
         verdicts = strict(rows)
