@@ -27,19 +27,17 @@ from pathlib import Path
 from random import Random
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
-from weak_to_strong.generation.engine_settings import (  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard
+from weak_to_strong.generation.engine_settings import (
     EngineSettings,
     engine_arguments,
     worker_environments,
 )
-from weak_to_strong.generation.engine_worker import tokenise  # noqa: E402
-from weak_to_strong.generation.requests import sample_seed  # noqa: E402
+from weak_to_strong.generation.engine_worker import tokenise
+from weak_to_strong.generation.requests import sample_seed
 
 MODEL = ROOT / "resources/embedded/strong"
 #: Samples of a question, and whether each has a seed.
