@@ -1,12 +1,12 @@
-"""Check the authors' released files against what our own functions make of them.
+"""Check the authors' released files against what this workflow's own functions make of them.
 
 Input:
-    released: the files; they are found again below the folder.
-    golden: CSV, `released_outcomes.GOLDEN`.
+    released: the released files. The script finds them again below `published_dir`.
+    golden: CSV with the columns `released_outcomes.GOLDEN`.
 Params:
-    published_dir: folder that holds them under their original paths.
+    published_dir: folder with the released files under their original paths.
 Output:
-    checks: CSV, `released_outcomes.CHECKS`.
+    checks: CSV with the columns `released_outcomes.CHECKS`.
 """
 
 from typing import Any

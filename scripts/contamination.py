@@ -4,9 +4,10 @@ Input:
     sources: raw files of the task, in the order of `sources.source_entries`.
 Params:
     task: name of the task.
-    settings: its config.
+    settings: settings of the task on which its tables depend.
+    local: digests of local raw files. A changed file so makes the job run again.
 Output:
-    report: CSV, CONTAMINATION of the splits as read, with "removed" rows for `remove_overlap`.
+    report: CONTAMINATION as CSV, of the splits as read, with "removed" rows for `remove_overlap`.
 """
 
 from typing import Any

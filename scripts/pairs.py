@@ -1,17 +1,17 @@
 """Build the contrastive pairs of Stage II.
 
 Input:
-    weak_labels: LABELS.
-    samples: SAMPLES.
-    votes: VOTES.
+    weak_labels: LABELS of train_2 from the weak side.
+    samples: SAMPLES of M_plus.
+    votes: VOTES over these samples.
     questions: QUESTIONS of train_2.
 Params:
     settings: `pairs` of the configuration, as it holds for this method (fields of `PairSettings`).
     prompt: style of the prompts.
-    judge: of `choose_judge`.
+    judge: settings of `choose_judge`.
 Output:
     rows: PAIRS.
-    export: the same as LLaMA-Factory JSON.
+    export: the same pairs as LLaMA-Factory JSON.
 """
 
 from typing import Any

@@ -2,14 +2,15 @@
 
 Input:
     published: resources/published_results.csv.
-    metrics, diagnostics: metrics.csv and diagnostics.csv.
-    contamination: contamination report of each task (CSV), in the order of params.tasks.
+    metrics: METRICS as CSV.
+    diagnostics: DIAGNOSTICS as CSV.
+    contamination: contamination report of each task as CSV, in the order of `tasks`.
 Params:
     names: the keys `paper` of the configuration, as `published_results.names_of` gives them.
     tasks: names of the tasks.
 Output:
-    <table>_csv, <table>_md, <table>_tex for each of `paper_tables.TABLES`.
-    <table>_svg, <table>_png for each of `paper_plots.PAPER_FIGURES`.
+    <table>_csv, <table>_md, <table>_tex: one of each for each of `paper_tables.TABLES`.
+    <table>_svg, <table>_png: one of each for each of `paper_plots.PAPER_FIGURES`.
 """
 
 from typing import Any
