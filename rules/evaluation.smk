@@ -58,7 +58,10 @@ rule metrics:
 
 
 rule diagnostics:
-    """Quality of labels, filter, votes and pairs. Only it and the ceiling use the gold of train_2."""
+    """Quality of labels, filter, votes and pairs, against the withheld gold of train_2.
+
+    Only this rule and the ceiling use that gold.
+    """
     input:
         files=graph.diagnostic_files(),
     output:

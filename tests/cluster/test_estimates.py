@@ -320,13 +320,13 @@ def test_padding_fills_up_with_longer_answers(assumptions):
 def test_tokens_of_a_request(gsm8k, assumptions):
     found = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
-    (icl,) = graph.round_requests(graph.label_round(GEMMA, "icl", 1))
+    (icl,) = graph.requests(graph.label_round(GEMMA, "icl", 1))
     prefix = 4 * (60 + 96)
     assert found.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
-    (samples,) = graph.round_requests(SampleRound(GEMMA))
+    (samples,) = graph.requests(SampleRound(GEMMA))
     assert found.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
-    requests = graph.round_requests(EvaluationRound("gsm8k", "llama2_70b"))
-    (untuned,) = [r for r in requests if r["name"].endswith("strong_zero_shot-0#greedy")]
+    requests = graph.requests(EvaluationRound("gsm8k", "llama2_70b"))
+    (untuned,) = [r for r in requests if r.name.endswith("strong_zero_shot-0#greedy")]
     assert found.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
 
 
