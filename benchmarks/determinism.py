@@ -66,7 +66,7 @@ def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> Path
         (shutil.copytree if place.is_dir() else shutil.copy)(place, folder / name)
     (folder / "smaller.yaml").write_text(SMALLER)
     cores = [] if "--cores" in arguments else ["--cores", "2"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*COMMAND, *cores, *arguments],
         cwd=folder,
         env=os.environ | environment,
@@ -74,8 +74,8 @@ def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> Path
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if done.returncode:
-        raise RuntimeError(done.stdout[-3000:])
+    if completed.returncode:
+        raise RuntimeError(completed.stdout[-3000:])
     return folder / "results/demo"
 
 
@@ -118,14 +118,14 @@ def compare(first: Path, second: Path, variation: str) -> pl.DataFrame:
     )
 
 
-def record(found: pl.DataFrame) -> None:
+def record(rows: pl.DataFrame) -> None:
     """Put rows into the table in place of those of the same variations."""
     if TABLE.exists():
-        old = pl.read_csv(TABLE, schema=found.schema)
-        kept = old.filter(~pl.col("variation").is_in(found["variation"].unique().implode()))
-        found = pl.concat([kept, found])
-    found.write_csv(TABLE, float_precision=4)
-    print(found)
+        old = pl.read_csv(TABLE, schema=rows.schema)
+        kept = old.filter(~pl.col("variation").is_in(rows["variation"].unique().implode()))
+        rows = pl.concat([kept, rows])
+    rows.write_csv(TABLE, float_precision=4)
+    print(rows)
 
 
 def main() -> None:

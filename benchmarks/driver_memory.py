@@ -109,8 +109,8 @@ def main() -> None:
             folder = Path(name)
             write_json(make_request(folder, questions, options.samples), folder / "request.json")
             command = [sys.executable, __file__, "--drive", name]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            peak, seconds, stats = json.loads(done.stdout)
+            completed = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            peak, seconds, stats = json.loads(completed.stdout)
             texts = CHARACTERS_A_TOKEN * stats["prompt_tokens"] + stats["samples"] * len(ANSWER)
             rows.append((questions, stats["samples"], texts, peak, seconds))
             print(rows[-1], flush=True)

@@ -15,11 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import polars as pl
-
-ROOT = Path(__file__).parents[1]
+from measuring import ROOT
 
 
 def dry_run(seeds: int) -> tuple[int, float, float]:

@@ -13,21 +13,17 @@ largest difference of losses. Writes benchmarks/padding.csv.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from random import Random
 
 import polars as pl
+from measuring import ROOT
+from training import MODEL, SETTINGS, TIMER, job_of, make_rows, run
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from training import MODEL, SETTINGS, TIMER, job_of, make_rows, run  # noqa: E402
-
-from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
-from weak_to_strong.training.length_sorting import padding_share, sort_updates  # noqa: E402
+from weak_to_strong.models.base_models import describe_base_model
+from weak_to_strong.tables.files import read_json, write_json
+from weak_to_strong.training.length_sorting import padding_share, sort_updates
 
 MICRO_BATCH, UPDATE = 4, 16
 ORDERS = ("shuffled", "sorted updates", "group_by_length")

@@ -25,24 +25,20 @@ change these figures. Writes benchmarks/plan_check_engines.csv.
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
+from training import MODEL, TIMER, job_of, make_rows, run
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from training import MODEL, TIMER, job_of, make_rows, run  # noqa: E402
-
-from weak_to_strong.cluster.assumptions import DEVICE_OVERHEAD  # noqa: E402
-from weak_to_strong.cluster.model_shape import Shape, model_shape  # noqa: E402
-from weak_to_strong.cluster.training_cost import TrainingCost  # noqa: E402
-from weak_to_strong.generation.engine_settings import EngineSettings, engine_arguments  # noqa: E402
-from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
-from weak_to_strong.training.settings import PROJECTIONS  # noqa: E402
+from weak_to_strong.cluster.assumptions import DEVICE_OVERHEAD
+from weak_to_strong.cluster.model_shape import Shape, model_shape
+from weak_to_strong.cluster.training_cost import TrainingCost
+from weak_to_strong.generation.engine_settings import EngineSettings, engine_arguments
+from weak_to_strong.models.base_models import describe_base_model
+from weak_to_strong.tables.files import read_json, write_json
+from weak_to_strong.training.settings import PROJECTIONS
 
 #: Hidden width, blocks, width of keys and values, width of the MLP.
 SIZES = {"small": (256, 6, 128, 704), "large": (512, 12, 256, 1408)}
@@ -146,9 +142,9 @@ def check_engines() -> None:
     """Write plan_check_engines.csv."""
     results = []
     with tempfile.TemporaryDirectory() as name:
-        made = Path(name) / "large"
-        make_model("large", made)
-        for model, folder, dtype in (("embedded", MODEL, "float32"), ("large", made, "bfloat16")):
+        large = Path(name) / "large"
+        make_model("large", large)
+        for model, folder, dtype in (("embedded", MODEL, "float32"), ("large", large, "bfloat16")):
             shape = model_shape({}, folder)
             settings = EngineSettings.parse(
                 {"max_model_len": 256, "device": "cpu", "dtype": dtype, "kv_cache_gib": 0.25}

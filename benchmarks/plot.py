@@ -48,18 +48,18 @@ def draw_ratios(path: Path) -> None:
     """Dots of all ratios on a logarithmic axis, one line for each comparison."""
     from matplotlib import pyplot as plt
 
-    found = list(ratios())
-    figure, axes = plt.subplots(figsize=(8, 0.32 * len(found) + 1), layout="constrained")
-    for place, (_, values) in enumerate(found):
+    comparisons = list(ratios())
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(comparisons) + 1), layout="constrained")
+    for place, (_, values) in enumerate(comparisons):
         median = pl.Series(values).median()
         axes.barh(place, median - 1, left=1, height=0.5, color="#9ecae1")
         axes.plot(values, [place] * len(values), "o", color="#08519c", ms=4)
     axes.axvline(1, color="black", lw=1)
     ticks = [0.5, 1, 2, 5, 10, 20]
-    axes.set(xscale="log", xlabel="times as fast", yticks=range(len(found)))
+    axes.set(xscale="log", xlabel="times as fast", yticks=range(len(comparisons)))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_yticklabels([name for name, _ in found], fontsize="small")
+    axes.set_yticklabels([name for name, _ in comparisons], fontsize="small")
     axes.invert_yaxis()
     figure.savefig(path, metadata={"Date": None})
 

@@ -22,16 +22,14 @@ from itertools import islice
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.models.manifests import hash_files  # noqa: E402
-from weak_to_strong.tables.files import write_json  # noqa: E402
-from weak_to_strong.tables.frames import write_table  # noqa: E402
-from weak_to_strong.tables.schemas import DEMONSTRATIONS, QUESTIONS  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.models.base_models import describe_base_model
+from weak_to_strong.models.manifests import hash_files
+from weak_to_strong.tables.files import write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import DEMONSTRATIONS, QUESTIONS
 
 SERVE = """
 import json, sys
@@ -57,7 +55,7 @@ def make_tables(folder: Path, questions: int) -> tuple[list[Path], Path]:
         ]
         splits.append(folder / f"{number}.parquet")
         write_table(pl.DataFrame(rows, schema=QUESTIONS), QUESTIONS, splits[-1])
-    shown = [
+    demonstrations = [
         {
             "id": str(number),
             "prompt": f"Question: {problem['question']}\nAnswer:",
@@ -66,7 +64,9 @@ def make_tables(folder: Path, questions: int) -> tuple[list[Path], Path]:
         for number, problem in enumerate(islice(stream, SHOTS))
     ]
     write_table(
-        pl.DataFrame(shown, schema=DEMONSTRATIONS), DEMONSTRATIONS, folder / "shown.parquet"
+        pl.DataFrame(demonstrations, schema=DEMONSTRATIONS),
+        DEMONSTRATIONS,
+        folder / "shown.parquet",
     )
     return splits, folder / "shown.parquet"
 
@@ -95,17 +95,17 @@ def make_requests(folder: Path, questions: int) -> list[dict]:
     """The requests of a small evaluation, with their files, in `folder`."""
     base = folder / "base.json"
     write_json(describe_base_model("weak", {"path": str(MODEL)}), base)
-    splits, shown = make_tables(folder, questions)
+    splits, demonstrations = make_tables(folder, questions)
     decodings = [{"n": 1, "temperature": 0.0, "seed": 0}]
     decodings += [{"n": 2, "temperature": 1.0, "seed": seed} for seed in SEEDS]
     models = [None, *(str(make_adapter(folder, seed)) for seed in range(ADAPTERS))]
-    asked = [
+    requests = [
         (model, split, decoding, None)
         for model in models
         for split in splits
         for decoding in decodings
     ]
-    asked += [(None, split, decodings[0], str(shown)) for split in splits]
+    requests += [(None, split, decodings[0], str(demonstrations)) for split in splits]
     return [
         {
             "name": str(number),
@@ -119,7 +119,7 @@ def make_requests(folder: Path, questions: int) -> list[dict]:
             "stop": ["\n\n"],
             "prompt": "question_answer",
         }
-        for number, (model, split, decoding, shots) in enumerate(asked)
+        for number, (model, split, decoding, shots) in enumerate(requests)
     ]
 
 
@@ -131,9 +131,9 @@ def serve(groups: list[list[dict]], processes: int = 1) -> tuple[float, list[dic
         with tempfile.TemporaryDirectory() as store:
             command = [sys.executable, "-c", code, json.dumps(group), store, str(processes)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-        cost, found = json.loads(output)
+        cost, new_texts = json.loads(output)
         costs.append(cost)
-        texts += found
+        texts += new_texts
     return time.monotonic() - began, costs, texts
 
 

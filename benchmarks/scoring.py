@@ -20,7 +20,6 @@ import json
 import logging
 import random
 import statistics
-import sys
 import time
 import warnings
 from collections import Counter
@@ -28,13 +27,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.evaluation.scoring import math_verify_many  # noqa: E402
-from weak_to_strong.method.answers import extract_answer  # noqa: E402
-from weak_to_strong.method.prompts import clean_response  # noqa: E402
+from weak_to_strong.evaluation.scoring import math_verify_many
+from weak_to_strong.method.answers import extract_answer
+from weak_to_strong.method.prompts import clean_response
 
 GSM8K = "data/llama_factory/gsm8k/train_gsm8k_"
 MATH = "data/llama_factory/math/train_math_gemma_2b_iter1_"
@@ -148,7 +145,7 @@ def loop_verdicts(pairs: Pairs) -> list[str]:
     def read(text: str) -> list:
         return parse(text if "$" in text else f"${text}$")
 
-    return ["right" if verify(read(gold), read(said)) else "wrong" for said, gold in pairs]
+    return ["right" if verify(read(gold), read(answer)) else "wrong" for answer, gold in pairs]
 
 
 def explain(pair: tuple[str, str], ours: str, plain: str) -> str:

@@ -27,19 +27,17 @@ from pathlib import Path
 from random import Random
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard  # noqa: E402
-from weak_to_strong.generation.engine_settings import (  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard
+from weak_to_strong.generation.engine_settings import (
     EngineSettings,
     engine_arguments,
     worker_environments,
 )
-from weak_to_strong.generation.engine_worker import tokenise  # noqa: E402
-from weak_to_strong.generation.requests import sample_seed  # noqa: E402
+from weak_to_strong.generation.engine_worker import tokenise
+from weak_to_strong.generation.requests import sample_seed
 
 MODEL = ROOT / "resources/embedded/strong"
 #: Samples of a question, and whether each has a seed.
@@ -151,12 +149,12 @@ def main() -> None:
         peers = Path(name, "peers.jsonl")
         rounds = {}
         for way, (n, seeded) in {**WAYS, "last": (1, False)}.items():
-            asked = prompts[: 1 if way == "last" else options.samples // n]
-            rounds[way] = make_shards(asked, settings.shard_size, n, seeded)
+            round_prompts = prompts[: 1 if way == "last" else options.samples // n]
+            rounds[way] = make_shards(round_prompts, settings.shard_size, n, seeded)
             names = [
                 f"{shard.number}-{index}" for shard in rounds[way] for index in range(shard.samples)
             ]
-            texts_of = (prompt for prompt in asked for _ in range(n))
+            texts_of = (prompt for prompt in round_prompts for _ in range(n))
             samples = dict(zip(names, zip(texts_of, lengths, strict=False), strict=True))
             Path(name, way).write_text(json.dumps(samples))
         pool = EnginePool(

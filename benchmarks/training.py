@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
-from weak_to_strong.tables.frames import write_table  # noqa: E402
-from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.models.base_models import describe_base_model
+from weak_to_strong.tables.files import read_json, write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
 
 MODEL = ROOT / "resources/embedded/strong"
 SETTINGS = {
@@ -196,7 +194,7 @@ def job_of(
 def run(program: str, *arguments: str, **environment: str) -> Any:
     """The JSON value that a Python program with one thread prints last."""
     common = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
         env=os.environ | common | environment,
@@ -205,7 +203,7 @@ def run(program: str, *arguments: str, **environment: str) -> Any:
         text=True,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
 def train(code: str, job: dict) -> tuple[float, float, float, list[float]]:

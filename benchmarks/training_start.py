@@ -21,16 +21,14 @@ from itertools import islice
 from pathlib import Path
 
 import polars as pl
+from measuring import ROOT
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from weak_to_strong.data.embedded_task import generate_problems  # noqa: E402
-from weak_to_strong.models.base_models import describe_base_model  # noqa: E402
-from weak_to_strong.tables.files import read_json, write_json  # noqa: E402
-from weak_to_strong.tables.frames import write_table  # noqa: E402
-from weak_to_strong.tables.schemas import SFT_ROWS  # noqa: E402
-from weak_to_strong.training.training_run import TrainingJob  # noqa: E402
+from weak_to_strong.data.embedded_task import generate_problems
+from weak_to_strong.models.base_models import describe_base_model
+from weak_to_strong.tables.files import read_json, write_json
+from weak_to_strong.tables.frames import write_table
+from weak_to_strong.tables.schemas import SFT_ROWS
+from weak_to_strong.training.training_run import TrainingJob
 
 SETTINGS = {
     "learning_rate": 1e-4,

@@ -66,7 +66,7 @@ def timed(*arguments: str, folder: Path) -> tuple[float, float, str]:
 
 def timed_python(*arguments: str, folder: Path) -> tuple[float, float, str]:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder / "scripts")},
@@ -74,10 +74,10 @@ def timed_python(*arguments: str, folder: Path) -> tuple[float, float, str]:
         text=True,
     )
     wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+    if completed.returncode:
+        sys.exit(completed.stdout[-2000:] + completed.stderr[-2000:])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, done.stdout + done.stderr
+    return wall, cpu, completed.stdout + completed.stderr
 
 
 def median_time(

@@ -54,8 +54,8 @@ def take_picture(report: Path, picture: Path) -> None:
 def main(arguments: list[str]) -> None:
     """Take the picture; a missing report or browser ends the program with one line."""
     defaults = [ROOT / "results/demo/report/index.html", ROOT / "docs/images/report.png"]
-    given = [Path(argument) for argument in arguments]
-    report, picture = given + defaults[len(given) :]
+    paths = [Path(argument) for argument in arguments]
+    report, picture = paths + defaults[len(paths) :]
     try:
         take_picture(report, picture)
     except FileNotFoundError as error:

@@ -128,16 +128,16 @@ def dry_run(experiment: str) -> dict[str, int]:
         RuntimeError: Snakemake cannot plan it; ends with Snakemake's message.
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "--quiet", "rules", "--configfile", str(configuration_file(experiment))],
         cwd=ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        raise RuntimeError(f"{experiment}: {done.stderr.strip()[-1000:]}")
-    return read_jobs(done.stdout + done.stderr)
+    if completed.returncode:
+        raise RuntimeError(f"{experiment}: {completed.stderr.strip()[-1000:]}")
+    return read_jobs(completed.stdout + completed.stderr)
 
 
 def planned(experiment: str) -> tuple[Graph, Estimator, ClusterJobs]:

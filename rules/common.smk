@@ -95,9 +95,10 @@ def labels(side):
 
 
 def after_data_checks(wildcards):
-    """Input function: what is made from all splits of a task, whose contents decide no model.
+    """Input function: the contamination report of a task, which is made from all its splits.
 
-    A bad split so ends the run before anything is trained. `ancient`: a change of it reruns nothing.
+    A bad split so ends the run before anything is trained. No model depends on the report:
+    `ancient` lets a changed one rerun nothing.
     """
     return ancient(paths.contamination.format(task=task_of(wildcards)))
 
@@ -110,7 +111,7 @@ def methods_with(*trainers):
 def released_files(wildcards):
     """Input function: every released file, so that a changed, new or removed one is checked again.
 
-    None without a folder of released data: a run then ends before its first job.
+    Without a folder of released data there is none, and a run ends before its first job.
     """
     try:
         return [f"{PUBLISHED_DIR}/{path}" for path in find_released(PUBLISHED_DIR)]

@@ -2,7 +2,7 @@
 
 
 rule fetch_source:
-    """Bring one raw file of a task here, checked against its pin."""
+    """Download one raw file of a task, at the commit or with the sha256 that its entry names."""
     output:
         file=paths.source,
     log:

@@ -1,7 +1,7 @@
-"""The embedded models, rebuilt from nothing: `snakemake rebuild_embedded_models`.
+"""The embedded models, pretrained again: `snakemake rebuild_embedded_models`.
 
-The experiment uses the models shipped under `resources/embedded/`; these rules write fresh
-ones to `results/embedded/`, to be compared with, or copied over, the shipped ones.
+Experiments use the models in `resources/embedded/`. These rules write new ones to
+`results/embedded/`. Compare them with the shipped ones, or copy them there.
 """
 
 import yaml
@@ -10,7 +10,7 @@ EMBEDDED = yaml.safe_load((CHECKOUT / "config/embedded_models.yaml").read_text(e
 
 
 rule embedded_tokenizer:
-    """Byte-level BPE tokenizer of the embedded models."""
+    """Train the byte-level BPE tokenizer of the embedded models."""
     output:
         folder=directory(f"{PREFIX}results/embedded/tokenizer"),
     log:
@@ -29,7 +29,7 @@ rule embedded_tokenizer:
 
 
 rule pretrain:
-    """Pretrain one embedded base model; resumes from its last checkpoint."""
+    """Pretrain one embedded base model. A killed job resumes from its last checkpoint."""
     input:
         tokenizer=f"{PREFIX}results/embedded/tokenizer",
     output:
@@ -57,7 +57,7 @@ rule pretrain:
 
 
 rule rebuild_embedded_models:
-    """All embedded base models, from nothing."""
+    """All embedded base models, from random weights."""
     input:
         collect(f"{PREFIX}results/embedded/{{model}}.json", model=EMBEDDED["models"]),
     localrule: True

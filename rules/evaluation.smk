@@ -2,7 +2,7 @@
 
 
 rule score:
-    """Two scorers side by side over everything that a task's models answered."""
+    """Score all answers of a task's models, by string equality and by mathematical equality."""
     input:
         generations=lambda wildcards: graph.evaluation_generations(wildcards.task),
         problems=lambda wildcards: graph.data(wildcards.task, evaluation.split),
@@ -58,7 +58,10 @@ rule metrics:
 
 
 rule diagnostics:
-    """The only use of train_2's gold answers but the ceiling: quality of filter and pairs."""
+    """Quality of labels, filter, votes and pairs, against the withheld gold of train_2.
+
+    Only this rule and the ceiling use that gold.
+    """
     input:
         files=graph.diagnostic_files(),
     output:

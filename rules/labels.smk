@@ -2,7 +2,7 @@
 
 
 rule extract_labels:
-    """One side's cleaned answers and final answers: the weak labels or the ICL labels."""
+    """Read the answers of one side: the weak labels or the ICL labels."""
     input:
         generations=lambda wildcards: graph.label_generations(
             chain_of(wildcards), wildcards.side, int(wildcards.iteration)

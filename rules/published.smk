@@ -1,7 +1,7 @@
 """The authors' released data, regenerated: `snakemake published --config published_dir=DIR`.
 
-Two rules, so that `check.csv` stays when a check has failed: Snakemake removes what a failed job
-wrote.
+There are two rules, because Snakemake removes what a failed job wrote: so `check.csv` stays when a
+check has failed.
 """
 
 
@@ -27,7 +27,7 @@ rule check_released:
 
 
 rule published:
-    """Summary of the checks; fails where one failed."""
+    """Summary of the checks. It fails where a check failed."""
     input:
         checks=rules.check_released.output.checks,
     output:

@@ -1,4 +1,4 @@
-"""Plots and the self-contained report page."""
+"""Figures and the report, one page that holds everything it shows."""
 
 FIGURES = ("accuracy", "iterations", "filter", "pass_at_k", "calibration")
 

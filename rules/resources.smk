@@ -17,7 +17,7 @@ with faults_in_one_line(WorkflowError):
         # Also a check: a model that does not fit ends the run here, before any job.
         print("GPU jobs:", cluster.plan(), sep="\n", file=sys.stderr)
 
-# Jobs on this machine's GPUs take turns: each has all of them.
+# Each GPU job on this machine gets all its GPUs, so these jobs run one after the other.
 own_gpus = 0
 if cluster is None and runs_on_this_machine(workflow):
     own_gpus = usable_gpus() or 0
@@ -29,9 +29,9 @@ def cluster_job(names, resource, local):
     """Resources of a rule.
 
     Args:
-        names: of the resources that the site of a cluster decides.
-        resource: function of name, wildcards and attempt.
-        local: resources as they hold where there is no cluster.
+        names: names of the resources that a cluster's site file decides.
+        resource: function of name, wildcards and attempt, which gives the value of one of them.
+        local: names and values of all resources where there is no cluster.
     """
     if cluster is None:
         return local
@@ -69,9 +69,9 @@ def generation_job(**local):
 
 
 def cpu_job(**local):
-    """Resources of jobs that take minutes of CPU, too much for a login node.
+    """Resources of jobs that take minutes of CPU, which is too much for a login node.
 
-    Rules of seconds are local ones instead: as jobs they would mostly wait.
+    Rules that take seconds are local ones instead: as jobs of a cluster they would mostly wait.
     """
 
     def resource(name, wildcards, attempt):

@@ -26,7 +26,7 @@ rule agreement_filter:
 
 
 rule sft_set:
-    """Training rows of any node that is trained with SFT, gold ones included."""
+    """Training rows of any node that is trained with SFT, also of those trained on gold."""
     input:
         unpack(lambda wildcards: graph.training_inputs(node_of(wildcards))),
     output:

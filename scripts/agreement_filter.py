@@ -1,15 +1,15 @@
-"""Keep the questions on which the weak and the ICL side agree.
+"""Keep the questions of train_2 on which the weak and the ICL answers agree (Stage I).
 
 Input:
-    weak, icl: LABELS of train_2.
+    weak, icl: LABELS of train_2, from the weak and from the ICL side.
     questions: QUESTIONS of train_2.
 Params:
-    settings: the filter's `keep_empty`, `pad_to`, `pad_seed`.
-    judge: of `choose_judge`.
+    settings: `filter` of the configuration: `keep_empty`, `pad_to` and `pad_seed`.
+    judge: settings of `choose_judge`.
 Output:
     kept: KEPT.
-    summary: JSON {questions, kept, padded, undecided, empty_weak, empty_icl}; `undecided` counts
-        questions to which the judge could not compare the answers.
+    summary: JSON {questions, kept, padded, undecided, empty_weak, empty_icl}. `undecided` counts
+        the questions whose two answers the judge could not compare.
 """
 
 from collections import Counter
@@ -37,9 +37,9 @@ def main(snakemake: Any) -> None:
     verdicts: Counter[str] = Counter()
 
     def count(answers: Sequence[tuple[str, str, str]]) -> list[str]:
-        found = judge(answers)
-        verdicts.update(found)
-        return found
+        answer_verdicts = judge(answers)
+        verdicts.update(answer_verdicts)
+        return answer_verdicts
 
     counting = judge if judge is string_judge else count  # strings are always decided
     agreeing = kept = agreement_filter(weak, icl, keep_empty=settings["keep_empty"], judge=counting)

@@ -1,14 +1,15 @@
-"""Download or convert a base model, and write its manifest.
+"""Download or convert a base model where needed, and write its manifest.
 
 Input:
-    model: files of a local model's folder, for its record (`records.MODEL`).
+    model: files of a local model's folder. The script does not read them. They are named for the
+        job's record (`records.MODEL`).
 Params:
-    name: name of the model in the config.
-    entry: its entry (`path`, `hub` or `gguf_package`; see weak_to_strong/models/base_models.py).
-    folder: where to put a model that is not a local folder.
+    name: name of the model in the configuration.
+    entry: its entry, with `path`, `hub` or `gguf_package` (see models/base_models.py).
+    folder: where to put a model that is no local folder.
+    local: digests of small local files. A changed file so makes the job run again.
 Output:
     manifest: JSON {"name", "path", "files": {file name: sha256}, "source"}.
-    folder: the folder of `params.folder` (only for `hub` and `gguf_package`).
 """
 
 from typing import Any

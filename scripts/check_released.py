@@ -1,12 +1,12 @@
-"""Check the authors' released files against what our own functions make of them.
+"""Check the authors' released files against what this workflow's own functions make of them.
 
 Input:
-    released: the files; they are found again below the folder.
-    golden: CSV, `released_outcomes.GOLDEN`.
+    released: the released files. The script finds them again below `published_dir`.
+    golden: CSV with the columns `released_outcomes.GOLDEN`.
 Params:
-    published_dir: folder that holds them under their original paths.
+    published_dir: folder with the released files under their original paths.
 Output:
-    checks: CSV, `released_outcomes.CHECKS`.
+    checks: CSV with the columns `released_outcomes.CHECKS`.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.paper.released import Release
 from weak_to_strong.paper.released_checks import check_release
-from weak_to_strong.paper.released_outcomes import VERDICTS, read_golden
+from weak_to_strong.paper.released_outcomes import CHECK_VERDICTS, read_golden
 from weak_to_strong.tables.files import publish
 
 
@@ -25,7 +25,7 @@ def main(snakemake: Any) -> None:
     checks = check_release(release, read_golden(snakemake.input.golden))
     with publish(snakemake.output.checks) as part:
         checks.write_csv(part)
-    counts = ", ".join(f"{checks.filter(ok=name).height} {name}" for name in VERDICTS)
+    counts = ", ".join(f"{checks.filter(ok=name).height} {name}" for name in CHECK_VERDICTS)
     logger.info("%d files, %d checks: %s", len(release.paths), checks.height, counts)
 
 

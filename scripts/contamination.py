@@ -4,16 +4,17 @@ Input:
     sources: raw files of the task, in the order of `sources.source_entries`.
 Params:
     task: name of the task.
-    settings: its config.
+    settings: settings of the task on which its tables depend.
+    local: digests of local raw files. A changed file so makes the job run again.
 Output:
-    report: CSV, REPORT of the splits as read, with "removed" rows for `remove_overlap`.
+    report: CONTAMINATION as CSV, of the splits as read, with "removed" rows for `remove_overlap`.
 """
 
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.data.contamination import REPORT, contamination_report, remove_overlap
+from weak_to_strong.data.contamination import CONTAMINATION, contamination_report, remove_overlap
 from weak_to_strong.data.splits import make_splits
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
@@ -30,7 +31,7 @@ def main(snakemake: Any) -> None:
         ("removed", name, "", raw[name].height - kept[name].height, raw[name].height, "")
         for name in raw
     ]
-    report = pl.concat([report, pl.DataFrame(removed, schema=REPORT, orient="row")])
+    report = pl.concat([report, pl.DataFrame(removed, schema=CONTAMINATION, orient="row")])
     for row in report.filter(pl.col("count") > 0).iter_rows(named=True):
         other = f", with {row['other_split']}" if row["other_split"] else ""
         logger.info(

@@ -4,10 +4,11 @@ Input:
     weak_labels: LABELS of train_2.
     questions: QUESTIONS of train_2.
 Params:
-    shots, seed: of the draw.
-    ids: fixed ids instead, or None.
+    shots: number of demonstrations.
+    seed: seed of the draw.
+    ids: ids of train_2 to take instead, or None.
     prompt: style of the prompts.
-    repeat_question: whether all demonstrations ask the first one's question.
+    repeat_question: whether all demonstrations ask the question of the first one.
 Output:
     demonstrations: DEMONSTRATIONS.
 """

@@ -1,7 +1,7 @@
 """Quality of labels, filters, votes and pairs against the withheld gold of train_2.
 
 Input:
-    every table that a chain names.
+    files: every table that a chain names. The script finds them by the chains.
 Params:
     chains: list of {task, weak, strong, seed, answer_key, quirks, judge, questions, gold, kept,
         weak_labels, icl_labels, votes, pairs}; see `evaluation.diagnostics.chain_diagnostics`.

@@ -1,10 +1,11 @@
-"""Train the tokenizer of the embedded model pair.
+"""Train the tokenizer of the embedded models.
 
 Params:
-    task: templates, data_seed, problems.
-    settings: vocab_size, context, documents, drill_share, seed.
+    task: the embedded task: templates, data_seed, problems.
+    settings: `tokenizer` of config/embedded_models.yaml: vocab_size, context, documents,
+        drill_share, seed.
 Output:
-    folder: a Hugging Face tokenizer folder.
+    folder: a tokenizer as a Hugging Face folder.
 """
 
 from itertools import islice

@@ -1,9 +1,9 @@
-"""Download one raw file and verify it.
+"""Download one raw file and check it.
 
 Params:
-    source: source entry of the config (`url` or `hub`; see weak_to_strong/data/sources.py).
+    source: entry of the file in the configuration, with `url` or `hub` (see data/sources.py).
 Output:
-    file: the file, its sha256 checked where the entry has one.
+    file: the file. Its sha256 is checked where the entry has one.
 """
 
 from typing import Any

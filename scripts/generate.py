@@ -1,22 +1,24 @@
-"""Generate text for all requests of a round, with few engine loads.
+"""Generate the texts of all requests of a round.
 
 Input:
-    Every file that a request names, so that Snakemake knows the dependencies.
-Output:
-    generations: GENERATIONS rows by request, problem and sample, Parquet.
-    stats: JSON, for each request its key in the store and counts of samples and tokens.
+    files: every file that a request names. The script finds them by the requests.
+    splits: the task's contamination report. The script does not read it. A bad split so ends the
+        run before anything is generated.
 Params:
-    requests: list of mappings, see `weak_to_strong.generation.requests.Request`.
-    engine: mapping, see `weak_to_strong.generation.engine_settings.EngineSettings`.
+    requests: list of mappings, see `generation.requests.Request`.
+    engine: mapping, see `generation.engine_settings.EngineSettings`.
     work: folder of finished samples. Keep it between runs.
 Resources:
-    shard_size: prompts that are generated, and stored, together.
-    tensor_parallel_size: GPUs that share an engine's weights.
-    engine_processes: engine processes that share the work. 0 means as many as the job's GPUs have
-        room for (`tensor_parallel_size` GPUs each), or one for each thread without GPUs.
-    gpu: GPUs of the job.
-    max_num_seqs: samples that an engine runs at once.
+    shard_size: number of prompts that are generated, and stored, together.
+    tensor_parallel_size: number of GPUs that share an engine's weights.
+    engine_processes: number of engine processes that share the work. 0 means as many as the job's
+        GPUs have room for (`tensor_parallel_size` GPUs each), or one for each thread without GPUs.
+    gpu: number of GPUs of the job.
+    max_num_seqs: most samples that an engine generates at once.
     gpu_memory_percent: share of a GPU's memory that an engine takes.
+Output:
+    generations: GENERATIONS, ordered by request, problem and sample.
+    stats: JSON, request -> its key in the store and its counts of samples and tokens.
 """
 
 from typing import Any

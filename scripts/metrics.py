@@ -1,17 +1,18 @@
 """Metrics of all evaluated models of an experiment.
 
 Input:
-    scores: SCORES tables (Parquet), one a task.
+    scores: SCORES, one table for each task.
 Params:
-    experiment: its name.
-    nodes: request -> facts of its node (task, weak, strong, method, stage, iteration, seed,
-        decoding).
-    ks: k of pass@k and maj@k.
-    bootstrap_draws, seed: of the bootstrap intervals.
+    experiment: name of the experiment.
+    nodes: request -> facts of its node: task, weak, strong, method, stage, iteration, seed,
+        decoding, predecessor (see `metrics_table`).
     split: name of the evaluated split.
+    ks: k of pass@k and maj@k.
+    bootstrap_draws: number of resamples of the bootstrap intervals.
+    seed: seed of the resampling.
 Output:
     csv: METRICS.
-    json: the same, and one record a model.
+    json: METRICS, and one record for each model and seed.
     table: the headline results as text.
 """
 

@@ -1,10 +1,10 @@
 """Draw the figures of the report.
 
 Input:
-    metrics: metrics.csv (columns of `tables.METRICS`).
-    diagnostics: diagnostics.csv (columns of `diagnostics.DIAGNOSTICS`).
+    metrics: METRICS as CSV.
+    diagnostics: DIAGNOSTICS as CSV.
 Output:
-    <figure>_svg, <figure>_png for each of accuracy, iterations, filter, pass_at_k, calibration.
+    <figure>_svg, <figure>_png: one of each for each of `plots.FIGURES`.
 """
 
 from typing import Any

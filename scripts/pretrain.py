@@ -1,11 +1,12 @@
-"""Pretrain one base model of the embedded pair.
+"""Pretrain one embedded base model.
 
 Input:
     tokenizer: folder of the tokenizer.
 Params:
-    task: templates, data_seed, problems.
-    settings: shape, training, steps, block, drill_share, seed; optionally competition_share.
-    tokenizer: settings of the tokenizer.
+    task: the embedded task: templates, data_seed, problems.
+    settings: the model's entry in config/embedded_models.yaml: shape, training, steps, block,
+        drill_share, seed and, optionally, competition_share.
+    tokenizer: settings of the tokenizer, for the manifest.
     work: folder of checkpoints.
 Output:
     folder: model folder with bfloat16 safetensors and the tokenizer.

@@ -1,11 +1,12 @@
 """Make one split of a task: train_1, validation or test.
 
 Input:
-    sources: raw files of the settings, in the order of `sources.source_entries`.
+    sources: raw files of the split, in the order of `sources.source_entries`.
 Params:
     task: name of the task.
     split: name of the split.
-    settings: the task's config, as far as this split depends on it.
+    settings: settings of the task on which this split depends.
+    local: digests of local raw files. A changed file so makes the job run again.
 Output:
     problems: PROBLEMS.
 """

@@ -1,9 +1,9 @@
-"""Sum up the checks of the released data; end with an error where one failed.
+"""Sum up the checks of the released data; end with an error where a check failed.
 
 Input:
-    checks: CSV, `released_outcomes.CHECKS`.
+    checks: CSV with the columns `released_outcomes.CHECKS`.
 Output:
-    summary: text table, how many checks of each kind ended how.
+    summary: a table as text: number of files by check and verdict, then all findings.
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
 Input:
     published: resources/published_results.csv.
 Output:
-    <table>_csv, <table>_md, <table>_tex for each of `paper_tables.TABLES`.
+    <table>_csv, <table>_md, <table>_tex: one of each for each of `paper_tables.TABLES`.
 """
 
 from typing import Any

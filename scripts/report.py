@@ -1,7 +1,8 @@
 """Build the self-contained HTML report, and the tables of what the run cost.
 
 Input:
-    metrics, diagnostics: metrics.csv and diagnostics.csv.
+    metrics, diagnostics: METRICS and DIAGNOSTICS as CSV.
+    template: the page's template. The script does not read it from here.
     plots: SVG files; a file's name without suffix is the name of the figure.
     scores, generations: Parquet files of the evaluation, any number.
     problems: evaluated split of each task, in the order of params.tasks.

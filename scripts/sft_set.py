@@ -1,18 +1,18 @@
-"""Build the rows of one supervised fine-tuning set.
+"""Build the rows of one set for supervised fine-tuning.
 
-Input, as far as the kind needs it (`TABLES_OF_KIND`):
+Input (those of the kind, see `TABLES_OF_KIND`):
     problems: PROBLEMS of train_1.
     questions: QUESTIONS of train_2.
     gold: GOLD of train_2.
-    weak_labels: LABELS.
-    kept: KEPT.
+    weak_labels: LABELS of train_2 from the weak side.
+    kept: KEPT of the agreement filter.
 Params:
-    kind: kind of set.
-    answer_key: key of gold targets.
+    kind: which rows to take, see `sft_rows`.
+    answer_key: text that introduces the final answer in targets made from gold.
     prompt: style of the prompts.
 Output:
     rows: SFT_ROWS.
-    export: the same as LLaMA-Factory JSON.
+    export: the same rows as LLaMA-Factory JSON.
 """
 
 from typing import Any

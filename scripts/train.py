@@ -1,23 +1,26 @@
 """Fine-tune a model on supervised rows or preference pairs.
 
 Input:
-    rows: SFT_ROWS (sft) or PAIRS (dpo, orpo), Parquet.
+    rows: SFT_ROWS (sft) or PAIRS (dpo, orpo).
     base: manifest of the base model.
-    init: manifest of the trained model to continue; dpo and orpo need one.
-Output:
-    model: folder of one LoRA adapter, or of full weights with the tokenizer.
-    manifest: JSON with the kind, base, files' sha256, settings and facts of the training.
-    history: JSON list with the loss and other figures of each update.
+    init: manifest of the trained model to continue. dpo and orpo need one.
+    deepspeed: the file that the settings name, where they name one.
+    splits: the task's contamination report. The script does not read it. A bad split so ends the
+        run before anything is trained.
 Params:
     trainer: sft, dpo or orpo.
-    settings: see `weak_to_strong.training.settings.TrainingSettings`.
+    settings: mapping, see `training.settings.TrainingSettings`.
     work: folder of the checkpoints from which a killed training resumes.
 Resources:
     checkpoint_steps: most updates between two checkpoints.
     checkpoint_minutes: most minutes between two checkpoints.
-    processes: training processes, one for each device. The global batch stays as configured. 0
-        means one for each GPU of the job, or one without GPUs.
-    gpu: GPUs of the job.
+    processes: number of training processes, one for each device. The global batch stays as
+        configured. 0 means one for each GPU of the job, or one without GPUs.
+    gpu: number of GPUs of the job.
+Output:
+    model: folder of one LoRA adapter, or of full weights with the tokenizer.
+    manifest: JSON with the kind, base, files' sha256, settings and facts of the training.
+    history: JSON list with the loss and other figures of each update.
 """
 
 from typing import Any

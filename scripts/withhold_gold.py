@@ -1,13 +1,14 @@
-"""Make train_2 and part what the strong model may see of it from its gold answers.
+"""Make train_2, and store its gold answers apart from what the strong model may see.
 
 Input:
-    sources: raw files of the settings, in the order of `sources.source_entries`.
+    sources: raw files of train_2, in the order of `sources.source_entries`.
 Params:
     task: name of the task.
-    settings: the task's config, as far as train_2 depends on it.
+    settings: settings of the task on which train_2 depends.
+    local: digests of local raw files. A changed file so makes the job run again.
 Output:
-    questions: QUESTIONS, for everything but the ceiling and diagnostics.
-    gold: GOLD of the same rows.
+    questions: QUESTIONS.
+    gold: GOLD of the same rows. Only the ceiling and the diagnostics read it.
 """
 
 from typing import Any

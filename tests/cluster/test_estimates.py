@@ -185,9 +185,10 @@ def test_a_model_is_spread_over_a_power_of_two_of_devices():
 
 
 def test_all_devices_of_a_model_wait_for_a_start(gsm8k, assumptions):
-    found = estimator(gsm8k, assumptions)
-    job = found.generation_job(Graph(load_configuration(gsm8k)).label_round(GEMMA, "icl", 1))
-    size = found.shape("llama2_70b").size
+    graph = Graph(load_configuration(gsm8k))
+    estimates = Estimator(graph, assumptions)
+    job = estimates.generation_job(graph.label_round(GEMMA, "icl", 1))
+    size = estimates.shape("llama2_70b").size
     assert assumptions.device.count_for(size) == 4
     assert job.loading_gpu_hours == 4 * assumptions.device.load_seconds(size) / 3600
 
@@ -319,13 +320,13 @@ def test_padding_fills_up_with_longer_answers(assumptions):
 def test_tokens_of_a_request(gsm8k, assumptions):
     found = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
-    (icl,) = graph.round_requests(graph.label_round(GEMMA, "icl", 1))
+    (icl,) = graph.requests(graph.label_round(GEMMA, "icl", 1))
     prefix = 4 * (60 + 96)
     assert found.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
-    (samples,) = graph.round_requests(SampleRound(GEMMA))
+    (samples,) = graph.requests(SampleRound(GEMMA))
     assert found.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
-    requests = graph.round_requests(EvaluationRound("gsm8k", "llama2_70b"))
-    (untuned,) = [r for r in requests if r["name"].endswith("strong_zero_shot-0#greedy")]
+    requests = graph.requests(EvaluationRound("gsm8k", "llama2_70b"))
+    (untuned,) = [r for r in requests if r.name.endswith("strong_zero_shot-0#greedy")]
     assert found.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
 
 

@@ -14,7 +14,7 @@ from weak_to_strong.cluster.slurm_costs import (
     main,
     memory_mb,
     parse_sacct,
-    render,
+    render_costs,
     resources,
     rule_of,
     sacct_command,
@@ -219,7 +219,7 @@ def test_the_command_asks_for_all_records_of_the_runs():
 
 
 def test_the_table_as_text():
-    text = render(slurm_costs(parse_sacct(line()), NO_TOKENS)).splitlines()
+    text = render_costs(slurm_costs(parse_sacct(line()), NO_TOKENS)).splitlines()
     assert text[0].split()[:3] == ["rule", "jobs", "failed"]
     assert text[1].split()[:7] == ["train", "1", "0", "30", "1,800", "2.000", "1.000"]
     assert text[-1].startswith("all rules")

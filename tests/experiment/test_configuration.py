@@ -18,6 +18,7 @@ from weak_to_strong.experiment.configuration import (
 )
 from weak_to_strong.experiment.pins import require_pins, unpinned
 from weak_to_strong.method.answers import PAPER
+from weak_to_strong.method.pairs import PairSettings
 
 ROOT = SCHEMA_FILE.parents[1]
 
@@ -110,6 +111,13 @@ def test_every_quirk_is_a_key_and_on_by_default(demo):
     config = complete(change(demo, "tasks.gsm_embedded.quirks", {"row_breaks": False}))
     quirks = config["tasks"]["gsm_embedded"]["quirks"]
     assert quirks == {**asdict(PAPER), "row_breaks": False}
+
+
+def test_the_settings_of_pairs_are_the_keys_of_the_schema_with_their_defaults():
+    assert load_schema()["properties"]["pairs"]["default"] == asdict(PairSettings())
+    assert (
+        set(load_schema()["$defs"]["pair_settings"]["properties"]) == asdict(PairSettings()).keys()
+    )
 
 
 def test_completing_twice_changes_nothing(demo):

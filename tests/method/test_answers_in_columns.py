@@ -31,7 +31,7 @@ from weak_to_strong.method.answers import (
 )
 from weak_to_strong.method.labels import read_answers
 from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
-from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.prompts import clean_column, clean_response
 from weak_to_strong.method.training_sets import (
     encode_llama_factory_pairs,
@@ -210,11 +210,11 @@ def test_votes_and_pairs(asked, count, thresholds, weak_side, rng):
     expected = plain_pairs(*tables, **settings)
     if expected.is_empty():
         with pytest.raises(ValueError, match="no question gives a contrastive pair"):
-            build_pairs(*tables, **settings)
+            build_pairs(*tables, PairSettings(**settings))
         return
     weak, _, *others = tables
     for drawn in (samples, samples.lazy()):
-        assert build_pairs(weak, drawn, *others, **settings).equals(expected)
+        assert build_pairs(weak, drawn, *others, PairSettings(**settings)).equals(expected)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -231,7 +231,7 @@ def test_draws_over_many_questions(count):
     votes = majority_vote(samples)
     assert votes.equals(plain_vote(samples))
     made = (weak, samples, votes, questions(names))
-    pairs = build_pairs(*made, pairs_per_question=count)
+    pairs = build_pairs(*made, PairSettings(pairs_per_question=count))
     assert pairs.equals(plain_pairs(*made, pairs_per_question=count))
     assert len(pairs) > 1000
 

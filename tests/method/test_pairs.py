@@ -11,7 +11,7 @@ from table_builders import labels, questions, samples
 
 from weak_to_strong.method.answers import predict
 from weak_to_strong.method.majority_vote import majority_vote
-from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.tables.schemas import PAIRS
 
 
@@ -68,21 +68,25 @@ def test_one_generator_serves_all_rows_in_the_order_of_the_questions():
 
 def test_several_pairs_of_a_question():
     """Negatives: a sample of three, or all in order; positives: one random, then in order."""
-    many = build_pairs(*tables({"a": "1"}, {"a": ["1"] * 6 + list("2345")}), pairs_per_question=3)
+    many = build_pairs(
+        *tables({"a": "1"}, {"a": ["1"] * 6 + list("2345")}), PairSettings(pairs_per_question=3)
+    )
     drawn = Random(42).sample(["6: 2", "7: 3", "8: 4", "9: 5"], 3)
     assert sides(many) == [(" weak 1", f" {text}") for text in drawn]
-    few = build_pairs(*tables({"a": "1"}, {"a": ["1"] * 8 + list("23")}), pairs_per_question=3)
+    few = build_pairs(
+        *tables({"a": "1"}, {"a": ["1"] * 8 + list("23")}), PairSettings(pairs_per_question=3)
+    )
     assert sides(few) == [(" weak 1", " 8: 2"), (" weak 1", " 9: 3")]
     weak, samples, votes, questions = tables({"a": "2"}, {"a": ["1"] * 10})
     samples = samples.with_columns(response=pl.lit("same"))
-    same = build_pairs(weak, samples, votes, questions, pairs_per_question=3)
+    same = build_pairs(weak, samples, votes, questions, PairSettings(pairs_per_question=3))
     assert sides(same) == [(" same", " weak 2")]
 
 
 def test_pairs_of_own_samples_only():
     pairs = build_pairs(
         *tables({"a": "9", "b": "9"}, {"a": ["1"] * 6 + ["2"] * 4, "b": ["1"] * 10}),
-        weak_side=False,
+        PairSettings(weak_side=False),
     )
     assert pairs.select("id", "weak_side").rows() == [("a", "none")]
     assert pairs["chosen"][0].endswith(": 1")
@@ -102,9 +106,9 @@ def test_each_pair_has_the_weak_answer_on_one_side(questions, count, threshold):
         {f"q{i}": weak for i, (weak, _) in enumerate(questions)},
         {f"q{i}": texts for i, (_, texts) in enumerate(questions)},
     )
-    settings = {"min_confidence": threshold, "pairs_per_question": count}
+    settings = PairSettings(threshold, threshold, pairs_per_question=count)
     try:
-        pairs = build_pairs(*made, weak_rejected_confidence=threshold, **settings)
+        pairs = build_pairs(*made, settings)
     except ValueError:
         # Nothing to learn from: no confident majority, or all samples equal the weak answer.
         for weak, texts in questions:

@@ -19,7 +19,7 @@ from weak_to_strong.evaluation.metrics import metrics_table
 from weak_to_strong.evaluation.scoring import VERDICTS
 from weak_to_strong.jobs.costs import COSTS, LEDGER
 from weak_to_strong.report.display_text import (
-    MAX_CHARACTERS,
+    MAX_SHOWN_CHARACTERS,
     MINUS,
     duration,
     p_text,
@@ -292,12 +292,12 @@ class TestAnswers:
 
     def test_long_responses_are_cut_and_say_so(self):
         test = examples.problems(1)
-        nodes, scores, generations = examples.answers(test, "x" * (MAX_CHARACTERS + 7))
+        nodes, scores, generations = examples.answers(test, "x" * (MAX_SHOWN_CHARACTERS + 7))
         html = build_report(
             inputs(problems={"sums": test}, nodes=nodes, scores=scores, generations=generations)
         )
         assert "[... 7 more characters]" in html
-        assert "x" * (MAX_CHARACTERS + 1) not in html
+        assert "x" * (MAX_SHOWN_CHARACTERS + 1) not in html
 
 
 class TestTables:

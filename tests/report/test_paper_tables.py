@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rule_scripts import rule_job, script_main
 
-from weak_to_strong.data.contamination import REPORT
+from weak_to_strong.data.contamination import CONTAMINATION
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.experiment.configuration import ConfigError, check_references, complete
 from weak_to_strong.paper.published_results import (
     ENUMERATIONS,
-    KEY,
     NOT_STATED,
     PUBLISHED,
+    PUBLISHED_KEY,
     check_names,
     check_published,
     known_names,
@@ -40,7 +40,7 @@ from weak_to_strong.report.paper_cells import (
     Key,
     table_frame,
 )
-from weak_to_strong.report.paper_plots import FIGURES, comparison_figure
+from weak_to_strong.report.paper_plots import PAPER_FIGURES, comparison_figure
 from weak_to_strong.report.paper_reproduced import reproduced_figures
 from weak_to_strong.report.paper_tables import TABLES, paper_tables
 from weak_to_strong.report.text_tables import escape_latex, escape_markdown, latex, markdown
@@ -81,7 +81,7 @@ class TestPublishedFigures:
         assert set(others["metric"]) == {"accuracy", "pass_at_k", "accuracy_difference"}
 
     def test_each_figure_stands_there_once(self):
-        assert PUBLISHED_FIGURES.select(KEY).is_unique().all()
+        assert PUBLISHED_FIGURES.select(PUBLISHED_KEY).is_unique().all()
 
     def test_percentages_are_whole_numbers_of_right_answers(self):
         """So that a digit misread by eye would show; there is no exception."""
@@ -205,7 +205,7 @@ class TestNothingRun:
 
     def test_every_published_figure_is_in_a_table(self):
         shown = {cell.key for table in NOTHING.values() for cell in table.cells if cell.published}
-        keys = {Key(*row) for row in PUBLISHED_FIGURES.select(KEY).iter_rows()}
+        keys = {Key(*row) for row in PUBLISHED_FIGURES.select(PUBLISHED_KEY).iter_rows()}
         assert keys == shown
 
     def test_only_counts_of_the_data_are_not_measured(self):
@@ -318,7 +318,7 @@ class TestReproduced:
                 ("removed", "train_2", "", 0, 1000, ""),
                 ("removed", "validation", "", 0, 7, ""),
             ],
-            schema=REPORT,
+            schema=CONTAMINATION,
             orient="row",
         )
         found = figures({}, pl.DataFrame(schema=METRICS), diagnostics, {"sums": contamination})
@@ -449,7 +449,7 @@ class TestText:
 
 
 class TestFiguresAndScripts:
-    @pytest.mark.parametrize("name", FIGURES)
+    @pytest.mark.parametrize("name", PAPER_FIGURES)
     def test_a_figure_says_what_was_not_run(self, name):
         from matplotlib.text import Text
 
@@ -471,7 +471,7 @@ class TestFiguresAndScripts:
             name: tuple(re.findall(r'"(\w+)"', listed))
             for name, listed in re.findall(r"^(PAPER_\w+) = \((.*?)\)$", text, re.M | re.S)
         }
-        assert found == {"PAPER_TABLES": tuple(TABLES), "PAPER_FIGURES": FIGURES}
+        assert found == {"PAPER_TABLES": tuple(TABLES), "PAPER_FIGURES": PAPER_FIGURES}
 
     @pytest.mark.parametrize("rule", ["paper", "published_tables"])
     def test_the_scripts_write_every_file(self, rule, tmp_path):
@@ -485,7 +485,9 @@ class TestFiguresAndScripts:
         }
         examples.metrics().write_csv(tmp_path / "metrics.csv")
         examples.diagnostics().write_csv(tmp_path / "diagnostics.csv")
-        sizes = pl.DataFrame([("removed", "test", "", 0, 80, "")], schema=REPORT, orient="row")
+        sizes = pl.DataFrame(
+            [("removed", "test", "", 0, 80, "")], schema=CONTAMINATION, orient="row"
+        )
         sizes.write_csv(tmp_path / "contamination.csv")
         given = {
             "published": str(ROOT / "resources/published_results.csv"),
@@ -496,7 +498,7 @@ class TestFiguresAndScripts:
         main = script_main(rule)
         if rule == "paper":
             # Drawing all of them takes its time, and the tests above have done so.
-            main.__globals__["FIGURES"] = drawn
+            main.__globals__["PAPER_FIGURES"] = drawn
         main(rule_job(rule, given, output, {"names": NAMES, "tasks": ["sums"]}))
         assert all(Path(path).stat().st_size for path in output.values())
         written = pl.read_csv(output["main_csv"], null_values=NOT_RUN)

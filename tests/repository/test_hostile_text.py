@@ -31,7 +31,7 @@ from weak_to_strong.method.answers import (
     normalise_answer,
 )
 from weak_to_strong.method.majority_vote import majority_vote
-from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.prompts import clean_response, few_shot_prompt, zero_shot_prompt
 from weak_to_strong.report.page import ReportInputs, build_report
 from weak_to_strong.tables.frames import read_table, write_table
@@ -364,10 +364,7 @@ def test_pairs_have_an_answer_on_either_side(asked, least, count, weak_side):
             drawn,
             votes,
             questions(weak["id"]),
-            min_confidence=least,
-            weak_rejected_confidence=least,
-            pairs_per_question=count,
-            weak_side=weak_side,
+            PairSettings(least, least, pairs_per_question=count, weak_side=weak_side),
         )
     except ValueError as error:
         assert "no question gives a contrastive pair" in str(error)  # noqa: PT017

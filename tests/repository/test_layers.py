@@ -21,6 +21,24 @@ RESERVED = {
     "deepspeed": {"training"},
     "matplotlib": {"report"},
 }
+#: Public names that several modules define on purpose: their meaning is the same in each.
+SHARED_NAMES = {
+    "main",  # a module that runs as a program
+    "logger",
+    "make_arguments",  # one trainer's part of a common interface
+    "make_trainer",
+}
+#: Public names that still have two meanings. Do not add to them: give a new name instead.
+TWO_MEANINGS = {
+    "ANSWER_KEYS",  # method.answers: of the configuration; training.pretraining: in its text
+    "END_SECONDS",  # jobs.locks, training.processes: until a process is killed
+    "START_SECONDS",  # jobs.locks: for a lock; evaluation.scoring: for a worker
+    "are_apart",  # evaluation.plain_math, evaluation.math_verify_worker
+    "compare",  # evaluation.math_verify_worker: answers; jobs.verify: files with their record
+    "publish",  # tables.files: one file; training.saving: a trained model
+    "run",  # generation.engine_worker: an engine; training.launching: a training
+    "serve",  # evaluation.math_verify_worker, generation.engine_worker: the loop of a worker
+}
 
 
 def imported(file: Path) -> set[str]:
@@ -61,6 +79,36 @@ def test_imports_run_one_way(file):
         if root == "weak_to_strong":
             assert LAYERS.index(rest.partition(".")[0]) <= layer, name
         assert file.parent.name in RESERVED.get(root, {file.parent.name}), name
+
+
+def defined_names(file: Path) -> set[str]:
+    """Public classes, functions and constants at the top level of a module."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {
+                part.id
+                for target in targets
+                for part in ast.walk(target)
+                if isinstance(part, ast.Name)
+            }
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_a_public_name_has_one_meaning():
+    """A reader who searches for a name finds one definition of it."""
+    places: dict[str, list[str]] = {}
+    for file in modules():
+        for name in defined_names(file):
+            places.setdefault(name, []).append(f"{file.parent.name}.{file.stem}")
+    repeated = {name: where for name, where in places.items() if len(where) > 1}
+    new = {
+        name: where for name, where in repeated.items() if name not in SHARED_NAMES | TWO_MEANINGS
+    }
+    assert not new, f"defined in several modules, rename all but one: {new}"
 
 
 def test_tests_mirror_the_packages():

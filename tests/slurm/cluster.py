@@ -413,7 +413,7 @@ class Cluster:
 
     def _step_processes(self, node: str | None = None) -> list[psutil.Process]:
         """Processes of this cluster's jobs, on a node or on all, and the step daemons over them."""
-        found = {}
+        processes = {}
         for process in psutil.process_iter():
             try:
                 variables = process.environ()
@@ -422,11 +422,11 @@ class Cluster:
                 if node in (None, variables.get("SLURMD_NODENAME")):
                     parent = process.parent()
                     if parent is not None and parent.name() == "slurmstepd":
-                        found[parent.pid] = parent
-                    found[process.pid] = process
+                        processes[parent.pid] = parent
+                    processes[process.pid] = process
             except psutil.Error:
                 continue
-        return list(found.values())
+        return list(processes.values())
 
     def idle(self) -> bool:
         """Whether every node waits for work."""

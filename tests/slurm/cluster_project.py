@@ -69,8 +69,8 @@ class Run:
     @property
     def identity(self) -> str:
         """The id of the run, which is the name of all its jobs; waits until it is known."""
-        found = wait_for(lambda: re.search(r"^SLURM run ID: (\S+)$", self.text(), re.M), 120, self)
-        return found[1]
+        match = wait_for(lambda: re.search(r"^SLURM run ID: (\S+)$", self.text(), re.M), 120, self)
+        return match[1]
 
     def finish(self, seconds: float = 900) -> str:
         """Wait for the end of the run, which must succeed, and return its output."""
@@ -150,12 +150,12 @@ class ClusterProject(Project):
         if not work:
             return {}
         folder = self.path(f"results/store/training/{work[1]}")
-        found = {}
+        times = {}
         for seal in folder.glob(f"checkpoint-*/{SEAL}"):
             with suppress(FileNotFoundError):  # only the newest are kept
                 step = int(seal.parent.name.removeprefix("checkpoint-"))
-                found[step] = seal.stat().st_mtime
-        return found
+                times[step] = seal.stat().st_mtime
+        return times
 
 
 def comment(rule: str, *wildcards: str) -> str:
@@ -177,11 +177,11 @@ def wait_for(ready: Callable, seconds: float, run: Run | None = None, what: str 
     end = time.monotonic() + seconds
     while True:
         over = run is not None and run.process.poll() is not None
-        if found := ready():
-            return found
-        said = run.text()[-6000:] if run else ""
-        assert not over, f"the run ended first ({what}):\n{said}"
-        assert time.monotonic() < end, f"not within {seconds} s ({what}):\n{said}"
+        if value := ready():
+            return value
+        output = run.text()[-6000:] if run else ""
+        assert not over, f"the run ended first ({what}):\n{output}"
+        assert time.monotonic() < end, f"not within {seconds} s ({what}):\n{output}"
         time.sleep(0.1)
 
 
@@ -211,14 +211,14 @@ def kill(run: Run) -> None:
 
 def hold(job: str, script: str) -> None:
     """Suspend a job's script, so that it cannot end before the test acts on it."""
-    held = 0
+    suspended = 0
     for process in psutil.process_iter():
         try:
             if process.environ().get("SLURM_JOB_ID") == job and any(
                 part.endswith(f".{script}.py") for part in process.cmdline()
             ):
                 process.suspend()
-                held += 1
+                suspended += 1
         except psutil.Error:
             continue
-    assert held, f"job {job} has no process of {script}.py"
+    assert suspended, f"job {job} has no process of {script}.py"

@@ -88,8 +88,8 @@ def test_a_failed_start_leaves_nothing_behind(tmp_path):
 
 
 def test_the_command_says_that_no_cluster_runs(tmp_path):
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, module.__file__, "status", str(tmp_path)], capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert done.stderr == f"no test cluster runs in {tmp_path}\n"
+    assert completed.returncode == 1
+    assert completed.stderr == f"no test cluster runs in {tmp_path}\n"

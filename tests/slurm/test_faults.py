@@ -131,9 +131,9 @@ def states(disturbed) -> dict[str, list[str]]:
 def log_of_last_attempt(disturbed, node: str) -> int:
     """Step from which the last attempt of a training went on."""
     text = disturbed.project.log(node)
-    found = re.search(r"resuming from checkpoint-(\d+)", text)
-    assert found, text
-    return int(found[1])
+    match = re.search(r"resuming from checkpoint-(\d+)", text)
+    assert match, text
+    return int(match[1])
 
 
 def test_jobs_outlive_the_main_process(disturbed):

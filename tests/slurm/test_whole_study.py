@@ -35,8 +35,8 @@ def asked_for(job: str) -> int:
     """GPUs that the command asked for which submitted a job."""
     line = command("sacct", "-nXP", "-j", job, "-o", "SubmitLine").partition(" --wrap")[0]
     nodes = int((re.search(r"--nodes=(\d+)", line) or [0, 1])[1])
-    if each := re.search(r"--gpus-per-node=(?:\w+:)?(\d+)", line):
-        return nodes * int(each[1])
+    if per_node := re.search(r"--gpus-per-node=(?:\w+:)?(\d+)", line):
+        return nodes * int(per_node[1])
     return int(re.search(r"--gpus=(?:\w+:)?(\d+)", line)[1])
 
 
@@ -72,7 +72,7 @@ def test_other_rules_took_no_gpu(jobs, study):
 
 def test_never_more_gpus_in_use_than_there_are(gpu_jobs):
     """By the times of SLURM's records, on each node and at each start of a job."""
-    for node, there in GPUS.items():
+    for node, count in GPUS.items():
         spans = [
             (start, end, gpus // len(hosts(nodes)))
             for start, end, gpus, nodes in gpu_jobs.select(
@@ -83,7 +83,7 @@ def test_never_more_gpus_in_use_than_there_are(gpu_jobs):
         in_use = [
             sum(gpus for start, end, gpus in spans if start <= now < end) for now, _, _ in spans
         ]
-        assert max(in_use, default=0) <= there
+        assert max(in_use, default=0) <= count
     # The cluster was shared: jobs ran beside one another.
     spans = gpu_jobs.select("started", "ended").rows()
     beside = [sum(start <= now < end for start, end in spans) for now, _ in spans]
@@ -97,10 +97,10 @@ def test_no_job_used_more_memory_than_it_asked_for(jobs):
 
 def test_results_equal_those_of_this_machine(study):
     """Tables, models, generated text and figures, byte by byte."""
-    here, there = study.local.hashes(), study.project.hashes()
-    assert here.keys() == there.keys()
-    assert {name for name in here if here[name] != there[name]} == set()
-    kinds = {name.split("/")[2] for name in there}
+    on_this_machine, on_cluster = study.local.hashes(), study.project.hashes()
+    assert on_this_machine.keys() == on_cluster.keys()
+    assert {name for name in on_this_machine if on_this_machine[name] != on_cluster[name]} == set()
+    kinds = {name.split("/")[2] for name in on_cluster}
     assert kinds >= {"data", "models", "labels", "filter", "votes", "generations", "scores"}
 
 
@@ -133,14 +133,14 @@ def test_two_nodes_train_one_model(study, gpu_jobs):
 def test_costs_are_those_of_the_records(study, jobs, tmp_path):
     """The command that users run, in the project's folder."""
     file = tmp_path / "costs.csv"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "weak_to_strong.cluster.slurm_costs", "test", "--output", str(file)],
         cwd=study.project.folder,
         env={"PATH": "/usr/bin", "PYTHONPATH": str(ROOT / "scripts")},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     costs = pl.read_csv(file, schema=SLURM_COSTS)
     assert costs["rule"].to_list()[-1] == "all rules"
     assert dict(costs.select("rule", "jobs").rows()) == {

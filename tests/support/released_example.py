@@ -13,7 +13,7 @@ from weak_to_strong.data.splits import withhold_gold
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answers import normalise_answer, predict_column
 from weak_to_strong.method.majority_vote import SAMPLES, majority_vote
-from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.prompts import zero_shot_prompt
 from weak_to_strong.method.training_sets import (
     export_llama_factory_pairs,
@@ -152,7 +152,9 @@ def _build_chain(
     table = pl.concat(
         sample.with_columns(pl.lit(i, pl.Int32).alias("sample")) for i, sample in enumerate(samples)
     ).select(SAMPLES.names())
-    pairs = build_pairs(weak_in_pairs, table, majority_vote(table), questions, pairs_per_question=3)
+    pairs = build_pairs(
+        weak_in_pairs, table, majority_vote(table), questions, PairSettings(pairs_per_question=3)
+    )
     path = f"{stem}_iter{ITERATIONS[task]}_hybrid_paired.json"
     write(folder, path, export_llama_factory_pairs(pairs))
 

@@ -66,9 +66,9 @@ class Project:
 
     def run(self, *arguments: str) -> str:
         """Run Snakemake, which must succeed, and return its output."""
-        done = self.snakemake(*arguments)
-        assert done.returncode == 0, done.stderr[-6000:]
-        return done.stdout + done.stderr
+        completed = self.snakemake(*arguments)
+        assert completed.returncode == 0, completed.stderr[-6000:]
+        return completed.stdout + completed.stderr
 
     def planned(self, *arguments: str) -> set[str]:
         """Messages of the jobs that a run would start."""

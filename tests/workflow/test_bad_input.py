@@ -28,12 +28,12 @@ CASES = {
 def test_configuration(fresh_project, path):
     value, expected = CASES[path]
     fresh_project.write_config(changed(fresh_project.config, path, value))
-    done = fresh_project.snakemake()
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if "config key" in line]
+    completed = fresh_project.snakemake()
+    assert completed.returncode != 0
+    lines = [line for line in completed.stderr.splitlines() if "config key" in line]
     assert len(lines) == 1
     assert expected in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
     assert not fresh_project.path("results").exists()
 
 
@@ -78,21 +78,21 @@ def test_raw_data(fresh_project, case):
     text, expected = DATA[case]
     fresh_project.write_config(changed(fresh_project.config, "tasks.dice.ids", "given"))
     fresh_project.path("data/train_1.jsonl").write_text(text)
-    done = fresh_project.snakemake("results/test/data/dice/train_1.parquet")
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if line.startswith("[problems/")]
+    completed = fresh_project.snakemake("results/test/data/dice/train_1.parquet")
+    assert completed.returncode != 0
+    lines = [line for line in completed.stderr.splitlines() if line.startswith("[problems/")]
     assert len(lines) == 1
     assert "data/train_1.jsonl" in lines[0]
     assert re.search(expected, lines[0])
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
     assert list(fresh_project.result("data").rglob("*.*")) == []
 
 
 def test_a_bad_split_ends_the_run_before_the_first_training(fresh_project):
     fresh_project.path("data/test.jsonl").write_text("")
-    done = fresh_project.snakemake(f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json")
-    assert done.returncode != 0
-    assert "[contamination/dice] data/test.jsonl: the file has no rows" in done.stderr
+    completed = fresh_project.snakemake(f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json")
+    assert completed.returncode != 0
+    assert "[contamination/dice] data/test.jsonl: the file has no rows" in completed.stderr
     assert not fresh_project.result(f"models/{WEAK_SIDE}/weak-0/model").exists()
 
 
@@ -101,14 +101,14 @@ def refusal(project, target, *rules):
 
     Tables that other rules would make are there already.
     """
-    done = project.snakemake(f"results/test/{target}", "--allowed-rules", *rules)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+    completed = project.snakemake(f"results/test/{target}", "--allowed-rules", *rules)
+    assert completed.returncode != 0
+    assert "Traceback" not in completed.stderr
     assert not project.result(target).exists()
     assert list(project.path("results").rglob("*.part")) == []
-    said = [line for line in done.stderr.splitlines() if line.startswith(f"[{rules[-1]}/")]
-    assert said, done.stderr[-3000:]
-    return said[-1]
+    messages = [line for line in completed.stderr.splitlines() if line.startswith(f"[{rules[-1]}/")]
+    assert messages, completed.stderr[-3000:]
+    return messages[-1]
 
 
 def write_labels(project, place, response, answer):
@@ -188,31 +188,31 @@ def test_demonstrations_that_make_prompts_too_long(fresh_project):
 
 def test_a_model_without_a_tokenizer(fresh_project):
     fresh_project.path("models/strong/tokenizer.json").unlink()
-    done = fresh_project.snakemake("--dry-run")
-    assert done.returncode != 0
-    assert "has no tokenizer" in done.stderr
+    completed = fresh_project.snakemake("--dry-run")
+    assert completed.returncode != 0
+    assert "has no tokenizer" in completed.stderr
 
 
 def test_a_model_without_a_revision_can_be_planned_but_not_run(fresh_project):
     model = {"hub": "owner/large", "revision": None}
     fresh_project.write_config(changed(fresh_project.config, "models.random_strong", model))
     assert fresh_project.snakemake("--dry-run").returncode == 0
-    done = fresh_project.snakemake()
-    assert done.returncode != 0
-    (line,) = (line for line in done.stderr.splitlines() if "config key" in line)
+    completed = fresh_project.snakemake()
+    assert completed.returncode != 0
+    (line,) = (line for line in completed.stderr.splitlines() if "config key" in line)
     assert "`models.random_strong.revision`: is null" in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
     assert not fresh_project.path("results").exists()
 
 
 def test_a_missing_configuration_file(fresh_project):
-    done = fresh_project.snakemake(config="config/none.yaml")
-    assert done.returncode != 0
-    assert "config/none.yaml" in done.stderr
+    completed = fresh_project.snakemake(config="config/none.yaml")
+    assert completed.returncode != 0
+    assert "config/none.yaml" in completed.stderr
 
 
 def test_the_demo_configuration_is_the_default_and_stands_apart(fresh_project):
     fresh_project.path("config/tiny.yaml").write_text(yaml.safe_dump({"experiment": "x"}))
-    done = fresh_project.snakemake(config="config/tiny.yaml")
-    assert done.returncode != 0
-    assert "is missing" in done.stderr
+    completed = fresh_project.snakemake(config="config/tiny.yaml")
+    assert completed.returncode != 0
+    assert "is missing" in completed.stderr

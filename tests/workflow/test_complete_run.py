@@ -156,8 +156,8 @@ def test_engine_loads_do_not_grow_with_the_number_of_models(project):
 def test_every_job_is_in_the_ledger(project):
     ledger = pl.read_csv(project.result("report/ledger.csv"), schema=LEDGER)
     logs = project.result("logs")
-    made = {file.relative_to(logs).with_suffix("").as_posix() for file in logs.rglob("*.log")}
-    assert set(ledger["job"]) == made - {"report"}
+    logged = {file.relative_to(logs).with_suffix("").as_posix() for file in logs.rglob("*.log")}
+    assert set(ledger["job"]) == logged - {"report"}
     assert ledger["job"].is_unique().all()
     # A process that imports polars takes some of each.
     assert ledger["wall_seconds"].min() > 0.05
@@ -205,11 +205,11 @@ def test_artefacts_hold_no_path_of_this_machine(project):
 
 def test_every_result_has_the_record_of_its_job(project):
     root = project.folder / "results/test"
-    found = {file.relative_to(project.folder).as_posix() for file in artefacts(root)}
+    results = {file.relative_to(project.folder).as_posix() for file in artefacts(root)}
     records = read_records(root / "logs")
-    assert found
-    assert found <= records.keys()
-    for path in found:
+    assert results
+    assert results <= records.keys()
+    for path in results:
         assert records[path]["outputs"][path] == hash_file(project.folder / path)
         assert records[path]["command"].startswith("snakemake --cores 2")
     seeds = {record["rule"] for record in records.values() if record["seeds"]}

@@ -23,12 +23,12 @@ def plan(monkeypatch):
 
 def dry_run(project, config):
     """Jobs by rule, and keys of the generation rounds, of a configuration that was never run."""
-    done = project.snakemake("--dry-run", config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    completed = project.snakemake("--dry-run", config=config)
+    assert completed.returncode == 0, completed.stderr[-3000:]
     assert not project.path("results").exists()
-    output = done.stdout + done.stderr
-    found = (re.fullmatch(r"Generation round (\S+)", message) for message in jobs(output))
-    return output, {match[1] for match in found if match}
+    output = completed.stdout + completed.stderr
+    matches = (re.fullmatch(r"Generation round (\S+)", message) for message in jobs(output))
+    return output, {match[1] for match in matches if match}
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math", "olympicarena", "all"])

@@ -72,13 +72,13 @@ def test_it_passes_then_fails_on_a_changed_file(fresh_project):
     ],
 )
 def test_without_a_folder_one_line_names_key_and_fix(fresh_project, given, message):
-    done = fresh_project.snakemake("published", *given)
-    assert done.returncode != 0
-    (line,) = (line for line in done.stderr.splitlines() if "config key" in line)
+    completed = fresh_project.snakemake("published", *given)
+    assert completed.returncode != 0
+    (line,) = (line for line in completed.stderr.splitlines() if "config key" in line)
     assert "`published_dir`" in line
     assert message in line
     assert "published_dir=DIR" in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
     assert not fresh_project.path("results").exists()
 
 

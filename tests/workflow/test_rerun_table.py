@@ -1,4 +1,8 @@
-"""The table in config/README.md says of every key of the schema which rules it reaches itself."""
+"""The table in config/README.md says of every key of the schema which rules it reaches itself.
+
+Each key is changed once, and the jobs before and after are compared. A test that fails says what to
+write: a row of the table in config/README.md.in, or another value of a new key in SPECIAL.
+"""
 
 import re
 from collections.abc import Iterator
@@ -175,8 +179,8 @@ def leaves(schema: dict, key: str, path: str, seen: set[str]) -> Iterator[tuple[
     """
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        found = leaves(load_schema()["$defs"][name], key, path, seen)
-        yield from [next(found)] if name in seen else found
+        keys = leaves(load_schema()["$defs"][name], key, path, seen)
+        yield from [next(keys)] if name in seen else keys
         seen.add(name)
         return
     if key.startswith("tasks.<name>.splits.") and "oneOf" in schema:
@@ -198,8 +202,8 @@ def leaves(schema: dict, key: str, path: str, seen: set[str]) -> Iterator[tuple[
         yield key, path, schema
 
 
-def other_value(schema: dict, value: Any) -> Any:
-    """Another value that the schema allows."""
+def other_value(key: str, schema: dict, value: Any) -> Any:
+    """Another value of a key that the schema allows."""
     if "enum" in schema:
         return next(choice for choice in schema["enum"] if choice != value)
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -209,7 +213,9 @@ def other_value(schema: dict, value: Any) -> Any:
         return (value or schema.get("minimum", 1)) + 1
     if "number" in kinds:
         return 0.5 if value != 0.5 else 0.9
-    raise NotImplementedError(f"give a value in SPECIAL: {schema}")
+    raise NotImplementedError(
+        f"tests/workflow/test_rerun_table.py: add to SPECIAL another value of the key `{key}`"
+    )
 
 
 def place(config: Any, path: str) -> tuple[Any, Any]:
@@ -233,18 +239,19 @@ def changed(changes: dict[str, Any], config: dict) -> dict:
 
 
 def cases() -> list[Case]:
-    filled, seen, found = complete(CONFIG), set(), []
+    """A case of every key of the schema."""
+    filled, seen, cases_of_keys = complete(CONFIG), set(), []
     schema = load_schema()["properties"]
     # The places where most keys have a value come first.
     last = ("methods", "tasks", "chains", "variants")
     for name in (*(name for name in schema if name not in last), *last):
         for key, path, part in leaves(schema[name], name, name, seen):
             if key in SPECIAL:
-                found.append(Case(key, *SPECIAL[key]))
+                cases_of_keys.append(Case(key, *SPECIAL[key]))
             else:
-                value = other_value(part, look_up(deepcopy(filled), path))
-                found.append(Case(key, {}, {path: value}))
-    return found
+                value = other_value(key, part, look_up(deepcopy(filled), path))
+                cases_of_keys.append(Case(key, {}, {path: value}))
+    return cases_of_keys
 
 
 @cache
@@ -252,13 +259,14 @@ def table() -> dict[str, set[str]]:
     """Rules by key, from the table in config/README.md."""
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
     part = text.partition("<!-- keys -->\n")[2].partition("\n\n")[0]
-    found = {}
+    rules_of_keys = {}
     for line in part.splitlines()[2:]:
         keys, rules, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        names = EVERY_RULE if "every rule" in rules else set(re.findall(r"`(\w+)`", rules))
         for key in re.findall(r"`([^`]+)`", keys):
-            assert key not in found, key
-            found[key] = EVERY_RULE if "every rule" in rules else set(re.findall(r"`(\w+)`", rules))
-    return found
+            assert key not in rules_of_keys, f"config/README.md.in: two rows have the key `{key}`"
+            rules_of_keys[key] = names
+    return rules_of_keys
 
 
 def row_of(key: str) -> str | None:
@@ -268,9 +276,10 @@ def row_of(key: str) -> str | None:
     """
 
     def fits(row: str) -> bool:
-        names, own = row.split("."), key.split(".")
-        return len(names) <= len(own) and all(
-            name.startswith("<") or name == each for name, each in zip(names, own, strict=False)
+        patterns, names = row.split("."), key.split(".")
+        return len(patterns) <= len(names) and all(
+            pattern.startswith("<") or pattern == name
+            for pattern, name in zip(patterns, names, strict=False)
         )
 
     rows = sorted(filter(fits, table()), key=lambda row: (row.count("."), -row.count("<")))
@@ -339,25 +348,39 @@ def base(folder):
     return lambda config: jobs_of(yaml.safe_dump(config))
 
 
+def _list(rules: set[str]) -> str:
+    return ", ".join(f"`{rule}`" for rule in sorted(rules)) or "none"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.key)
 def test_a_key_reaches_the_rules_of_its_row(folder, base, case):
     before = changed(case.before, CONFIG)
     old, new = base(before), jobs(folder, changed(case.change, before))
-    found = {
+    reached = {
         (old.get(output) or new[output])[0]
         for output in old.keys() | new.keys()
         if old.get(output) != new.get(output)
     }
+    reached -= {"verify"}  # it runs whenever it is asked for
     row = row_of(case.key)
-    assert row is not None, f"config/README.md: no row for `{case.key}`"
+    assert row is not None, (
+        "config/README.md.in, table of `What a change runs again`: no row fits the key "
+        f"`{case.key}`; add one with the rules {_list(reached - {'report'})}, then `make docs`"
+    )
     expected = table()[row]
     if expected == EVERY_RULE:
         expected = {rule for rule, _, _ in old.values()} - OWN_RESULTS
     elif expected - DESCRIBED:
         expected = expected | {"report"}
-    # `verify` runs whenever it is asked for.
-    assert found - {"verify"} == expected - {"verify"}, f"config/README.md, row `{row}`"
+    expected -= {"verify"}
+    assert reached == expected, (
+        f"config/README.md.in, row `{row}`: the key `{case.key}` also reaches "
+        f"{_list(reached - expected)}, and does not reach {_list(expected - reached)}; correct the "
+        "row or give this key one of its own, then `make docs`"
+    )
 
 
 def test_every_row_is_of_some_key():
-    assert set(table()) == {row_of(case.key) for case in cases()}
+    unused = set(table()) - {row_of(case.key) for case in cases()}
+    assert not unused, f"config/README.md.in: rows of keys that the schema lacks: {_list(unused)}"

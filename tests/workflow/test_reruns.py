@@ -92,9 +92,9 @@ def test_a_second_run_does_nothing(project):
 )
 def test_a_cluster_reruns_nothing(project, resources):
     """What jobs would ask a cluster for is shown, and decides no result."""
-    said = project.run("--dry-run", "--profile", "profiles/slurm", *resources)
-    assert "Nothing to be done" in said
-    assert re.search(r"^train +random_strong +sft, lora ", said, re.M)
+    output = project.run("--dry-run", "--profile", "profiles/slurm", *resources)
+    assert "Nothing to be done" in output
+    assert re.search(r"^train +random_strong +sft, lora ", output, re.M)
 
 
 @pytest.mark.parametrize("case", CONFIGURED)

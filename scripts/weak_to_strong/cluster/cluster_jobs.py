@@ -21,7 +21,7 @@ from weak_to_strong.cluster.model_shape import Shape, model_shape
 from weak_to_strong.cluster.site_file import VARIABLE, Site, cache_variables, read_site
 from weak_to_strong.cluster.training_cost import TrainingCost
 from weak_to_strong.experiment.graph import Graph
-from weak_to_strong.experiment.nodes import Node, Round
+from weak_to_strong.experiment.nodes import Node, Round, RoundRequest, Split
 from weak_to_strong.jobs.snakemake_adapter import default_resource, set_resources
 from weak_to_strong.tables.aligned_text import align_columns
 
@@ -61,7 +61,7 @@ def full_models(graph: Graph) -> frozenset[str]:
 
 def requests_by_weights(
     graph: Graph, round_: Round, full: Collection[str]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[RoundRequest]]:
     """Requests of a generation round by the manifest of the weights that an engine loads for them.
 
     Adapters share the engine of their base model. Models with full weights of their own do not.
@@ -71,9 +71,11 @@ def requests_by_weights(
         round_: the round.
         full: `full_models` of the graph.
     """
-    requests: dict[str, list[dict[str, Any]]] = {}
-    for request in graph.round_requests(round_):
-        weights = request["model"] if request["model"] in full else request["base"]
+    requests: dict[str, list[RoundRequest]] = {}
+    for request in graph.requests(round_):
+        weights = graph.manifest(request.node) if request.node else None
+        if weights not in full:
+            weights = graph.base_manifest(request.base)
         requests.setdefault(weights, []).append(request)
     return requests
 
@@ -158,12 +160,11 @@ class ClusterJobs:
             self._rows[table] = pl.scan_parquet(table).select(pl.len()).collect().item()
         return self._rows[table]
 
-    def _questions(self, table: str) -> int | None:
+    def _questions(self, split: Split) -> int | None:
         """Rows of a split: of its table, else as the configuration gives them."""
-        if (rows := self.rows(table)) is not None:
+        if (rows := self.rows(split.path(self._graph.paths))) is not None:
             return rows
-        path = Path(table)
-        size = self._graph.config["tasks"][path.parent.name]["splits"].get(path.stem)
+        size = self._graph.config["tasks"][split.task]["splits"].get(split.name)
         return size if isinstance(size, int) else None
 
     def _override(self, rule: str, *names: str) -> dict[str, int]:
@@ -200,7 +201,11 @@ class ClusterJobs:
             max(shapes, key=lambda shape: shape.parameters),
             self._graph.engine(round_.task),
             [
-                (self._questions(request["problems"]), request["n"], request["max_tokens"])
+                (
+                    self._questions(request.questions),
+                    request.decoding.get("n", 1),
+                    self._graph.task(round_.task).max_tokens,
+                )
                 for requests in by_weights.values()
                 for request in requests
             ],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from weak_to_strong.cluster.assumptions import ASSUMPTIONS_FILE, Assumptions
@@ -22,7 +21,7 @@ from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_secon
 from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.experiment.configuration import ConfigError
 from weak_to_strong.experiment.graph import Graph
-from weak_to_strong.experiment.nodes import Node, Round
+from weak_to_strong.experiment.nodes import Node, Round, RoundRequest
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ class Estimator:
         self._engines = engines
         self._assumptions = assumptions
         self._device = assumptions.device
-        self._bases = {graph.base_manifest(name): name for name in graph.config["models"]}
         self._full = full_models(graph)
 
     def shape(self, model: str) -> Shape:
@@ -120,36 +118,34 @@ class Estimator:
 
     # --- generation ------------------------------------------------------------------------
 
-    def request_tokens(self, request: Mapping[str, Any]) -> tuple[float, float, float]:
+    def request_tokens(self, request: RoundRequest) -> tuple[float, float, float]:
         """Tokens of prompts to compute, of answers, and the mean number that a step looks back on.
 
         With prefix caching, an engine computes demonstrations once for a request, and a prompt once
         for all samples of a question.
         """
-        problems = PurePosixPath(request["problems"])
-        task = problems.parent.name
-        questions = self._of_task(task, problems.stem)
+        task, limit = request.questions.task, self._graph.task(request.questions.task).max_tokens
+        questions = self._of_task(task, request.questions.name)
         prompt, response = (
             self._of_task(task, f"{text}_tokens") for text in ("prompt", "response")
         )
         demonstrations = 0
-        if request["demonstrations"]:
-            chains = {self._graph.demonstrations(chain): chain for chain in self._graph.chains}
-            settings = self._graph.settings(chains[request["demonstrations"]]).demonstrations
+        if request.demonstrations:
+            settings = self._graph.settings(request.demonstrations.chain).demonstrations
             demonstrations = len(settings["ids"] or ()) or settings["count"]
-        elif request["model"] is None and self._is_strong(self._bases[request["base"]]):
-            response = self._assumptions.generation["untuned_share"] * request["max_tokens"]
-        response = min(response, request["max_tokens"])
-        prefix = demonstrations * (prompt + response)
+        elif request.node is None and self._is_strong(request.base):
+            response = self._assumptions.generation["untuned_share"] * limit
+        response = min(response, limit)
+        prefix, samples = demonstrations * (prompt + response), request.decoding.get("n", 1)
         context = prefix + prompt + response / 2
-        return prefix + questions * prompt, questions * request["n"] * response, context
+        return prefix + questions * prompt, questions * samples * response, context
 
     def _is_strong(self, model: str) -> bool:
         return any(chain.strong == model for chain in self._graph.chains)
 
-    def _serve_seconds(self, requests: Sequence[Mapping[str, Any]]) -> float:
+    def _serve_seconds(self, requests: Sequence[RoundRequest]) -> float:
         """Device-seconds of requests on the same weights, without the engines' starts."""
-        shape, seconds = self.shape(self._bases[requests[0]["base"]]), 0.0
+        shape, seconds = self.shape(requests[0].base), 0.0
         for request in requests:
             prompts, answers, context = self.request_tokens(request)
             seconds += prefill_seconds(shape, prompts, self._device)
@@ -189,7 +185,7 @@ class Estimator:
         """
         groups = list(requests_by_weights(self._graph, round_, self._full).values())
         engines, device = self._engines(round_), self._device
-        names = [self._bases[requests[0]["base"]] for requests in groups]
+        names = [requests[0].base for requests in groups]
         sizes = [self.shape(name).size for name in names]
         loading = engines * sum(
             device.count_for(size) * device.load_seconds(size) for size in sizes

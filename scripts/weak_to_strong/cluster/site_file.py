@@ -21,7 +21,7 @@ from weak_to_strong.experiment.yaml_keys import check_keys
 
 VARIABLE = "W2S_SITE"
 EXAMPLE = "profiles/slurm/site.yaml"
-SCHEMA_FILE = Path(__file__).parents[3] / "profiles/slurm/site.schema.yaml"
+SITE_SCHEMA_FILE = Path(__file__).parents[3] / "profiles/slurm/site.schema.yaml"
 
 #: Folders below `scratch`, by the variable that each library reads for its cache.
 CACHES = {
@@ -56,7 +56,7 @@ class Site:
 @cache
 def load_site_schema() -> dict:
     """The JSON schema (draft 2020-12) of a site file."""
-    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return yaml.safe_load(SITE_SCHEMA_FILE.read_text(encoding="utf-8"))
 
 
 def _with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,15 +236,15 @@ def read_allocations(runs: Sequence[str], since: str) -> pl.DataFrame:
         ValueError: this machine has no sacct, SLURM no accounting, or no record of these runs.
     """
     try:
-        done = subprocess.run(sacct_command(runs, since), capture_output=True, text=True)
+        sacct = subprocess.run(sacct_command(runs, since), capture_output=True, text=True)
     except OSError as error:
         raise ValueError(
             f"sacct: {error.strerror}; call this where SLURM's commands are"
         ) from error
-    if done.returncode:
-        last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+    if sacct.returncode:
+        last = (sacct.stderr.strip() or f"status {sacct.returncode}").splitlines()[-1]
         raise ValueError(f"sacct: {last}; the cluster may have no accounting database")
-    table = parse_sacct(done.stdout)
+    table = parse_sacct(sacct.stdout)
     if table.is_empty():
         raise ValueError(
             f"sacct: no record of {', '.join(runs)} since {since}; set --since earlier"
@@ -299,7 +299,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def render(table: pl.DataFrame) -> str:
+def render_costs(table: pl.DataFrame) -> str:
     """A table as aligned text, with "-" for null."""
     rows = [table.columns, *([*map(_cell, row)] for row in table.iter_rows())]
     return "\n".join(align_columns(rows, left_columns=1))
@@ -335,7 +335,7 @@ def main(argv: Iterable[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(render(table))
+    print(render_costs(table))
     if arguments.output:
         table.write_csv(arguments.output)
     return 0

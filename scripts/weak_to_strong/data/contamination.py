@@ -22,7 +22,7 @@ SAMPLE = 10
 #: A question in several splits is kept in the first of these.
 PRECEDENCE = ("test", "validation", "train_1", "train_2")
 #: Columns of contamination.csv, see `contamination_report`.
-REPORT = pl.Schema(
+CONTAMINATION = pl.Schema(
     {
         "kind": pl.String,
         "split": pl.String,
@@ -145,8 +145,9 @@ def contamination_report(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         splits: PROBLEMS tables by split name; splits without rows are left out.
 
     Returns:
-        REPORT, also with rows whose `count` is 0. `kind` is "duplicate" (questions of `split` that
-        occur earlier in it), "exact" or "ngram" (questions of `split` that `other_split` has).
+        CONTAMINATION, also with rows whose `count` is 0. `kind` is "duplicate" (questions of
+        `split` that occur earlier in it), "exact" or "ngram" (questions of `split` that
+        `other_split` has).
         `rows` is the size of `split`; `ids` lists the first ids counted, joined by spaces.
     """
     questions = _questions(splits)
@@ -172,7 +173,7 @@ def contamination_report(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
                     key = (kind, PRECEDENCE.index(split), PRECEDENCE.index(other))
                     count, ids = counts.get(key, (0, ""))
                     rows.append((kind, split, other, count, splits[split].height, ids))
-    return pl.DataFrame(rows, schema=REPORT, orient="row")
+    return pl.DataFrame(rows, schema=CONTAMINATION, orient="row")
 
 
 def remove_overlap(splits: Mapping[str, pl.DataFrame], kind: str) -> dict[str, pl.DataFrame]:

@@ -82,7 +82,7 @@ def _as_math(question: str, steps: str, result: int, rng: Random) -> dict:
     if kind == "fraction" and not divisors:
         kind = "plain"
     divisor = rng.choice(divisors) if kind == "fraction" else 0
-    asked, answer = {
+    request, answer = {
         "plain": ("", f"{result}"),
         "percent": ("In percent of 100: ", rf"{result}\%"),
         "dollars": ("In dollars: ", rf"\${result}"),
@@ -91,7 +91,7 @@ def _as_math(question: str, steps: str, result: int, rng: Random) -> dict:
         "root": ("The square root of it: ", rf"\sqrt{{{result}}}"),
     }[kind]
     return {
-        "question": f"{asked}{question}",
+        "question": f"{request}{question}",
         "solution": steps,
         "answer": answer,
         "level": min(max(steps.count("\n"), 1), 2) + MATH_COSTS[kind],
@@ -113,14 +113,14 @@ def _as_olympicarena(question: str, steps: str, result: int, unit: str | None, r
         return {**problem, "question": question, "answer": str(result), "unit": unit}
     if kind == "TF":
         true = rng.random() < 0.5
-        shown = result if true else _draw_near(result, rng, 1)[0]
-        return {**problem, "question": f"Is it {shown}? {question}", "answer": str(true)}
-    asked, answer = _ASKED[kind]
+        stated = result if true else _draw_near(result, rng, 1)[0]
+        return {**problem, "question": f"Is it {stated}? {question}", "answer": str(true)}
+    request, answer = _ASKED[kind]
     names = ("result", "double") if kind == "MPV" else (None, None) if kind == "MA" else ()
     parts = [{"type": "NV", "unit": None, "name": name} for name in names]
     return {
         **problem,
-        "question": f"{asked} {question}",
+        "question": f"{request} {question}",
         "answer": answer(result),
         "parts": json.dumps(parts) if parts else None,
     }

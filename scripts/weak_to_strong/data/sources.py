@@ -28,7 +28,7 @@ logger = logging.getLogger("weak_to_strong")
 
 SPLITS = ("train_1", "train_2", "validation", "test")
 #: Kind of entry -> keys that it must have, and keys that it may have.
-KINDS = {
+SOURCE_KINDS = {
     "path": (("path",), ()),
     "url": (("url", "sha256"), ()),
     "hub": (("hub", "revision", "file"), ("sha256",)),
@@ -71,11 +71,11 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
         ValueError: unknown or missing keys, an address that cannot be fetched or gives access, or
             a pin that is not complete.
     """
-    kinds = [kind for kind in KINDS if kind in entry]
+    kinds = [kind for kind in SOURCE_KINDS if kind in entry]
     if len(kinds) != 1:
         raise ValueError(f"{key}: give exactly one of `path`, `url` or `hub`; got {sorted(entry)}")
     kind = kinds[0]
-    required, optional = KINDS[kind]
+    required, optional = SOURCE_KINDS[kind]
     if unknown := sorted(set(entry) - {*required, *optional}):
         raise ValueError(f"{key}: unknown keys {unknown} beside `{kind}`")
     if missing := [name for name in required if not entry.get(name)]:

@@ -95,10 +95,10 @@ def _check_source(path: list, source: dict) -> None:
 
 def check_filled_in(path: list, text: str) -> None:
     """Refuse a path that would be another one as an input of a job."""
-    if found := _FILLED_IN.search(text):
+    if match := _FILLED_IN.search(text):
         raise complain(
             path,
-            f"{text} holds `{found[0]}`, and Snakemake puts other text in such places",
+            f"{text} holds `{match[0]}`, and Snakemake puts other text in such places",
             "choose another name",
         )
 

@@ -66,8 +66,8 @@ def check_methods(config: dict, name: str) -> None:
     task = config["tasks"][name]
     for method in REQUIRED_METHODS:
         if method not in task["methods"]:
-            own = method in config["methods"]
-            path = ["tasks", name, "methods", method] if own else ["methods", method]
+            is_common = method in config["methods"]
+            path = ["tasks", name, "methods", method] if is_common else ["methods", method]
             raise complain(path, "cannot be removed", "delete the `null`")
     for method, entry in task["methods"].items():
         common = config["methods"].get(method) == entry
@@ -144,12 +144,15 @@ def _check_continued(path: list, settings: dict, initial: dict) -> None:
             f"`{settings['adapter']}` cannot continue M_plus, which is `{initial['adapter']}`",
             "make the two the same",
         )
-    own, shape = settings.get("lora"), initial.get("lora") or {}
-    if settings["adapter"] != "lora" or own is None:
+    lora, initial_lora = settings.get("lora"), initial.get("lora") or {}
+    if settings["adapter"] != "lora" or lora is None:
         return
-    same = all(own.get(key) == shape.get(key) for key in ("r", "alpha"))
-    targets = (each.get("target_modules", shape.get("target_modules")) for each in (own, shape))
-    if not same or len({frozenset(each or ()) for each in targets}) > 1:
+    same = all(lora.get(key) == initial_lora.get(key) for key in ("r", "alpha"))
+    targets = (
+        adapter.get("target_modules", initial_lora.get("target_modules"))
+        for adapter in (lora, initial_lora)
+    )
+    if not same or len({frozenset(adapter or ()) for adapter in targets}) > 1:
         raise complain(
             [*path, "lora"], "differs from the adapter of M_plus", "leave it out to continue that"
         )
@@ -198,9 +201,9 @@ def _check_training(path: list, settings: dict) -> None:
 def check_models_to_train(config: dict) -> None:
     """Check the settings of every model as they come out of all their levels."""
     graph = Graph(config)
-    shown = {(node.chain.task, node.chain.variant) for node in graph.nodes}
+    evaluated = {(node.chain.task, node.chain.variant) for node in graph.nodes}
     for chain in graph.chains:
-        if chain.variant and (chain.task, chain.variant) not in shown:
+        if chain.variant and (chain.task, chain.variant) not in evaluated:
             raise complain(
                 ["variants", chain.variant],
                 f"changes no model of task `{chain.task}` that it evaluates",

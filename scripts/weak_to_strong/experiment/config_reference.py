@@ -98,7 +98,7 @@ def _entry(
     """How the mapping inside a top-level key is reached, and its schema; or None for a value."""
     entries = part.get("additionalProperties")
     if isinstance(entries, Mapping):
-        (entry,) = (each for each in entries.get("oneOf", [entries]) if "$ref" in each)
+        (entry,) = (choice for choice in entries.get("oneOf", [entries]) if "$ref" in choice)
         return ".<name>", _resolve(entry, definitions)
     if "items" in part and "properties" in part["items"]:
         return "[]", part["items"]
@@ -114,23 +114,23 @@ def _section(key: str, part: Mapping[str, Any], definitions: Mapping[str, Any]) 
     yield f"{part['description']}\n"
     if "propertyNames" in part:
         yield f"Names match `{part['propertyNames']['pattern']}`.\n"
-    given = part.get("default", {})
+    default = part.get("default", {})
     names = inner["properties"]
-    shared, *others = {each.get("$ref") for each in names.values()}
+    shared, *others = {schema.get("$ref") for schema in names.values()}
     if shared and not others:
         # The same keys under each name: one table, with a column of defaults for each.
-        yield "\n".join(f"- `{name}`: {each['description']}" for name, each in names.items())
+        yield "\n".join(f"- `{name}`: {schema['description']}" for name, schema in names.items())
         yield f"\nKeys of `{key}.<name>`, with the defaults of each name:\n"
-        defaults = {f"`{name}`": each["default"] for name, each in names.items()}
+        defaults = {f"`{name}`": schema["default"] for name, schema in names.items()}
         yield _keys(_resolve(next(iter(names.values())), definitions), defaults)
     else:
         if suffix and "description" in inner:
             yield f"{inner['description']}\n"
         yield f"Keys of `{key}{suffix}`:\n"
-        yield _keys(inner, {"Default": {} if suffix else given})
-    if suffix and given:
+        yield _keys(inner, {"Default": {} if suffix else default})
+    if suffix and default:
         yield f"Entries of `{key}` that are there by default:\n"
-        yield _entries(given)
+        yield _entries(default)
     for name in _EXPLAINED_AFTER.get(key, ()):
         definition = definitions[name]
         choices = [definition, *definition.get("oneOf", [])]
@@ -151,7 +151,7 @@ def _keys(schema: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) 
         [
             f"`{'.'.join(path)}`",
             describe_values(part),
-            *(_default(part, required, _look_up(given, path)) for given in defaults.values()),
+            *(_default(part, required, _look_up(values, path)) for values in defaults.values()),
             _meaning(part),
         ]
         for path, part, required in _flatten(schema)
@@ -175,10 +175,10 @@ def _flatten(
             yield from _flatten(part, (*path, key))
 
 
-def _look_up(given: Any, path: Sequence[str]) -> Any:
+def _look_up(value: Any, path: Sequence[str]) -> Any:
     for key in path:
-        given = given.get(key) if isinstance(given, Mapping) else None
-    return given
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _entries(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -190,12 +190,12 @@ def _entries(entries: Mapping[str, Mapping[str, Any]]) -> str:
     return _table(["Name", *(f"`{key}`" for key in keys)], rows)
 
 
-def _default(part: Mapping[str, Any], required: bool, given: Any = None) -> str:
+def _default(part: Mapping[str, Any], required: bool, set_above: Any = None) -> str:
     if required:
         return "required"
-    if given is None and "default" not in part:
+    if set_above is None and "default" not in part:
         return ""
-    value = part["default"] if given is None else given
+    value = part["default"] if set_above is None else set_above
     # The keys of a mapping have lines, with defaults, of their own.
     return "" if isinstance(value, Mapping) else _code(value)
 

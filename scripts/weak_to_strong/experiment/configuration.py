@@ -23,8 +23,8 @@ from weak_to_strong.experiment.schema import (
     check_values,
     complain,
     describe_breach,
+    follow_reference,
     load_schema,
-    resolve,
 )
 
 #: With what other packages need of the schema.
@@ -80,7 +80,7 @@ def _merge(default: Any, given: Any) -> Any:
 
 def _fill(value: Any, schema: dict) -> Any:
     """`value` with the schema's defaults put in at every depth."""
-    schema = resolve(schema)
+    schema = follow_reference(schema)
     value = _merge(schema["default"], value) if "default" in schema else value
     if not isinstance(value, dict):
         return value
@@ -102,7 +102,7 @@ def _read_numbers(value: Any, schema: dict) -> Any:
 
     Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
     """
-    schema = resolve(schema)
+    schema = follow_reference(schema)
     if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
         return int(value)  # `seeds: [1.0]` must not become another path than `seeds: [1]`
     if isinstance(value, str) and schema.get("type") in ("integer", "number"):
@@ -142,19 +142,13 @@ def check_references(config: dict) -> None:
     Raises:
         ConfigError: naming the first offending key and what to do.
     """
-    from weak_to_strong.models.base_models import check_base_model
     from weak_to_strong.paper.published_results import check_configured_names
 
     try:
         check_configured_names(config)
     except ValueError as error:
         raise ConfigError(f"config key {error}") from error
-    if config["experiment"] in RESERVED_EXPERIMENTS:
-        raise complain(
-            ["experiment"], f"results/{config['experiment']} is in use", "choose another name"
-        )
-    if len(config["experiment"]) > MAX_NAME:
-        raise complain(["experiment"], "is too long", f"shorten it to {MAX_NAME} characters")
+    _check_experiment(config["experiment"])
     for name, task in config["tasks"].items():
         if name == "evaluation":  # of generation rounds, those that evaluate begin so
             raise complain(["tasks", name], "cannot be a name here", "choose another")
@@ -172,22 +166,36 @@ def check_references(config: dict) -> None:
     check_filled_in(["published_dir"], config["published_dir"] or "")
     used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
     for name in sorted(used):
-        model = config["models"][name]
-        check_filled_in(["models", name, "path"], model.get("path", ""))
-        entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
-        entry["trust_remote_code"] = config["trust_remote_code"]
-        if "hub" in entry and entry.get("revision", "") is None:  # see `require_pins`
-            continue
-        try:
-            check_base_model(name, entry)
-        except ConfigError:
-            raise
-        except ValueError as error:
-            raise ConfigError(f"config key {error}") from error
-        if "path" in model:
-            for file in filter(Path.is_file, Path(model["path"]).iterdir()):
-                check_filled_in(["models", name, "path"], str(file))
+        _check_model(name, config["models"][name], config["trust_remote_code"])
     check_context(config)
+
+
+def _check_experiment(name: str) -> None:
+    """Refuse a name whose folder of results cannot be made or is in use."""
+    if name in RESERVED_EXPERIMENTS:
+        raise complain(["experiment"], f"results/{name} is in use", "choose another name")
+    if len(name) > MAX_NAME:
+        raise complain(["experiment"], "is too long", f"shorten it to {MAX_NAME} characters")
+
+
+def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
+    """Check the entry of a base model, and the files of a local one."""
+    from weak_to_strong.models.base_models import check_base_model
+
+    check_filled_in(["models", name, "path"], model.get("path", ""))
+    entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
+    entry["trust_remote_code"] = trust_remote_code
+    if "hub" in entry and entry.get("revision", "") is None:  # see `require_pins`
+        return
+    try:
+        check_base_model(name, entry)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"config key {error}") from error
+    if "path" in model:
+        for file in filter(Path.is_file, Path(model["path"]).iterdir()):
+            check_filled_in(["models", name, "path"], str(file))
 
 
 def load_configuration(config: dict) -> dict:

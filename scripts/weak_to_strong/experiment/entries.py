@@ -42,8 +42,8 @@ class Method:
     @classmethod
     def read(cls, name: str, entry: Settings) -> Method:
         keys = ("stage", "start", "trainer", "data", "per_iteration", "few_shot")
-        given = {key: entry[key] for key in keys}
-        return cls(name, **given, training=entry.get("training", {}), pairs=entry.get("pairs", {}))
+        values = {key: entry[key] for key in keys}
+        return cls(name, **values, training=entry.get("training", {}), pairs=entry.get("pairs", {}))
 
     @property
     def is_trained(self) -> bool:

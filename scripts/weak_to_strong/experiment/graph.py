@@ -120,9 +120,9 @@ class Graph:
     def settings(self, chain: Chain) -> ChainSettings:
         """Settings as they hold for a chain: its variant's over its own over the common ones."""
         if chain not in self._settings:
-            own = self._chain_changes[chain.task, chain.weak, chain.strong]
+            chain_changes = self._chain_changes[chain.task, chain.weak, chain.strong]
             common = self.experiment.settings
-            self._settings[chain] = common.under(own).under(self.variant(chain).changes)
+            self._settings[chain] = common.under(chain_changes).under(self.variant(chain).changes)
         return self._settings[chain]
 
     def _narrow(self, chain: Chain, reach: frozenset[str]) -> Chain:
@@ -166,7 +166,7 @@ class Graph:
     @cached_property
     def nodes(self) -> list[Node]:
         """Every model that is evaluated, each once."""
-        found: dict[Node, None] = {}
+        evaluated: dict[Node, None] = {}
         for chain in self.chains:
             methods = self.task(chain.task).methods
             for name in self.variant(chain).methods or methods:
@@ -175,8 +175,8 @@ class Graph:
                     node = self.node(chain, name, iteration)
                     # What a variant shares with its chain is evaluated there.
                     if node.chain.variant == chain.variant:
-                        found[node] = None
-        return list(found)
+                        evaluated[node] = None
+        return list(evaluated)
 
     def m_plus(self, chain: Chain) -> Node:
         """The strong model after Stage I (paper section 3.1), by default the last hybrid_ft."""
@@ -327,12 +327,12 @@ class Graph:
     def _evaluation_requests(self, task: str, base: str) -> list[tuple[RoundRequest, dict]]:
         """Requests that evaluate every node on a base, each with the facts of its node."""
         settings = self.experiment.evaluation
-        found = []
+        requests = []
         for node in self.nodes:
             if node.chain.task != task or self.base_of(node) != base:
                 continue
             few_shot = self.method(node).few_shot
-            shown = self._demonstrations(node.chain) if few_shot else None
+            demonstrations = self._demonstrations(node.chain) if few_shot else None
             decodings: dict[str, dict[str, Any]] = {"greedy": {}}
             if settings.samples:
                 decodings["samples"] = {
@@ -346,11 +346,11 @@ class Graph:
                     self._trained(node),
                     base,
                     Split(task, settings.split),
-                    shown,
+                    demonstrations,
                     decoding,
                 )
-                found.append((request, self._facts(node, name)))
-        return found
+                requests.append((request, self._facts(node, name)))
+        return requests
 
     def _facts(self, node: Node, decoding: str) -> dict[str, Any]:
         """What metrics and report say of a node; of its predecessor the greedy request's name."""
@@ -379,7 +379,7 @@ class Graph:
         """A round for each base on which models of a task stand; of all tasks without one."""
         nodes = [node for name in self.tasks for node in self.nodes if node.chain.task == name]
         rounds = (EvaluationRound(node.chain.task, self.base_of(node)) for node in nodes)
-        return [each for each in dict.fromkeys(rounds) if task in (None, each.task)]
+        return [round_ for round_ in dict.fromkeys(rounds) if task in (None, round_.task)]
 
     def requests(self, round_: Round) -> list[RoundRequest]:
         """Requests of a generation round."""
@@ -412,13 +412,13 @@ class Graph:
         return [self._mapping(request) for request in self.requests(round_)]
 
     def _mapping(self, request: RoundRequest) -> dict[str, Any]:
-        task, shown = self.task(request.questions.task), request.demonstrations
+        task, demonstrations = self.task(request.questions.task), request.demonstrations
         return {
             "name": request.name,
             "model": self.manifest(request.node) if request.node else None,
             "base": self.base_manifest(request.base),
             "problems": request.questions.path(self.paths),
-            "demonstrations": shown.path(self.paths) if shown else None,
+            "demonstrations": demonstrations.path(self.paths) if demonstrations else None,
             "n": 1,
             "temperature": 0.0,
             "top_p": 1.0,
@@ -487,13 +487,13 @@ class Graph:
             waiting += [self._votes(chain)] if self._has_votes(chain) else []
             for node in self._pair_nodes.get(chain, ()):
                 waiting += self._training_tables(node).values()
-        found: set[Product] = set()
+        needed: set[Product] = set()
         while waiting:
             product = waiting.pop()
-            if product not in found:
-                found.add(product)
+            if product not in needed:
+                needed.add(product)
                 waiting += self._made_from(product)
-        return sorted(found, key=lambda product: product.path(self.paths))
+        return sorted(needed, key=lambda product: product.path(self.paths))
 
     def rounds(self) -> list[Round]:
         """Every generation round that the experiment needs, each once."""
@@ -531,17 +531,17 @@ class Graph:
             "models": self._used_models,
             "variants": {chain.variant for chain in self.chains},
         }
-        shown = {}
+        settings = {}
         for key, value in self.config.items():
             if key in used:
-                shown[key] = {
+                settings[key] = {
                     name: {k: v for k, v in entry.items() if k not in DESCRIPTIVE_KEYS}
                     for name, entry in value.items()
                     if name in used[key]
                 }
             elif key not in ("methods", "published_dir"):
-                shown[key] = value
-        return shown
+                settings[key] = value
+        return settings
 
     def published_names(self) -> dict[str, dict[str, str]]:
         """Names by which the paper's tables know the used tasks and models (keys `paper`)."""
@@ -601,11 +601,11 @@ class Graph:
     @cached_property
     def _pair_nodes(self) -> dict[Chain, list[Node]]:
         """Preference models that are evaluated, by their chain."""
-        found: dict[Chain, list[Node]] = {}
+        nodes: dict[Chain, list[Node]] = {}
         for node in self.nodes:
             if self.method(node).data == "pairs":
-                found.setdefault(node.chain, []).append(node)
-        return found
+                nodes.setdefault(node.chain, []).append(node)
+        return nodes
 
     @cached_property
     def _used_votes(self) -> set[Votes]:

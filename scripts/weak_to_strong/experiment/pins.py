@@ -13,7 +13,7 @@ def unpinned(config: dict) -> list[str]:
     """
     used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
     tasks = {chain["task"] for chain in config["chains"]}
-    found = [
+    keys = [
         f"models.{name}.revision"
         for name in sorted(used)
         if "hub" in config["models"][name] and config["models"][name]["revision"] is None
@@ -27,8 +27,8 @@ def unpinned(config: dict) -> list[str]:
                 if isinstance(source, dict):
                     where = f"{path}.{place}" if several else path
                     missing = [key for key, value in source.items() if value is None]
-                    found += [f"{where}.{key}" for key in missing]
-    return found
+                    keys += [f"{where}.{key}" for key in missing]
+    return keys
 
 
 def require_pins(config: dict) -> None:

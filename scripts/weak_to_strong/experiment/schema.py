@@ -37,7 +37,7 @@ def load_schema() -> dict:
     return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), reader)
 
 
-def resolve(schema: dict) -> dict:
+def follow_reference(schema: dict) -> dict:
     """The schema with its `$ref` followed; its own words win over those referred to."""
     if "$ref" not in schema:
         return schema
@@ -73,10 +73,12 @@ def check_values(config: dict) -> None:
                 if not isinstance(key, str):
                     fix = "put it in quotes" if key is not None else "name it or remove it"
                     raise complain([*path, _as_yaml(key)], "a name must be text", fix)
-                shown = [*path, key.encode("unicode_escape").decode()]
+                printable_path = [*path, key.encode("unicode_escape").decode()]
                 if len(key) > MAX_NAME:
-                    raise complain(shown, "is too long", f"shorten it to {MAX_NAME} characters")
-                check_text(shown, key)
+                    raise complain(
+                        printable_path, "is too long", f"shorten it to {MAX_NAME} characters"
+                    )
+                check_text(printable_path, key)
             todo += [([*path, key], part) for key, part in value.items()]
         elif isinstance(value, list):
             todo += [([*path, place], part) for place, part in enumerate(value)]
@@ -109,8 +111,8 @@ def check_text(path: list, text: str) -> None:
     if _SURROGATE.search(text):
         raise complain(path, "text that is not valid Unicode", "remove what was escaped in it")
     allowed = "\n\t" if "stop" in path[-2:] else ""
-    if found := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
-        raise complain(path, f"holds the control character {found[0]!a}", "remove it")
+    if signs := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
+        raise complain(path, f"holds the control character {signs[0]!a}", "remove it")
 
 
 def _as_yaml(value: Any) -> Any:
@@ -120,18 +122,18 @@ def _as_yaml(value: Any) -> Any:
 
 def _description(path: list) -> str | None:
     """What the schema says of the key at `path`, or of the nearest one above it."""
-    schema, found = load_schema(), None
+    schema, description = load_schema(), None
     for step in path:
-        schema = resolve(schema)
+        schema = follow_reference(schema)
         if isinstance(step, int):
             part = schema.get("items")
         else:
             part = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
         if not isinstance(part, dict):
             break
-        schema = resolve(part)
-        found = schema.get("description", found)
-    return found
+        schema = follow_reference(part)
+        description = schema.get("description", description)
+    return description
 
 
 def describe_breach(
@@ -164,8 +166,8 @@ def describe_breach(
     if error.instance is None or isinstance(error.instance, bool):
         message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
     if error.validator == "enum":
-        given, is_not, choices = message.rpartition(" is not one of ")
-        message = f"{given}{is_not}{choices.replace('None', 'null')}"
+        value, is_not, choices = message.rpartition(" is not one of ")
+        message = f"{value}{is_not}{choices.replace('None', 'null')}"
     if len(message) > 160:
         message = message[:157] + "..."
     fix = error.schema.get("description") or _description(path) or f"see {reference}"

@@ -54,11 +54,11 @@ def draw_demonstrations(
     prompts = problem_prompts(questions.filter(pl.col("id").is_in(chosen)), prompt)
     if missing := [name for name in chosen if name not in prompts]:
         raise ValueError(f"weak label {missing[0]!r} has no question in train_2")
-    asked = [chosen[0]] * len(chosen) if repeat_question else chosen
+    question_ids = [chosen[0]] * len(chosen) if repeat_question else chosen
     return pl.DataFrame(
         {
             "id": chosen,
-            "prompt": [prompts[name] for name in asked],
+            "prompt": [prompts[name] for name in question_ids],
             "response": [responses[name] for name in chosen],
         },
         schema_overrides={"id": pl.String, "prompt": pl.String, "response": pl.String},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 import polars as pl
@@ -14,17 +15,33 @@ from weak_to_strong.tables.frames import ROWS_OF_A_GROUP
 from weak_to_strong.tables.schemas import PAIRS
 
 
+@dataclass(frozen=True)
+class PairSettings:
+    """Which questions give pairs, and how many: `pairs` of the configuration.
+
+    Attributes:
+        min_confidence: least confidence of the majority answer, in [0, 1].
+        weak_rejected_confidence: least confidence to reject a weak answer, in [0, 1].
+        pairs_per_question: most pairs of a question (paper: 1 for GSM8K, 3 for the other tasks).
+        weak_side: whether one side of each pair is the weak model's answer. False takes both sides
+            from samples of M_plus (an ablation of the paper).
+        rng_seed: seed of the draws (released code: 42).
+    """
+
+    min_confidence: float = 0.6
+    weak_rejected_confidence: float = 0.8
+    pairs_per_question: int = 1
+    weak_side: bool = True
+    rng_seed: int = 42
+
+
 def build_pairs(
     weak: pl.DataFrame,
     samples: pl.DataFrame | pl.LazyFrame,
     votes: pl.DataFrame,
     questions: pl.DataFrame,
+    settings: PairSettings = PairSettings(),
     *,
-    min_confidence: float = 0.6,
-    weak_rejected_confidence: float = 0.8,
-    pairs_per_question: int = 1,
-    weak_side: bool = True,
-    rng_seed: int = 42,
     prompt: str = "question_answer",
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
@@ -47,17 +64,13 @@ def build_pairs(
         samples: SAMPLES of M_plus. Of a lazy table only the drawn texts are kept in memory.
         votes: VOTES over these samples.
         questions: QUESTIONS of train_2; their row order is that of the draws and of the result.
-        min_confidence: least confidence, in [0, 1].
-        weak_rejected_confidence: least confidence to reject a weak answer, in [0, 1].
-        pairs_per_question: most pairs of a question (paper: 1 for GSM8K, 3 for the other tasks).
-        weak_side: False takes both sides from samples of M_plus (an ablation of the paper); the
-            column `weak_side` is then "none".
-        rng_seed: seed of the generator (released code: 42).
+        settings: which questions give pairs, and how many.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         judge: compares answers with the majority answer.
 
     Returns:
-        PAIRS; chosen and rejected text start with one space.
+        PAIRS; chosen and rejected text start with one space. The column `weak_side` is "none" where
+        both sides are samples.
 
     Raises:
         ValueError: the tables are of different questions, or no question gives a pair.
@@ -68,10 +81,47 @@ def build_pairs(
         _check_questions(name, table, numbered["id"])
     confident = (
         numbered.join(votes, on="id", maintain_order="left")
-        .filter(pl.col("majority") != "", pl.col("confidence") >= min_confidence)
+        .filter(pl.col("majority") != "", pl.col("confidence") >= settings.min_confidence)
         .join(weak.select("id", weak_answer="prediction"), on="id", maintain_order="left")
         .select("number", "id", "majority", "confidence", "weak_answer")
     )
+    pairs = _pair_rows(confident, samples, settings, judge)
+    if pairs.is_empty():
+        reached = (votes["confidence"] >= settings.min_confidence).sum()
+        raise ValueError(
+            f"no question gives a contrastive pair: {reached} of {len(questions)} reach "
+            f"min_confidence {settings.min_confidence}; lower `pairs.min_confidence` or "
+            "`pairs.weak_rejected_confidence`, or raise `sampling.temperature`"
+        )
+    paired = questions.filter(pl.col("id").is_in(numbered["id"].gather(pairs["number"]).implode()))
+    prompts = paired.select("id").with_columns(prompt_column(paired, prompt))
+    pairs = pairs.join(confident, on="number")
+    return _fill_texts(pairs, weak, samples, prompts, settings.weak_side)
+
+
+def _check_questions(name: str, table: pl.DataFrame | pl.LazyFrame, ids: pl.Series) -> None:
+    """Raise ValueError where a table is not of the questions `ids`."""
+    ids_of_table = table.lazy().select(pl.col("id").unique()).collect(engine="streaming")["id"]
+    if len(unmatched := unmatched_ids(ids_of_table, ids)):
+        raise ValueError(f"{name} are not of the questions of train_2: id {unmatched.min()!r}")
+
+
+def _pair_rows(
+    confident: pl.DataFrame, samples: pl.LazyFrame, settings: PairSettings, judge: Judge
+) -> pl.DataFrame:
+    """The rows of `samples` that stand on each side of each pair.
+
+    Args:
+        confident: columns number, id, majority, confidence, weak_answer; one row for each question
+            with a majority answer of enough confidence.
+        samples: SAMPLES.
+        settings: see `PairSettings`.
+        judge: compares answers with the majority answer.
+
+    Returns:
+        Columns number, slot, chosen, rejected, see `_draw` for the first two. The last two are rows
+        of `samples`; null stands for the weak model's response.
+    """
     answers = (
         samples.with_row_index("row")
         .select("row", "id", "sample", "prediction")
@@ -82,36 +132,17 @@ def build_pairs(
     weak_verdicts, verdicts = _judge_answers(confident, answers, judge)
     ranked = _rank_samples(answers, verdicts)
     sides = _locate_samples(confident.with_columns(weak_verdict=weak_verdicts), ranked)
-    drawn = _draw(sides, weak_rejected_confidence, pairs_per_question, weak_side, Random(rng_seed))
     positives, negatives = (
         places.with_columns(row=ranked["row"].gather(places["place"])).drop("place")
-        for places in drawn
+        for places in _draw(sides, settings, Random(settings.rng_seed))
     )
-    if pairs_per_question > 1:
+    if settings.pairs_per_question > 1:
         right = ranked.filter(~pl.col("wrong")).select("number", "row")
-        positives = _add_positives(positives, right, samples, pairs_per_question)
+        positives = _add_positives(positives, right, samples, settings.pairs_per_question)
     chosen, rejected = positives.rename({"row": "chosen"}), negatives.rename({"row": "rejected"})
-    if weak_side:  # the side without a sample is the weak model's
-        pairs = pl.concat([chosen, rejected], how="diagonal")
-    else:
-        pairs = chosen.join(rejected, on=["number", "slot"])
-    if pairs.is_empty():
-        sure = (votes["confidence"] >= min_confidence).sum()
-        raise ValueError(
-            f"no question gives a contrastive pair: {sure} of {len(questions)} reach "
-            f"min_confidence {min_confidence}; lower `pairs.min_confidence` or "
-            "`pairs.weak_rejected_confidence`, or raise `sampling.temperature`"
-        )
-    paired = questions.filter(pl.col("id").is_in(numbered["id"].gather(pairs["number"]).implode()))
-    prompts = paired.select("id").with_columns(prompt_column(paired, prompt))
-    return _fill_texts(pairs.join(confident, on="number"), weak, samples, prompts, weak_side)
-
-
-def _check_questions(name: str, table: pl.DataFrame | pl.LazyFrame, ids: pl.Series) -> None:
-    """Raise ValueError where a table is not of the questions `ids`."""
-    found = table.lazy().select(pl.col("id").unique()).collect(engine="streaming")["id"]
-    if len(unmatched := unmatched_ids(found, ids)):
-        raise ValueError(f"{name} are not of the questions of train_2: id {unmatched.min()!r}")
+    if settings.weak_side:  # the side without a sample is the weak model's
+        return pl.concat([chosen, rejected], how="diagonal")
+    return chosen.join(rejected, on=["number", "slot"])
 
 
 def _rank_samples(answers: pl.DataFrame, verdicts: pl.Series) -> pl.DataFrame:
@@ -208,11 +239,7 @@ def _judge_answers(
 
 
 def _draw(
-    sides: pl.DataFrame,
-    weak_rejected_confidence: float,
-    pairs_per_question: int,
-    weak_side: bool,
-    rng: Random,
+    sides: pl.DataFrame, settings: PairSettings, rng: Random
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Draw the first positive and the negatives of each question that gives pairs.
 
@@ -220,7 +247,7 @@ def _draw(
 
     Args:
         sides: from `_locate_samples`, with `weak_verdict`.
-        weak_rejected_confidence, pairs_per_question, weak_side: as for `build_pairs`.
+        settings: see `PairSettings`.
         rng: generator that serves all questions.
 
     Returns:
@@ -231,13 +258,14 @@ def _draw(
     negatives: list[tuple[int, int, int]] = []
     columns = ("number", "weak_verdict", "confidence", "start", "right", "wrong")
     for number, verdict, confidence, start, right, wrong in sides.select(columns).iter_rows():
-        take_negatives = bool(wrong) and (not weak_side or verdict == "right")
+        take_negatives = bool(wrong) and (not settings.weak_side or verdict == "right")
         if take_negatives:
-            drawn = _draw_negatives(rng, wrong, pairs_per_question)
+            drawn = _draw_negatives(rng, wrong, settings.pairs_per_question)
             first = start + right
             negatives += [(number, slot, first + offset) for slot, offset in enumerate(drawn)]
-        if weak_side:
-            take_positive = verdict == "wrong" and confidence >= weak_rejected_confidence
+        if settings.weak_side:
+            confident = confidence >= settings.weak_rejected_confidence
+            take_positive = verdict == "wrong" and confident
         else:
             take_positive = take_negatives
         if take_positive:

@@ -6,7 +6,7 @@ The authors release their training sets in LLaMA-Factory's format (`data/llama_f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 
 import polars as pl
@@ -74,14 +74,7 @@ def sft_rows(
         raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
     if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
         raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
-    if kind == "gold_train_1":
-        answers = _gold_answers(problems, answer_key)
-    elif kind == "gold_train_2":
-        answers = _ceiling_answers(questions, gold, answer_key)
-    elif kind == "weak_labels":
-        answers = weak_labels.select("id", "response").rows()
-    else:
-        answers = list(_kept_answers(kind, kept))
+    answers = _answers_of_kind(kind, tables, answer_key)
     source = problems if kind == "gold_train_1" else questions
     ids = {name for name, _ in answers}
     prompts = problem_prompts(source.filter(pl.col("id").is_in(list(ids))), prompt)
@@ -98,6 +91,19 @@ def sft_rows(
     if rows.is_empty():
         raise ValueError(f"training set {kind!r} has no rows")
     return rows
+
+
+def _answers_of_kind(
+    kind: str, tables: Mapping[str, pl.DataFrame], answer_key: str
+) -> list[tuple[str, str | None]]:
+    """(id, target text) of every row; None where a question has no gold answer."""
+    if kind == "gold_train_1":
+        return _gold_answers(tables["problems"], answer_key)
+    if kind == "gold_train_2":
+        return _ceiling_answers(tables["questions"], tables["gold"], answer_key)
+    if kind == "weak_labels":
+        return tables["weak_labels"].select("id", "response").rows()
+    return list(_kept_answers(kind, tables["kept"]))
 
 
 def _gold_answers(rows: pl.DataFrame, answer_key: str) -> list[tuple[str, str]]:

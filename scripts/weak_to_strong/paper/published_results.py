@@ -34,7 +34,7 @@ PUBLISHED = pl.Schema(
     }
 )
 #: Columns that name a figure: no two rows have the same values in all of them.
-KEY = ("task", "weak", "strong", "method", "iteration", "metric", "k", "level")
+PUBLISHED_KEY = ("task", "weak", "strong", "method", "iteration", "metric", "k", "level")
 #: Allowed values of the columns that have few.
 ENUMERATIONS = {
     "table": (
@@ -89,7 +89,7 @@ def check_published(frame: pl.DataFrame, name: str = "published figures") -> Non
         "value": ~in_range.fill_null(False),
         "n": (pl.col("n") < 1).fill_null(False),
         "empty cell": pl.any_horizontal(pl.col(empty).is_null()),
-        "repeated figure": pl.struct(KEY).is_duplicated(),
+        "repeated figure": pl.struct(PUBLISHED_KEY).is_duplicated(),
     }
     for what, condition in wrong.items():
         lines = frame.with_row_index("line", offset=2).filter(condition)["line"]
@@ -127,8 +127,8 @@ def check_names(names: Mapping[str, Mapping[str, str]], published: pl.DataFrame)
     """
     for section, known in known_names(published).items():
         seen: dict[str, str] = {}
-        for own, paper in names[section].items():
-            key = f"`{section}.{own}.paper`"
+        for name, paper in names[section].items():
+            key = f"`{section}.{name}.paper`"
             if paper not in known:
                 raise ValueError(
                     f"{key}: no published figure is about `{paper}`; known: {', '.join(known)}"
@@ -137,7 +137,7 @@ def check_names(names: Mapping[str, Mapping[str, str]], published: pl.DataFrame)
                 raise ValueError(
                     f"{key}: `{section}.{seen[paper]}` is `{paper}` already; remove one of the two"
                 )
-            seen[paper] = own
+            seen[paper] = name
 
 
 def check_configured_names(config: Mapping[str, Any]) -> None:

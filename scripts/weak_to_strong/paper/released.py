@@ -62,7 +62,7 @@ _PAIR_COLUMNS = {"id": (int, str), "instruction": str, "input": str, "output": l
 
 
 @dataclass(frozen=True, order=True)
-class Chain:
+class ReleasedChain:
     """One weak model on one task; its training files are `{stem}_{kind}.json`."""
 
     stem: str
@@ -142,18 +142,18 @@ class Release:
         pattern = _PATTERNS[kind]
         return [match for path in self.paths if (match := pattern.fullmatch(path))]
 
-    def chains(self) -> list[Chain]:
+    def chains(self) -> list[ReleasedChain]:
         """Every weak model and task that a training file names, broken ones included."""
         names = [*self.paths, *self.broken]
         return sorted({_chain(match) for name in names if (match := _TRAINING.fullmatch(name))})
 
-    def iterations(self, chain: Chain, further: Iterable[str] = ()) -> int:
+    def iterations(self, chain: ReleasedChain, further: Iterable[str] = ()) -> int:
         """Number of Stage I iterations that the files of a chain, or `further` paths, name."""
         names = [*self.paths, *self.broken, *further]
-        own = (_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_"))
-        return max((int(match["iteration"] or 1) for match in own if match), default=1)
+        matches = (_TRAINING.fullmatch(name) for name in names if name.startswith(f"{chain.stem}_"))
+        return max((int(match["iteration"] or 1) for match in matches if match), default=1)
 
-    def weak_outputs(self, chain: Chain) -> str | None:
+    def weak_outputs(self, chain: ReleasedChain) -> str | None:
         """File of a weak model's recorded greedy answers to train_2."""
         models = {chain.weak, *(f"{chain.weak}_{name}_1" for name in (chain.task, chain.prefix))}
         for match in self.matches("outputs"):
@@ -182,16 +182,16 @@ class Release:
                 return path
         return None
 
-    def questions_path(self, chain: Chain) -> str:
+    def questions_path(self, chain: ReleasedChain) -> str:
         """File of the questions of train_2, or its path under data/raw if there is none."""
         return self.problems_path(chain.task, "train_2") or f"data/raw/{chain.task}/train_2.jsonl"
 
-    def outputs_path(self, chain: Chain) -> str:
+    def outputs_path(self, chain: ReleasedChain) -> str:
         """`weak_outputs`, or the pattern of its path if there is none."""
         missing = f"outputs/{chain.task}_train_2/zero_shot/{chain.weak}*/*/*/results.jsonl"
         return self.weak_outputs(chain) or missing
 
-    def weak_source(self, chain: Chain) -> str:
+    def weak_source(self, chain: ReleasedChain) -> str:
         """File with the weak model's answers to all of train_2: its outputs, or else full_weak."""
         outputs, full = self.outputs_path(chain), chain.path("full_weak")
         return full if self.has(full) and not self.has(outputs) else outputs
@@ -208,7 +208,7 @@ class Release:
         """PROBLEMS of a file under data/raw or data/test; ids are row numbers or the file's."""
         return self._tables(path, ids)
 
-    def questions(self, chain: Chain) -> pl.DataFrame:
+    def questions(self, chain: ReleasedChain) -> pl.DataFrame:
         """QUESTIONS of train_2."""
         return withhold_gold(self.problems(self.questions_path(chain)))[0]
 
@@ -238,7 +238,7 @@ class Release:
         answers = read_answers(generations, key, STOPS, raw=key == BOXED)
         return answers.select(SAMPLES.names())
 
-    def weak_texts(self, chain: Chain) -> dict[str, str]:
+    def weak_texts(self, chain: ReleasedChain) -> dict[str, str]:
         """Id -> response of the weak model, from all files that have one."""
         texts: dict[str, str] = {}
         files = [chain.path("weak", 1, unpadded=True), chain.path("weak", 1)]
@@ -356,12 +356,12 @@ def dump_json_lines(rows: list[dict]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def _chain(match: re.Match) -> Chain:
+def _chain(match: re.Match) -> ReleasedChain:
     folder, name = match["folder"], match["name"]
     prefix = folder if name.startswith(f"{folder}_") else name.partition("_")[0]
     # `train_olympic_...` lies in the folder olympicarena.
     task = folder if folder.startswith(prefix) else prefix
-    return Chain(match["stem"], task, name.removeprefix(f"{prefix}_"), prefix)
+    return ReleasedChain(match["stem"], task, name.removeprefix(f"{prefix}_"), prefix)
 
 
 def _generations(rows: list[dict], sample: int) -> pl.DataFrame:

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import polars as pl
 
-from weak_to_strong.paper.released import Chain, Release
+from weak_to_strong.paper.released import Release, ReleasedChain
 from weak_to_strong.paper.released_counts import check_counts
-from weak_to_strong.paper.released_outcomes import CHECKS, VERDICTS, Golden
+from weak_to_strong.paper.released_outcomes import CHECK_VERDICTS, CHECKS, Golden
 from weak_to_strong.paper.released_pairs import check_pairs
 from weak_to_strong.paper.released_sets import check_full_weak, check_kept
 from weak_to_strong.paper.released_splits import check_outputs, check_splits, find_tasks
+from weak_to_strong.tables.aligned_text import align_columns
 
 
 def check_release(release: Release, golden: Golden) -> pl.DataFrame:
@@ -68,23 +69,18 @@ def summarise_checks(checks: pl.DataFrame) -> str:
     groups = checks.group_by("check", "ok").len()
     counts = {(check, verdict): count for check, verdict, count in groups.iter_rows()}
     names = sorted(checks["check"].unique())
-    lines = [["check", *VERDICTS]]
+    lines = [["check", *CHECK_VERDICTS]]
     for name in names:
-        lines.append([name, *(str(counts.get((name, verdict), 0)) for verdict in VERDICTS)])
-    total = [str(checks.filter(ok=verdict).height) for verdict in VERDICTS]
+        lines.append([name, *(str(counts.get((name, verdict), 0)) for verdict in CHECK_VERDICTS)])
+    total = [str(checks.filter(ok=verdict).height) for verdict in CHECK_VERDICTS]
     lines.append(["all", *total])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = []
-    for line in lines:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        text.append("  ".join(cells))
+    text = align_columns(lines, left_columns=1)
     for file, name, expected, actual, _, note in checks.filter(ok="finding").iter_rows():
         text += ["", f"{file}", f"  {name}: expected {expected}, actual {actual}", f"  {note}"]
     return "\n".join(text) + "\n"
 
 
-def _check_chain(release: Release, golden: Golden, chain: Chain) -> list[tuple[str, ...]]:
+def _check_chain(release: Release, golden: Golden, chain: ReleasedChain) -> list[tuple[str, ...]]:
     """Training files of one weak model on one task."""
     counted = {file for file, _ in golden}
     known = {*release.paths, *release.broken, *counted}

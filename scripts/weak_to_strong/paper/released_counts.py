@@ -8,7 +8,7 @@ from functools import partial
 
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answers import normalise_answer
-from weak_to_strong.paper.released import Chain, Release, row_ids
+from weak_to_strong.paper.released import Release, ReleasedChain, row_ids
 from weak_to_strong.paper.released_outcomes import AbsentError, Golden, Outcome, run_check
 
 #: Count of questions in GOLDEN, before the name of their subject.
@@ -49,16 +49,16 @@ def _count_weak_chosen(release: Release, path: str) -> int:
     return sum(row["output"][0] == texts[str(row["id"])] for row in rows)
 
 
-def _chain_of(release: Release, path: str) -> Chain:
+def _chain_of(release: Release, path: str) -> ReleasedChain:
     return next(chain for chain in release.chains() if path.startswith(f"{chain.stem}_"))
 
 
 def _count_correct(release: Release, path: str) -> int:
     chain = _chain_of(release, path)
-    problems = release.questions_path(chain)
-    if not release.has(problems):
-        raise AbsentError(problems)
-    answers = release.problems(problems).select("id", "answer")
+    problems_file = release.questions_path(chain)
+    if not release.has(problems_file):
+        raise AbsentError(problems_file)
+    answers = release.problems(problems_file).select("id", "answer")
     gold = {name: normalise_answer(answer) for name, answer in answers.iter_rows()}
     labels = release.labels(path).select("id", "prediction")
     return sum(gold.get(name) == answer for name, answer in labels.iter_rows())

@@ -14,7 +14,7 @@ from weak_to_strong.paper.released import Release, dump_json
 CHECKS = pl.Schema(
     dict.fromkeys(("file", "check", "expected", "actual", "ok", "note"), pl.String())
 )
-VERDICTS = ("ok", "FAIL", "absent", "finding")
+CHECK_VERDICTS = ("ok", "FAIL", "absent", "finding")
 #: resources/golden_counts.csv: a figure of a released file, and where it is from.
 GOLDEN = pl.Schema(
     {"file": pl.String, "count": pl.String, "expected": pl.Int64, "source": pl.String}

@@ -14,9 +14,15 @@ import polars as pl
 from weak_to_strong.evaluation.judges import question_judge
 from weak_to_strong.method.answers import predict_column, string_judge
 from weak_to_strong.method.majority_vote import majority_vote
-from weak_to_strong.method.pairs import build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.training_sets import export_llama_factory_pairs
-from weak_to_strong.paper.released import Chain, Release, find_answer_key, prompt_style, row_ids
+from weak_to_strong.paper.released import (
+    Release,
+    ReleasedChain,
+    find_answer_key,
+    prompt_style,
+    row_ids,
+)
 from weak_to_strong.paper.released_outcomes import (
     AbsentError,
     Golden,
@@ -33,7 +39,9 @@ PAIRS_PER_QUESTION = {"gsm8k": 1}
 _MADE_WITH = "made with "
 
 
-def check_pairs(release: Release, golden: Golden, chain: Chain, path: str) -> list[tuple[str, ...]]:
+def check_pairs(
+    release: Release, golden: Golden, chain: ReleasedChain, path: str
+) -> list[tuple[str, ...]]:
     """Rows of CHECKS of the file `path`, which is named for the weak model of `chain`."""
     pairs = _Pairs(release, golden, chain, path)
     checks = {
@@ -51,7 +59,7 @@ def check_pairs(release: Release, golden: Golden, chain: Chain, path: str) -> li
 class _Pairs:
     """One file of pairs, and each check of it as a method that gives its Outcome."""
 
-    def __init__(self, release: Release, golden: Golden, chain: Chain, path: str) -> None:
+    def __init__(self, release: Release, golden: Golden, chain: ReleasedChain, path: str) -> None:
         self.release, self.golden, self.chain, self.path = release, golden, chain, path
         self.limit = PAIRS_PER_QUESTION.get(chain.task, 3)
 
@@ -67,13 +75,13 @@ class _Pairs:
         return list(zip(answers[::2], answers[1::2], strict=True))
 
     @cached_property
-    def tallies(self) -> dict[Chain, tuple[int, int]]:
+    def tallies(self) -> dict[ReleasedChain, tuple[int, int]]:
         """Weak model of the task -> pairs whose weak response is known, and pairs that have it."""
         chains = (chain for chain in self.release.chains() if chain.task == self.chain.task)
         return {chain: _tally_sides(self.rows, self.release.weak_texts(chain)) for chain in chains}
 
     @cached_property
-    def maker(self) -> Chain | None:
+    def maker(self) -> ReleasedChain | None:
         """The weak model whose responses most of the pairs have, if its files are here."""
         likely = [chain for chain, (known, hits) in self.tallies.items() if 2 * hits > known]
         best = max(
@@ -106,24 +114,24 @@ class _Pairs:
     def weak_model(self) -> Outcome:
         """Of the file's own weak model, or of another one that is recorded or found."""
         known, hits = self.tallies[self.chain]
-        own = f"{hits} of {known} pairs have a response of {self.chain.weak}"
+        own_note = f"{hits} of {known} pairs have a response of {self.chain.weak}"
         recorded = self.golden.get((self.path, "own texts"))
         recorded_maker = self._recorded_maker()
         if self.maker:
             maker_known, maker_hits = self.tallies[self.maker]
-            theirs = f"{maker_hits} of {maker_known} have one of {self.maker.weak}, {own}"
-            note = own if self.maker == self.chain else theirs
+            theirs = f"{maker_hits} of {maker_known} have one of {self.maker.weak}, {own_note}"
+            note = own_note if self.maker == self.chain else theirs
             as_recorded = recorded_maker in (None, self.maker.weak)
             expected = self.chain.weak if as_recorded else recorded_maker
             return Outcome(expected, self.maker.weak, note, finding=expected == self.chain.weak)
         if not known:
             raise AbsentError(self.chain.path("full_weak"))
         if recorded:
-            note = f"{own}, {recorded[0]} are recorded: {recorded[1]}"
+            note = f"{own_note}, {recorded[0]} are recorded: {recorded[1]}"
             return Outcome(self.chain.weak, "another", note, finding=hits == recorded[0])
         if recorded_maker:
-            raise AbsentError(f"the responses of {recorded_maker}; {own}")
-        return Outcome(self.chain.weak, "another", f"{own}; no other model's files fit")
+            raise AbsentError(f"the responses of {recorded_maker}; {own_note}")
+        return Outcome(self.chain.weak, "another", f"{own_note}; no other model's files fit")
 
     def weak_side(self) -> Outcome:
         """One side of each pair is the weak model's response, the other is not."""
@@ -157,7 +165,7 @@ class _Pairs:
             samples,
             majority_vote(samples, judge=judge),
             table,
-            pairs_per_question=self.limit,
+            PairSettings(pairs_per_question=self.limit),
             prompt=style,
             judge=judge,
         )

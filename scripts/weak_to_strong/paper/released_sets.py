@@ -15,7 +15,7 @@ from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answers import Judge, normalise_answer, string_judge
 from weak_to_strong.method.olympicarena_prompts import WORDINGS
 from weak_to_strong.method.training_sets import export_llama_factory_sft, sft_rows
-from weak_to_strong.paper.released import Chain, Release, all_prompts, prompt_style, row_ids
+from weak_to_strong.paper.released import Release, ReleasedChain, all_prompts, prompt_style, row_ids
 from weak_to_strong.paper.released_outcomes import (
     AbsentError,
     Golden,
@@ -32,7 +32,7 @@ from weak_to_strong.tables.schemas import KEPT, QUESTIONS
 _ROW = ("id", "content", "output")
 
 
-def check_full_weak(release: Release, chain: Chain) -> list[tuple[str, ...]]:
+def check_full_weak(release: Release, chain: ReleasedChain) -> list[tuple[str, ...]]:
     """Rows of CHECKS of the file with all weak labels of train_2."""
     path, questions = chain.path("full_weak"), release.questions_path(chain)
     outputs = release.outputs_path(chain)
@@ -62,7 +62,9 @@ def check_full_weak(release: Release, chain: Chain) -> list[tuple[str, ...]]:
     return rows
 
 
-def _export(release: Release, chain: Chain, kind: str, **tables: pl.DataFrame) -> list[dict]:
+def _export(
+    release: Release, chain: ReleasedChain, kind: str, **tables: pl.DataFrame
+) -> list[dict]:
     """Rows of a training file that `sft_rows` makes of `tables` and the questions of train_2."""
     questions = release.questions(chain)
     rows = sft_rows(kind, prompt=prompt_style(questions), questions=questions, **tables)
@@ -70,7 +72,7 @@ def _export(release: Release, chain: Chain, kind: str, **tables: pl.DataFrame) -
 
 
 def check_kept(
-    release: Release, golden: Golden, chain: Chain, iteration: int
+    release: Release, golden: Golden, chain: ReleasedChain, iteration: int
 ) -> list[tuple[str, ...]]:
     """Rows of CHECKS of the weak, ICL and hybrid file of one Stage I iteration."""
     kept = _KeptFiles(release, golden, chain, iteration)
@@ -104,7 +106,9 @@ def check_kept(
 class _KeptFiles:
     """The files of one Stage I iteration, and checks of them as methods that give their Outcome."""
 
-    def __init__(self, release: Release, golden: Golden, chain: Chain, iteration: int) -> None:
+    def __init__(
+        self, release: Release, golden: Golden, chain: ReleasedChain, iteration: int
+    ) -> None:
         self.release, self.golden, self.chain = release, golden, chain
         self.files = [chain.path(side, iteration) for side in ("weak", "icl", "hybrid")]
         self.weak, self.icl, _ = self.files
@@ -176,7 +180,7 @@ class _KeptSet:
 
 
 @lru_cache(maxsize=8)
-def _filter(release: Release, chain: Chain, weak_path: str, icl_path: str) -> _KeptSet:
+def _filter(release: Release, chain: ReleasedChain, weak_path: str, icl_path: str) -> _KeptSet:
     """Run the agreement filter on the questions of the ICL side.
 
     Rows on which the sides disagree are padding if they follow all agreeing rows and leave the
@@ -203,17 +207,17 @@ def _filter(release: Release, chain: Chain, weak_path: str, icl_path: str) -> _K
     return replace(unpadded, kept=pl.concat([kept, padding.select(KEPT.names())]))
 
 
-def _judge_as_released(asked: pl.DataFrame, lenient: Counter[str]) -> Judge:
+def _judge_as_released(questions: pl.DataFrame, lenient: Counter[str]) -> Judge:
     """The judge by which the released rows of a task agree.
 
     For GSM8K and MATH it is string equality. For OlympicArena it is the task's own judge. What this
     judge does not accept goes to the judge with the quirk `released_judge`, and then to string
     equality; the rows that these accept are counted in `lenient`, by kind of answer.
     """
-    if asked.is_empty():
+    if questions.is_empty():
         return string_judge
-    kinds = dict(asked.select("id", "answer_type").iter_rows())
-    strict, released = question_judge(asked), question_judge(asked, released_judge=True)
+    kinds = dict(questions.select("id", "answer_type").iter_rows())
+    strict, released = question_judge(questions), question_judge(questions, released_judge=True)
 
     def compare(rows: Sequence[tuple[str, str, str]]) -> list[str]:
         verdicts = strict(rows)
@@ -232,7 +236,7 @@ def _judge_as_released(asked: pl.DataFrame, lenient: Counter[str]) -> Judge:
     return compare
 
 
-def places_in_train_2(release: Release, chain: Chain, ids: Sequence[str]) -> dict[str, int]:
+def places_in_train_2(release: Release, chain: ReleasedChain, ids: Sequence[str]) -> dict[str, int]:
     """Id -> place in train_2; GSM8K's and MATH's ids say it themselves."""
     if release.has(path := release.questions_path(chain)):
         return {name: i for i, name in enumerate(release.problems(path)["id"])}
@@ -241,7 +245,7 @@ def places_in_train_2(release: Release, chain: Chain, ids: Sequence[str]) -> dic
     raise AbsentError(path)
 
 
-def _compare_hybrid(release: Release, chain: Chain, files: Sequence[str]) -> Outcome:
+def _compare_hybrid(release: Release, chain: ReleasedChain, files: Sequence[str]) -> Outcome:
     """The hybrid file of `files` against the rows that its weak and its ICL file give in turn."""
     weak, icl, hybrid = files
     kept = _filter(release, chain, weak, icl).kept
@@ -255,7 +259,7 @@ def _compare_hybrid(release: Release, chain: Chain, files: Sequence[str]) -> Out
     return compare_rows(release, hybrid, rows)
 
 
-def check_prompts(release: Release, chain: Chain, path: str) -> tuple[str, ...]:
+def check_prompts(release: Release, chain: ReleasedChain, path: str) -> tuple[str, ...]:
     """Each row asks the question of train_2 that its id names."""
     questions = release.questions_path(chain)
 
@@ -270,7 +274,7 @@ def check_prompts(release: Release, chain: Chain, path: str) -> tuple[str, ...]:
     return run_check(release, path, "prompts", [path, questions], prompts)
 
 
-def _check_padding(release: Release, chain: Chain, iteration: int) -> list[tuple[str, ...]]:
+def _check_padding(release: Release, chain: ReleasedChain, iteration: int) -> list[tuple[str, ...]]:
     """A padded file starts with the rows of the file that has no padding (`_wo_aug`)."""
     sides = ("weak", "icl", "hybrid")
     files = [chain.path(side, iteration, unpadded=True) for side in sides]

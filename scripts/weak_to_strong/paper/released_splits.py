@@ -84,10 +84,10 @@ def check_splits(release: Release, golden: Golden, task: str) -> list[tuple[str,
 def check_outputs(release: Release, path: str, name: str) -> list[tuple[str, ...]]:
     """Recorded outputs: what our extraction makes of the responses, and what they answer."""
     task, split = read_set_name(name)
-    problems = release.problems_path(task, split) or f"data/raw/{task}/{split}.jsonl"
+    problems_file = release.problems_path(task, split) or f"data/raw/{task}/{split}.jsonl"
 
     def prompts() -> Outcome:
-        expected, rows = all_prompts(release.problems(problems)), release.rows(path)
+        expected, rows = all_prompts(release.problems(problems_file)), release.rows(path)
         ids = row_ids(rows)
         if ids != list(expected):
             return Outcome(f"{len(expected)} questions", f"{len(ids)} others", "ids differ")
@@ -96,7 +96,7 @@ def check_outputs(release: Release, path: str, name: str) -> list[tuple[str, ...
         return all_hold(flags, ids)
 
     def gold() -> Outcome:
-        answers = release.problems(problems).select("id", "answer")
+        answers = release.problems(problems_file).select("id", "answer")
         expected = {name: normalise_answer(answer) for name, answer in answers.iter_rows()}
         rows = release.rows(path)
         flags = [normalise_answer(row["gold"]) == expected.get(str(row["id"])) for row in rows]
@@ -104,8 +104,8 @@ def check_outputs(release: Release, path: str, name: str) -> list[tuple[str, ...
 
     return [
         *check_recorded(release, path),
-        run_check(release, path, "prompts", [path, problems], prompts),
-        run_check(release, path, "gold", [path, problems], gold),
+        run_check(release, path, "prompts", [path, problems_file], prompts),
+        run_check(release, path, "gold", [path, problems_file], gold),
     ]
 
 

@@ -8,7 +8,7 @@ from weak_to_strong.report.names import MetricValue
 
 MINUS, DASH = "\u2212", "\u2013"
 #: Most characters of a question or a response on the page.
-MAX_CHARACTERS = 3000
+MAX_SHOWN_CHARACTERS = 3000
 #: Control, invisible and direction-changing characters; tab and newline are not among them.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
@@ -23,7 +23,7 @@ def show_controls(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def shorten(text: str, limit: int = MAX_CHARACTERS) -> str:
+def shorten(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
     """The first `limit` characters, and a note on how many more there are."""
     omitted = len(text) - limit
     return text if omitted <= 0 else f"{text[:limit]}\n[... {omitted:,} more characters]"

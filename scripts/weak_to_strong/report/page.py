@@ -58,7 +58,7 @@ class ReportInputs:
         generations: GENERATIONS of the same requests; rows with `sample` 0 suffice.
         problems: PROBLEMS of the evaluated split by task, never those of train_2.
         nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding}.
-        contamination: contamination.REPORT by task.
+        contamination: contamination.CONTAMINATION by task.
         config: the completed configuration.
         versions: library -> version.
     """
@@ -88,7 +88,7 @@ def build_report(inputs: ReportInputs) -> str:
     split = evaluated_split(inputs.metrics)
     chains = list_chains(inputs.metrics)
     about = ", ".join(map(str, chains))
-    return render(
+    return render_page(
         {
             "experiment": inputs.experiment,
             "description": (
@@ -124,7 +124,7 @@ def build_report(inputs: ReportInputs) -> str:
     )
 
 
-def render(context: Mapping[str, Any]) -> str:
+def render_page(context: Mapping[str, Any]) -> str:
     """The template filled with `context`, with every value escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

@@ -14,7 +14,7 @@ from weak_to_strong.evaluation.stats import (
     independent_difference,
     wilson_interval,
 )
-from weak_to_strong.paper.published_results import KEY
+from weak_to_strong.paper.published_results import PUBLISHED_KEY
 from weak_to_strong.report.names import MetricValue
 
 NOT_RUN, NOT_MEASURED = "not run", "not measured"
@@ -28,7 +28,7 @@ MISSING = "\N{EN DASH}"
 #: of the published figure).
 PAPER_TABLE = pl.Schema(
     {
-        **{name: pl.Int32 if name in ("iteration", "k") else pl.String for name in KEY},
+        **{name: pl.Int32 if name in ("iteration", "k") else pl.String for name in PUBLISHED_KEY},
         "unit": pl.String,
         "published": pl.Float64,
         "published_n": pl.Int32,
@@ -94,7 +94,7 @@ _DATA_NOTE = (
 
 
 class Key(NamedTuple):
-    """Identity of a figure: the columns `published_results.KEY`, with names as displayed."""
+    """Identity of a figure: the columns of `PUBLISHED_KEY`, with names as displayed."""
 
     task: str
     weak: str
@@ -214,7 +214,7 @@ def table_frame(table: PaperTable) -> pl.DataFrame:
     A figure that chains share, such as a ceiling, has one row.
     """
     rows = [_cell_row(cell) for cell in table.cells if cell.possible]
-    return pl.DataFrame(rows, schema=PAPER_TABLE).unique(KEY, maintain_order=True)
+    return pl.DataFrame(rows, schema=PAPER_TABLE).unique(PUBLISHED_KEY, maintain_order=True)
 
 
 def _cell_row(cell: Cell) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Tables that have a figure.
-FIGURES = ("main", "stage1", "stage2", "levels", "pass_at_k", "olympicarena")
+PAPER_FIGURES = ("main", "stage1", "stage2", "levels", "pass_at_k", "olympicarena")
 _PUBLISHED = ("#444444", "D")
 _OTHER_METHODS = ("#8c3f6b", "o")
 _MOST_PANELS_IN_A_ROW = 3

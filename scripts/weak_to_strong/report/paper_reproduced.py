@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.paper.published_results import KEY, known_names
+from weak_to_strong.paper.published_results import PUBLISHED_KEY, known_names
 from weak_to_strong.report.names import MetricValue, finite_or_none
 from weak_to_strong.report.paper_cells import STATISTICS, Key
 from weak_to_strong.tables.schemas import ALL_SEEDS, NONE
@@ -38,7 +38,7 @@ def reproduced_figures(
         names: values of the configuration's keys `paper` (`published_results.names_of`).
         metrics: METRICS.
         diagnostics: diagnostics.DIAGNOSTICS.
-        contamination: contamination.REPORT by task.
+        contamination: contamination.CONTAMINATION by task.
 
     Returns:
         Keys have names as displayed, see `display_names`.
@@ -92,7 +92,7 @@ def metric_figures(metrics: pl.DataFrame) -> dict[Key, MetricValue]:
         pl.col("iteration").fill_null(0), level=pl.col("split").str.extract("^test/level=(.*)$")
     )
     figures = {}
-    for key, group in rows.partition_by(KEY, as_dict=True, maintain_order=True).items():
+    for key, group in rows.partition_by(PUBLISHED_KEY, as_dict=True, maintain_order=True).items():
         row = _row_over_seeds(group)
         if row and finite_or_none(row["value"]) is not None:
             numbers = (_percent(row[name]) for name in ("value", "ci_low", "ci_high"))
@@ -119,7 +119,7 @@ def data_figures(
 
     Args:
         diagnostics: diagnostics.DIAGNOSTICS.
-        contamination: contamination.REPORT by task, with the rows "removed" of the rule
+        contamination: contamination.CONTAMINATION by task, with the rows "removed" of the rule
             `contamination`.
     """
     figures: dict[Key, MetricValue | None] = {}

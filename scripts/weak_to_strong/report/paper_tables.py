@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import polars as pl
 
-from weak_to_strong.paper.published_results import KEY, NOT_STATED
+from weak_to_strong.paper.published_results import NOT_STATED, PUBLISHED_KEY
 from weak_to_strong.report.names import (
     METHOD_LABELS,
     MetricValue,
@@ -38,7 +38,8 @@ class _Figures:
 
     def __init__(self, published: pl.DataFrame, reproduced: Mapping[Key, MetricValue]) -> None:
         self.published = {
-            Key(*(row[name] for name in KEY)): row for row in published.iter_rows(named=True)
+            Key(*(row[name] for name in PUBLISHED_KEY)): row
+            for row in published.iter_rows(named=True)
         }
         self.reproduced = reproduced
         self.levels = {(key.task, key.level) for key in self.all_keys()}

@@ -25,20 +25,20 @@ def results_table(metrics: pl.DataFrame) -> str:
     """
     records = headline_results(metrics)
     over_seeds = {node_of(record) for record in records if record["seed"] == ALL_SEEDS}
-    shown = [
+    chosen = [
         record
         for record in records
         if record["seed"] == ALL_SEEDS or node_of(record) not in over_seeds
     ]
     pairs = list(
-        dict.fromkeys((record["task"], record["weak"], record["strong"]) for record in shown)
+        dict.fromkeys((record["task"], record["weak"], record["strong"]) for record in chosen)
     )
     complete_pairs = [pair for pair in pairs if NONE not in pair]
     blocks = []
     for task, weak, strong in complete_pairs or pairs:
         rows = [
             _cells(record)
-            for record in shown
+            for record in chosen
             if record["task"] == task
             and record["weak"] in (weak, NONE)
             and record["strong"] in (strong, NONE)

@@ -60,24 +60,14 @@ def sample_answers(
         `answers`.
     """
     chosen = pick_questions(problems, MAX_QUESTIONS)
-    greedy = {request: facts for request, facts in nodes.items() if facts["decoding"] == "greedy"}
-    first_seeds: dict[str, int] = {}
-    for facts in greedy.values():
-        seed = first_seeds.setdefault(facts["task"], facts["seed"])
-        first_seeds[facts["task"]] = min(seed, facts["seed"])
-    first = {
-        request: facts
-        for request, facts in greedy.items()
-        if facts["seed"] == first_seeds[facts["task"]]
-    }
-    requests = dict(sorted(first.items(), key=lambda entry: _order(entry[1])))
+    requests = _greedy_of_first_seed(nodes)
     answers = _read_answers(requests, {question for _, question in chosen}, scores, generations)
     tasks_of_chains = [chain.task for chain in list_chains(metrics)]
     several_chains = {task for task in problems if tasks_of_chains.count(task) > 1}
     methods: dict[str, str] = {}
     questions = []
     for task, question in chosen:
-        shown = []
+        answers_of_models = []
         for request, facts in requests.items():
             if facts["task"] == task and (request, question) in answers:
                 node = _node_of(facts)
@@ -85,7 +75,8 @@ def sample_answers(
                 methods[key] = label = node_label(node)
                 if task in several_chains:
                     label = f"{label} ({facts['weak']} → {facts['strong']})"
-                shown.append({"key": key, "label": label, **answers[request, question]})
+                answer = answers[request, question]
+                answers_of_models.append({"key": key, "label": label, **answer})
         problem = problems[task].row(by_predicate=pl.col("id") == question, named=True)
         questions.append(
             {
@@ -94,16 +85,31 @@ def sample_answers(
                 "level": problem["level"],
                 "text": shorten(problem["question"]),
                 "gold": problem["answer"],
-                "answers": shown,
+                "answers": answers_of_models,
             }
         )
     return {
-        "note": _note(len(questions), sorted(set(first_seeds.values()))),
+        "note": _note(len(questions), sorted({facts["seed"] for facts in requests.values()})),
         "tasks": list(dict.fromkeys(task for task, _ in chosen)),
         "methods": list(methods.items()),
         "verdicts": VERDICT_ORDER,
         "questions": questions,
     }
+
+
+def _greedy_of_first_seed(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Greedy requests of the lowest seed of each task, in the order of presentation."""
+    greedy = {request: facts for request, facts in nodes.items() if facts["decoding"] == "greedy"}
+    first_seeds: dict[str, int] = {}
+    for facts in greedy.values():
+        seed = first_seeds.setdefault(facts["task"], facts["seed"])
+        first_seeds[facts["task"]] = min(seed, facts["seed"])
+    first = [
+        (request, facts)
+        for request, facts in greedy.items()
+        if facts["seed"] == first_seeds[facts["task"]]
+    ]
+    return dict(sorted(first, key=lambda entry: _order(entry[1])))
 
 
 def _node_of(facts: Mapping[str, Any]) -> NodeName:

@@ -217,7 +217,7 @@ def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[PageTable]:
     """The contamination report of each task, without rows that count nothing.
 
     Args:
-        frames: contamination.REPORT by task.
+        frames: contamination.CONTAMINATION by task.
     """
     tables = []
     for task, frame in frames.items():

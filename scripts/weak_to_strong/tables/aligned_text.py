@@ -19,10 +19,10 @@ def align_columns(rows: Sequence[Sequence[str]], left_columns: int | None = None
         ValueError: rows have different numbers of cells.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = len(widths) if left_columns is None else left_columns
+    left_count = len(widths) if left_columns is None else left_columns
     return [
         "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
+            cell.ljust(width) if place < left_count else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
