@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from weak_to_strong.models.base_models import check_base_model
 from weak_to_strong.models.loading import check_loading
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,7 @@ def test_whole_models_pass():
         ({"config": {"num_hidden_layers": 1}}, r"tensors that the model in config\.json does not"),
         ({"config": {"num_hidden_layers": 9}}, r"lacks \d+ tensors"),
         ({"config": {"model_type": "bert"}}, r"lacks \d+ tensors|has \d+ tensors"),
+        ({"config": {"architectures": ["MistralForCausalLM"]}}, r"vLLM would read another model"),
         ({"config": {"model_type": "nothing"}}, r"transformers cannot build the model"),
         (
             {"tokenizer_config": {"eos_token": None}},
@@ -72,6 +74,35 @@ def test_a_model_that_is_not_whole_is_refused_in_one_line(damage, change, messag
         check_loading(folder, "models.m")
     assert str(caught.value).startswith("models.m: ")
     assert "\n" not in str(caught.value)
+
+
+def test_other_files_in_the_folder_are_not_read(damage):
+    folder = damage()
+    shutil.copyfile(MODEL / "model.safetensors", folder / "model_backup.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w": "other"}}')
+    check_loading(folder, "models.m")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "theirs"])
+def test_code_of_the_models_own_never_runs(damage, tmp_path, model_type):
+    """A known architecture is read without it; an unknown one ends in one line, not a question."""
+    maps = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    folder = damage(
+        config={"auto_map": maps, "model_type": model_type},
+        tokenizer_config={"auto_map": {"AutoTokenizer": ["theirs.Tokenizer", None]}},
+    )
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    check_base_model("m", {"path": str(folder), "trust_remote_code": True})
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "weak_to_strong.models.loading", f"m={folder}"],
+        env={"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path / "hub")},
+        input="y\n" * 9,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (model_type == "theirs"), done.stderr
+    assert done.stdout.count("\n") == (model_type == "theirs")
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_the_command_names_each_model_that_is_not_whole(damage):

@@ -143,6 +143,7 @@ def check_references(config: dict) -> None:
         ConfigError: naming the first offending key and what to do.
     """
     from weak_to_strong.models.base_models import check_base_model
+    from weak_to_strong.models.model_files import model_files
     from weak_to_strong.paper.published_results import check_configured_names
 
     try:
@@ -185,8 +186,9 @@ def check_references(config: dict) -> None:
         except ValueError as error:
             raise ConfigError(f"config key {error}") from error
         if "path" in model:
-            for file in filter(Path.is_file, Path(model["path"]).iterdir()):
-                check_filled_in(["models", name, "path"], str(file))
+            folder, trusted = Path(model["path"]), config["trust_remote_code"]
+            for file in model_files(folder, f"models.{name}", trust_remote_code=trusted):
+                check_filled_in(["models", name, "path"], str(folder / file))
     check_context(config)
 
 
