@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from weak_to_strong.models.base_models import check_base_model
-from weak_to_strong.models.loading import check_loading
+from weak_to_strong.models import base_models, loading
+from weak_to_strong.models.base_models import check_base_model, prepare_base_model
+from weak_to_strong.models.loading import CHECKED, check_before_jobs, check_loading, was_checked
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "resources/embedded/weak_small"
@@ -118,3 +121,29 @@ def test_the_command_names_each_model_that_is_not_whole(damage):
     )
     assert done.returncode == 1
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["models.bad"]
+
+
+def test_a_run_checks_its_models_once(damage, monkeypatch):
+    monkeypatch.setenv(CHECKED, "[]")
+    folder = str(damage(tensors=remove_three))
+    with pytest.raises(ValueError, match=r"^models\.bad: .* lacks \d tensors"):
+        check_before_jobs({"bad": folder, "good": str(MODEL)})
+    assert not was_checked("bad")
+    monkeypatch.setattr(loading, "can_check", lambda: False)
+    check_before_jobs({"bad": folder})
+    with pytest.raises(ValueError, match=r"^models\.bad: .* lacks \d tensors"):
+        prepare_base_model("bad", {"path": folder}, "unused")
+    monkeypatch.undo()
+    monkeypatch.setenv(CHECKED, "[]")
+    check_before_jobs({"good": str(MODEL)})
+    assert was_checked("good")
+    monkeypatch.setattr(base_models, "check_loading", pytest.fail)
+    prepare_base_model("good", {"path": str(MODEL)}, "unused")
+
+
+def test_a_file_of_the_working_folder_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CHECKED, "[]")
+    for name in ("torch", "transformers", "tokenize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    check_before_jobs({"good": str(MODEL)})

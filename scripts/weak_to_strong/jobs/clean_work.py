@@ -1,7 +1,8 @@
 """Remove files that finished experiments no longer need: `make clean-work`.
 
-`results/store/` has the generated shards of each request, and the checkpoints of unfinished
-trainings (a training removes its own when it ends). A job that is killed while it writes leaves a
+`results/store/` has the generated shards of each request, the checkpoints of unfinished trainings
+(a training removes its own when it ends), and the views of models: folders of links, which the next
+job makes again. A job that is killed while it writes leaves a
 hidden `.part` or `.old` beside the file that it would have made. The texts of a finished experiment
 are in its results. Its shards serve only a changed experiment, which then generates less anew.
 """
@@ -57,7 +58,7 @@ def find_leftovers(results: Path) -> list[Path]:
 
 
 def clean(results: Path, *, everything: bool) -> tuple[int, int]:
-    """Remove shards of finished experiments, and files of killed jobs.
+    """Remove shards of finished experiments, views of models, and files of killed jobs.
 
     Args:
         results: folder of all experiments.
@@ -75,9 +76,12 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
     else:
         folders = [store / "requests" / key for key in sorted(finished_requests(results))]
     removed = size = 0
+    # No run is at work, so no job reads a view.
+    folders += (store / "views").glob("[0-9a-f]" * 16)
     # A folder of the store takes the unfinished files in it along.
     for path in filter(Path.exists, [*filter(Path.is_dir, folders), *find_leftovers(results)]):
-        files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+        paths = (path, *path.rglob("*"))
+        files = [file for file in paths if file.is_file() and not file.is_symlink()]
         size += sum(file.stat().st_size for file in files)
         if path.is_dir():
             shutil.rmtree(path)

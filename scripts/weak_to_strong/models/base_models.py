@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.data.sources import COMMIT, explain_hub_error
-from weak_to_strong.models.loading import check_loading
+from weak_to_strong.models.loading import check_loading, was_checked
 from weak_to_strong.models.model_files import (
     INDEX,
     TEXT_FILES,
@@ -70,9 +70,10 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
 
 
 def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) -> None:
-    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; do nothing for `path`.
+    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; check that it is whole.
 
-    The folder appears under its name only when it is complete. An interrupted download resumes.
+    The folder appears under its name only when it is complete. An interrupted download resumes. A
+    model of a local folder (`path`) is used in its place, and only checked, unless the run did so.
 
     Args:
         name: name of the entry under `models`.
@@ -83,9 +84,11 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         ValueError: see `check_base_model` and `check_loading`; or the Hub does not give the model.
     """
     key, kind, folder = f"models.{name}", _kind_of(name, entry), Path(folder)
-    if kind == "path":
-        return
     check_base_model(name, entry)
+    if kind == "path":
+        if not was_checked(name):
+            check_loading(Path(entry["path"]), key)
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not `.part`: such folders are removed after a kill, and this download must resume.
     part = folder.with_name(f".{folder.name}.download")

@@ -1,13 +1,16 @@
 """Does a base model's folder hold the whole model? Asked of transformers, without reading weights.
 
 `python -P -m weak_to_strong.models.loading NAME=FOLDER ...` prints one line for each model that is
-not whole, and ends with status 1 where there is one. Snakemake's own process calls it so before the
-first job: importing transformers there would cost every command some seconds.
+not whole, and ends with status 1 where there is one. Snakemake's own process runs this command
+before the first job (`check_before_jobs`): importing transformers there would keep the libraries in
+its memory for the whole run.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,9 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.imports import collection_paused
 from weak_to_strong.models.model_files import model_files
 from weak_to_strong.models.view import link_files
+
+#: Variable with the names of the models that a run has checked (JSON list), for its jobs.
+CHECKED = "W2S_CHECKED_MODELS"
 
 
 def check_loading(folder: Path, key: str) -> None:
@@ -139,6 +146,36 @@ def _first_line(error: object) -> str:
 def can_check() -> bool:
     """Whether transformers is installed; a machine that only starts the workflow may lack it."""
     return find_spec("transformers") is not None
+
+
+def check_before_jobs(folders: Mapping[str, str]) -> None:
+    """Check local models in a child process, and note for the jobs of this run which were checked.
+
+    Where transformers is not installed nothing is checked. Then the job `base_model` does it.
+
+    Args:
+        folders: folder of each model by its name in the configuration.
+
+    Raises:
+        ValueError: the line of the first model that is not whole.
+    """
+    if not folders or not can_check():
+        return
+    models = [f"{name}={folder}" for name, folder in folders.items()]
+    command = [sys.executable, "-P", "-m", "weak_to_strong.models.loading", *models]
+    child = start_child(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace")
+    output, messages = child.communicate()
+    if child.returncode:
+        if output:
+            raise ValueError(output.splitlines()[0])
+        last = (messages.splitlines() or [f"status {child.returncode}"])[-1]
+        raise ValueError(f"models: transformers ended while it checked them ({last}); repair it")
+    os.environ[CHECKED] = json.dumps(sorted(folders))
+
+
+def was_checked(name: str) -> bool:
+    """Whether the run that started this job has checked a model, see `check_before_jobs`."""
+    return name in json.loads(os.environ.get(CHECKED, "[]"))
 
 
 def main(arguments: list[str]) -> int:
