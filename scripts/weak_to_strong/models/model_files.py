@@ -12,6 +12,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,8 @@ def weight_files(folder: Path, key: str) -> list[str]:
     for shard in shards:
         if not _SHARD.fullmatch(shard):
             raise ValueError(
-                f"{key}: {folder / INDEX} names {shard!r}, which cannot be a shard; save the model "
-                "with `save_pretrained`"
+                f"{key}: {folder / INDEX} names {shard[:80]!r}, which cannot be a shard; save the "
+                "model with `save_pretrained`"
             )
         if shard not in names:
             raise ValueError(f"{key}: {folder} lacks {shard}, which {INDEX} names")
@@ -210,11 +211,12 @@ def check_weights(folder: Path, key: str) -> None:
             places[name] = file
             if name.endswith(_EMBEDDINGS):
                 vocabularies.add(shape[0] if shape else 0)
-    said = read_object(folder / "config.json", key).get("vocab_size")
-    if said is not None and len(vocabularies) == 1 and {said} != vocabularies:
+    configured = read_object(folder / "config.json", key).get("vocab_size")
+    rows = vocabularies.pop() if len(vocabularies) == 1 else configured
+    if configured is not None and configured != rows:
         raise ValueError(
-            f"{key}: the weights in {folder} have {vocabularies.pop()} tokens, and `vocab_size` in "
-            f"config.json is {said!r}; fetch the model again"
+            f"{key}: the weights in {folder} have {rows} tokens, and `vocab_size` in config.json "
+            f"is {configured!r}; fetch the model again"
         )
 
 
@@ -249,7 +251,7 @@ def tensor_shapes(file: Path, key: str) -> dict[str, list[int]]:
         end = max(value["data_offsets"][1] for value in tensors.values())
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes instead of {8 + length + end}")
-        return {name: list(value["shape"]) for name, value in tensors.items()}
+        return {name: list(map(index, value["shape"])) for name, value in tensors.items()}
     except (
         struct.error,
         ValueError,
