@@ -16,8 +16,10 @@ from weak_to_strong.jobs.snakemake_adapter import (
     is_main_workflow,
     lift_rate_limit,
     planned_jobs,
+    planned_wildcards,
     runs_on_this_machine,
 )
+from weak_to_strong.models.loading import check_before_jobs
 from weak_to_strong.paper.released import find_released
 
 # Scripts end with this process, on whichever machine it is.
@@ -45,6 +47,11 @@ onstart:
             find_released(PUBLISHED_DIR)
         if "generate" in inputs and not on_cluster:
             check_gpu()
+        new = {job["base"] for job in planned_wildcards(workflow, "base_model")}
+        entries = {base: graph.experiment.models[base] for base in sorted(new)}
+        check_before_jobs(
+            {base: entry["path"] for base, entry in entries.items() if "path" in entry}
+        )
     if not on_cluster:
         lift_rate_limit(workflow)
     # `slurm_costs` reads from Snakemake's logs which runs made an experiment.

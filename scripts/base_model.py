@@ -23,8 +23,7 @@ def main(snakemake: Any) -> None:
     """Prepare the model and write its manifest."""
     name, entry = snakemake.params.name, snakemake.params.entry
     folder = snakemake.params.get("folder")
-    if "path" not in entry:
-        prepare_base_model(name, entry, folder)
+    prepare_base_model(name, entry, folder)
     write_json(describe_base_model(name, entry, folder), snakemake.output.manifest)
 
 

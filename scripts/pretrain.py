@@ -34,7 +34,9 @@ def main(snakemake: Any) -> None:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     task, settings = snakemake.params.task, snakemake.params.settings
-    tokenizer = AutoTokenizer.from_pretrained(snakemake.input.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(
+        snakemake.input.tokenizer, local_files_only=True, trust_remote_code=False
+    )
     blocks = pack_tokens(
         generate_documents(
             task["templates"],

@@ -355,14 +355,17 @@ class TestGeneration:
 
 
 class TestShapes:
-    def test_weights_are_counted_in_the_headers_of_all_files(self, tmp_path):
-        for name, shapes in {"a": [[3, 4], [5]], "b": [[2, 2, 2], []]}.items():
+    def test_weights_are_counted_in_the_headers_of_the_models_files(self, tmp_path):
+        shards = {"a": [[3, 4], [5]], "b": [[2, 2, 2], []]}
+        for name, shapes in {**shards, "consolidated": [[3, 4], [5], [2, 2, 2], []]}.items():
             header = {
                 f"{name}{index}": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
                 for index, shape in enumerate(shapes)
             }
             text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
             (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+        index = {"weight_map": {f"{name}0": f"{name}.safetensors" for name in shards}}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
         assert count_parameters(tmp_path) == 12 + 5 + 8 + 1
 
     def test_a_model_that_is_not_there_has_no_size(self, tmp_path):

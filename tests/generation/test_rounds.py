@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 
@@ -21,7 +22,7 @@ from weak_to_strong.generation.engine_settings import (
     engine_arguments,
     worker_environments,
 )
-from weak_to_strong.generation.engine_worker import serve
+from weak_to_strong.generation.engine_worker import TEMPORARY, serve
 from weak_to_strong.generation.requests import Request, find_model, request_facts, sample_seed
 from weak_to_strong.generation.rounds import generate_round
 from weak_to_strong.tables.files import hash_file, write_json
@@ -35,18 +36,22 @@ FAKE_WORKER = """
 import os, random, sys
 from weak_to_strong.generation.engine_worker import run
 
+def name_of(view):
+    "Name of the folder whose files a view has."
+    return os.path.basename(os.path.dirname(os.path.realpath(next(os.scandir(view)))))
+
 class Fake:
     cached = 0
     def __init__(self, arguments):
-        self.model, self.waiting = arguments["model"], []
-        print("noise that must not reach the answers")
+        self.model, self.waiting = name_of(arguments["model"]), []
+        print("noise that must not reach the answers", sorted(os.listdir(arguments["model"])))
     def add(self, name, prompt, seed, sampling, adapter):
         if sum(prompt) == 13 * 97:
             print("cannot do that prompt", file=sys.stderr)
             os._exit(7)
         if len(prompt) == 12:
             raise TypeError("twelve")
-        text = f"{os.path.basename(self.model)} {adapter and adapter[0]} {sum(prompt)} {seed}"
+        text = f"{self.model} {adapter and adapter[0]} {sum(prompt)} {seed}"
         self.waiting.append((name, text, "stop", len(prompt)))
     def step(self):
         random.shuffle(self.waiting)
@@ -57,7 +62,7 @@ class Fake:
 def tokenise(weights, prompts):
     questions = [prompt.removeprefix("Question: ").split("\\n")[0] for prompt in prompts]
     if "refuse me" in questions:
-        raise ValueError("a prompt of " + os.path.basename(weights) + " is refused")
+        raise ValueError("a prompt of " + name_of(weights) + " is refused")
     return [list(question.encode()) for question in questions]
 
 run(Fake, tokenise)
@@ -401,6 +406,26 @@ def test_weights_that_differ_from_their_manifest_serve_nothing(project: Project)
     assert list(project.store.rglob("shard-*")) == []
 
 
+def test_an_engine_sees_the_files_of_the_manifest_alone(project: Project) -> None:
+    first, stats, _ = project.round([project.request("a")])
+    (project.folder / "base/model_backup.safetensors").write_text("others")
+    (project.folder / "base/consolidated.safetensors").write_text("others")
+    project.round([project.request("b", seed=1, n=2, temperature=1.0)])
+    logs = [path.read_text() for path in project.store.glob("logs/*/engine-0.log")]
+    assert len(logs) == 2
+    assert all("answers ['model.safetensors']" in log for log in logs)
+    # The same model in another folder has another view, and the same texts.
+    project.base = project.manifest("base2", {"model.safetensors": "b0"}, source="test")
+    again, moved, cost = project.round([project.request("a")])
+    assert (again.equals(first), moved == stats, cost["samples"]) == (True, True, 0)
+
+
+def test_code_of_a_models_own_is_never_run() -> None:
+    for device in ("cpu", "cuda"):
+        settings = EngineSettings.parse({"max_model_len": 64, "device": device})
+        assert engine_arguments(settings, "view", [])["trust_remote_code"] is False
+
+
 def test_engine_makes_room_for_its_adapters() -> None:
     settings = EngineSettings.parse({"max_model_len": 64, "device": "cuda", "max_loras": 2})
     arguments = engine_arguments(settings, "base", [4, 12, 8])
@@ -576,19 +601,66 @@ def test_an_engine_in_another_process_ends_with_its_worker(tmp_path, way, messag
 
 def test_an_engine_in_another_process_ends_when_the_parent_is_gone(tmp_path):
     worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
+    temporary = tmp_path / "temporary"
     worker.write_text(WORKER_WITH_A_CHILD)
     process = subprocess.Popen(
         [sys.executable, str(worker)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), TEMPORARY: str(temporary)},
         start_new_session=True,
         text=True,
     )
     process.stdin.write(json.dumps({"engine": {"pid_file": str(pid_file)}}) + "\n")
     process.stdin.flush()
     assert "ready" in process.stdout.readline()
+    assert temporary.is_dir()
     process.stdin.close()
     process.wait(20)
     wait_until_gone(pid_file)
     process.stdout.close()
+    assert not temporary.exists()
+
+
+WORKER_WITH_A_FILE = """
+import os, signal, sys, tempfile
+from weak_to_strong.generation.engine_worker import run
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        self.name = None
+        self.file = tempfile.mkstemp(prefix="vllm_dist_")
+        print(self.file[1], os.environ["TMPDIR"], file=sys.stderr, flush=True)
+    def add(self, name, *_):
+        if "dies" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "fails" in sys.argv:
+            raise ValueError("a bad adapter")
+        self.name = name
+    def step(self):
+        yield self.name, "", "stop", 1
+    def close(self):
+        pass
+
+run(Fake, lambda weights, prompts: [])
+"""
+
+
+@pytest.mark.parametrize("way", ["ends", "is replaced", "fails", "dies"])
+def test_the_temporary_files_of_an_engine_go_with_it(tmp_path, monkeypatch, way):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER_WITH_A_FILE)
+    work = [EngineWork({}, deque([Shard(number, SAMPLE.copy, 1)])) for number in range(2)]
+    command, fresh = (sys.executable, str(worker), way), way == "is replaced"
+    pool = EnginePool(1, [{}], tmp_path, fresh=fresh, max_num_seqs=4, command=command)
+    failure = pytest.raises(RuntimeError) if way in ("fails", "dies") else nullcontext()
+    with failure, pool:
+        pool.run(work, lambda *_: None)
+    file, folder = (tmp_path / "engine-0.log").read_text().splitlines()[0].split()
+    assert Path(file).parent == Path(folder)
+    assert Path(folder).parent == temporary
+    assert list(temporary.iterdir()) == []

@@ -41,6 +41,18 @@ def test_shards_of_finished_experiments_go(project, capsys):
     assert {*before} - {*list_all(project)} == {str(shard), f"{shard}/shard-000000.parquet"}
 
 
+def test_views_of_models_go_and_the_models_stay(project, capsys):
+    model = project.parent / "precious/file"
+    model.write_text("weights" * 1_000_000)
+    view = project / "results/store/views" / KEY[:16]
+    view.mkdir(parents=True)
+    (view / "file").symlink_to(model)
+    assert main([]) == 0
+    assert "1 work folders and torn files removed, 0.0 MB" in capsys.readouterr().out
+    assert not view.exists()
+    assert model.stat().st_size == 7_000_000
+
+
 @pytest.mark.parametrize(
     "content",
     [

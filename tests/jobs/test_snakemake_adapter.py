@@ -52,6 +52,7 @@ if config.get("fault") == "start":
 
 onstart:
     facts["planned"] = adapter.planned_jobs(workflow)
+    facts["wildcards"] = adapter.planned_wildcards(workflow, "make")
     facts["limited"] = workflow.scheduler.job_rate_limiter is not None
     adapter.lift_rate_limit(workflow)
     facts["locked"] = any(adapter.locks_folder().iterdir())
@@ -171,6 +172,8 @@ def test_the_jobs_to_come_are_known_on_start(run):
         "all": ["made/short.txt", LONG],
         "make": ["raw.txt", "raw.txt"],
     }
+    names = sorted(job["name"] for job in run["wildcards"])
+    assert names == sorted(["made/short", LONG.removesuffix(".txt")])
 
 
 def test_there_is_a_rate_limit_to_lift(run):

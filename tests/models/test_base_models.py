@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from weak_to_strong.models import base_models
 from weak_to_strong.models.base_models import (
     check_base_model,
     context_length,
     describe_base_model,
     prepare_base_model,
 )
+from weak_to_strong.tables.files import hash_file
 
+#: The least that config.json says of a model.
+CONFIG = '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "eos_token_id": 1}'
+EMBEDDED = Path(__file__).parents[2] / "resources/embedded"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def fill(folder):
     """Write the files of a smallest model."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text(CONFIG)
     (folder / "tokenizer.json").write_text("{}")
     save_file({"w": np.ones(4, np.float32)}, folder / "model.safetensors")
     return folder
+
+
+def shard_weights(folder, *shards):
+    """Replace the weights by shards and their index."""
+    (folder / "model.safetensors").unlink()
+    for number, shard in enumerate(shards):
+        save_file({f"w{number}": np.ones(4, np.float32)}, folder / shard)
+    index = {"weight_map": {f"w{number}": shard for number, shard in enumerate(shards)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 @pytest.fixture
@@ -56,6 +72,50 @@ def test_manifest_names_every_model_file_and_no_other(folder, tmp_path, monkeypa
     }
 
 
+FOREIGN = (
+    *("consolidated.safetensors", "model_backup.safetensors", "adapter_model.safetensors"),
+    *("params.json", "hf_quant_config.json", "modules.json", "notes.txt", "modeling.py"),
+    *("tekken.json", "tokenizer.4.json", "config.4.json", "training_args.bin"),
+    os.fsdecode(b"caf\xe9.json"),
+)
+
+
+def add_foreign_files(folder):
+    for name in FOREIGN:
+        (folder / name).write_text("not a model's")
+
+
+def test_further_files_are_left_out_and_not_refused(folder):
+    before = describe_base_model("m", {"path": str(folder)})
+    add_foreign_files(folder)
+    # An index beside the whole weights would name others.
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w": "other"}}')
+    check_base_model("m", {"path": str(folder)})
+    assert describe_base_model("m", {"path": str(folder)}) == before
+
+
+def test_of_shards_only_those_in_the_index_are_the_models(folder):
+    shard_weights(folder, "model-1.safetensors", "model-2.safetensors")
+    add_foreign_files(folder)
+    (folder / "model-3.safetensors").write_text("of another version")
+    check_base_model("m", {"path": str(folder)})
+    assert list(describe_base_model("m", {"path": str(folder)})["files"]) == [
+        "config.json",
+        "model-1.safetensors",
+        "model-2.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+    ]
+
+
+@pytest.mark.parametrize("name", ["strong", "weak", "weak_large", "weak_small"])
+def test_the_manifests_of_the_embedded_models_keep_their_files(name):
+    folder = EMBEDDED / name
+    files = describe_base_model(name, {"path": str(folder)})["files"]
+    assert list(files) == sorted(path.name for path in folder.iterdir())
+    assert all(hash_file(folder / file) == digest for file, digest in files.items())
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -67,6 +127,8 @@ def test_manifest_names_every_model_file_and_no_other(folder, tmp_path, monkeypa
         ({"hub": "a/b", "revision": "main"}, "revision: 'main' is not a full commit"),
         ({"gguf_package": "no-such-package-xyz"}, "not installed.*--no-deps"),
         ({"gguf_package": "pytest"}, "pytest has 0 GGUF files"),
+        ({"gguf_package": "x; touch was-run"}, "'x; touch was-run' is no name of a package"),
+        ({"gguf_package": "--index-url=http://x"}, "is no name of a package"),
     ],
 )
 def test_refused_entries(entry, message):
@@ -98,7 +160,8 @@ def test_adapter(folder):
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_code_of_its_own_takes_trust(folder, file):
-    (folder / file).write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
+    content = {**json.loads(CONFIG), "auto_map": {"AutoModel": "modeling.Model"}}
+    (folder / file).write_text(json.dumps(content))
     (folder / "modeling.py").write_text("")
     entry = {"path": str(folder)}
     refuse(entry, f"{file} names code of the model's own.*trust_remote_code")
@@ -124,8 +187,8 @@ def test_context_length(folder, config, length):
 
 
 def test_missing_shard(folder):
-    index = {"weight_map": {"w": "model.safetensors", "v": "model-2.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    shard_weights(folder, "model-1.safetensors", "model-2.safetensors")
+    (folder / "model-2.safetensors").unlink()
     refuse({"path": str(folder)}, "lacks model-2.safetensors")
 
 
@@ -159,7 +222,9 @@ def test_hub_model_appears_only_when_complete(tmp_path, monkeypatch):
             raise ConnectionError("cut off")
         fill(local_dir)
 
+    checked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(base_models, "check_loading", lambda *what: checked.append(what))
     with pytest.raises(ValueError, match=r"models\.m: cannot fetch a/b.*cut off"):
         prepare_base_model("m", entry, target)
     assert not target.exists()
@@ -168,6 +233,7 @@ def test_hub_model_appears_only_when_complete(tmp_path, monkeypatch):
         "weak_to_strong.tables.frames.os.fsync", lambda _: synced.append(target.exists())
     )
     prepare_base_model("m", entry, target)
+    assert checked == [(calls[1], "models.m")], "before the model has its name"
     assert calls[0] == calls[1], "a second try must find what the first left"
     files = len(list(target.rglob("*")))
     assert synced == [False] * (1 + files) + [True], "files, then the name that says they are there"

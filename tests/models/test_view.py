@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from weak_to_strong.models import view as view_module
 from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.models.view import model_view
 from weak_to_strong.tables.files import write_json
@@ -38,6 +39,23 @@ def test_a_view_is_made_once(model, tmp_path):
     made = view.stat().st_mtime_ns
     assert model_view(model, tmp_path / "views") == view
     assert view.stat().st_mtime_ns == made
+
+
+def test_a_view_that_another_process_makes_at_the_same_time_stays(model, tmp_path, monkeypatch):
+    """Its jobs read from it already."""
+    fill = view_module.link_files
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(view_module, "link_files", fill)
+        first.append(model_view(model, tmp_path / "views"))
+        first.append(first[0].stat().st_ino)
+        fill(*arguments)
+
+    first: list = []
+    monkeypatch.setattr(view_module, "link_files", overtaken)
+    view = model_view(model, tmp_path / "views")
+    assert [view, view.stat().st_ino] == first
+    assert [path.name for path in (tmp_path / "views").iterdir()] == [view.name]
 
 
 @pytest.mark.parametrize("change", ["file added", "link removed", "link replaced"])

@@ -17,6 +17,8 @@ from weak_to_strong.models.base_models import check_base_model
 
 ROOT = SCHEMA_FILE.parents[1]
 CORPUS = ROOT / "tests/bad_inputs"
+#: The least that config.json says of a model.
+CONFIG = '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "eos_token_id": 1}'
 
 
 def cases(name):
@@ -99,7 +101,7 @@ def test_models(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text(CONFIG)
     (folder / "tokenizer.json").write_text("{}")
     save_file({"w": np.ones(4, np.float32)}, folder / "model.safetensors")
     check_base_model("m", {"path": str(folder)})
@@ -162,7 +164,8 @@ def test_a_tag_of_yaml_makes_nothing(tag, tmp_path, monkeypatch):
 def test_code_of_a_models_own_is_accepted_only_with_the_key(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"auto_map": {"AutoConfig": "theirs.Config"}}))
+    content = {**json.loads(CONFIG), "auto_map": {"AutoConfig": "theirs.Config"}}
+    (folder / "config.json").write_text(json.dumps(content))
     (folder / "tokenizer.json").write_text("{}")
     save_file({"w": np.ones(4, np.float32)}, folder / "model.safetensors")
     said = refusal(check_base_model, "m", {"path": str(folder)})

@@ -116,14 +116,20 @@ def test_weights_that_the_manifest_does_not_name_are_refused(manifest, suffix):
         check_files(manifest)
 
 
-def test_a_base_model_may_have_pickle_weights_too(manifest):
+def test_a_base_model_may_have_further_weights(manifest):
+    """No library sees them: tests/models/test_view.py."""
     described = {key: value for key, value in read_json(manifest).items() if key != "training"}
     write_json(described, manifest)
-    (manifest.parent / "model/pytorch_model.bin").touch()
+    for name in ("pytorch_model.bin", "consolidated.safetensors"):
+        (manifest.parent / "model" / name).touch()
     check_files(manifest)
-    (manifest.parent / "model/b.safetensors").touch()
-    with pytest.raises(ValueError, match=r"b\.safetensors: .*or delete .*manifest\.json if it is"):
-        check_files(manifest)
+
+
+def test_a_lost_model_of_the_user_is_to_be_put_back(manifest):
+    write_json({**read_json(manifest), "source": {"path": "model"}}, manifest)
+    (manifest.parent / "model/model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model lacks model\.safetensors; put the model back"):
+        read_manifest(manifest)
 
 
 def test_a_manifest_without_its_keys_is_named(manifest):

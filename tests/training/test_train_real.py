@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from weak_to_strong.training import train as training
 from weak_to_strong.training.checkpoints import SEAL
 from weak_to_strong.training.launching import run
 from weak_to_strong.training.length_sorting import padding_share
-from weak_to_strong.training.loading import load_model
+from weak_to_strong.training.loading import load_model, load_weights
 from weak_to_strong.training.rows import encode_rows
 from weak_to_strong.training.settings import complete_settings
 from weak_to_strong.training.trainers import build_trainer, training_arguments
@@ -247,21 +248,17 @@ class TestSupervision:
     """What each trainer's batches ask the model to learn."""
 
     @pytest.fixture
-    def batch(self, world, tmp_path, sft):
+    def batch(self, world, tmp_path, make_job, sft):
         from transformers import AutoTokenizer
 
-        base = read_json(world / "base.json")
-
         def make(trainer: str):
-            settings = complete_settings(trainer, SETTINGS if trainer == "sft" else PREFERENCE)
-            init = None if trainer == "sft" else read_json(sft.manifest)
-            tokenizer = AutoTokenizer.from_pretrained(base["path"])
+            run = resolve(make_job("batch", trainer, None if trainer == "sft" else sft))
+            tokenizer = AutoTokenizer.from_pretrained(run.base_view)
             columns = ("completion",) if trainer == "sft" else ("chosen", "rejected")
             table = world / ("sft.parquet" if trainer == "sft" else "pairs.parquet")
             rows = encode_rows(pl.read_parquet(table).head(1), tokenizer, 16, columns)
-            arguments = training_arguments(trainer, settings, tmp_path)
-            model = load_model(settings, base, init)
-            built = build_trainer(trainer, arguments, model, tokenizer, rows)
+            arguments = training_arguments(trainer, run.settings, tmp_path)
+            built = build_trainer(trainer, arguments, load_model(run), tokenizer, rows)
             return next(iter(built.get_train_dataloader()))
 
         return make
@@ -290,6 +287,61 @@ class TestSupervision:
         assert made["chosen_input_ids"].tolist() == [self.PROMPT + self.CHOSEN]
         assert made["chosen_labels"].tolist() == [[-100] * 6 + self.CHOSEN]
         assert made["rejected_labels"].tolist() == [[-100] * 6 + self.REJECTED]
+
+
+class TestModelFiles:
+    """A training reads the files of the manifests and no others."""
+
+    def test_other_weights_in_the_folder_are_not_read(self, make_job, world, sft):
+        other = world / "base/model.safetensors.index.json"
+        other.write_text('{"weight_map": {"w": "other.safetensors"}}')
+        (world / "base/model_backup.safetensors").write_bytes(b"other weights")
+        try:
+            train(again := make_job("beside", "sft"))
+        finally:
+            other.unlink()
+            (world / "base/model_backup.safetensors").unlink()
+        assert read_json(again.manifest)["files"] == read_json(sft.manifest)["files"]
+
+    def test_an_adapter_names_the_folder_of_its_base_and_not_the_view(self, world, sft):
+        adapter = read_json(Path(sft.model) / "adapter_config.json")
+        assert adapter["base_model_name_or_path"] == str(world / "base")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda weights: weights.pop("model.norm.weight"), r"lacks 1 tensors .*norm"),
+            (lambda weights: weights.update(extra=weights["model.norm.weight"].clone()), r"has 1"),
+            (
+                lambda weights: weights.update(
+                    {"model.norm.weight": weights["model.norm.weight"][1:].clone()}
+                ),
+                r"1 tensors of another shape .*norm",
+            ),
+        ],
+    )
+    def test_weights_that_do_not_fit_are_refused_in_one_line(
+        self, make_job, world, tmp_path, change, message
+    ):
+        from safetensors.torch import load_file, save_file
+
+        folder = Path(shutil.copytree(world / "base", tmp_path / "base"))
+        change(weights := load_file(folder / "model.safetensors"))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        described = {**read_json(world / "base.json"), "path": str(folder)}
+        write_json({**described, "files": hash_files(folder)}, tmp_path / "base.json")
+        with pytest.raises(ValueError, match=message) as caught:
+            train(replace(make_job("unfit", "sft"), base=str(tmp_path / "base.json")))
+        assert "\n" not in str(caught.value)
+
+    def test_the_work_folder_does_not_depend_on_where_the_model_is(self, make_job, world, tmp_path):
+        folder = shutil.copytree(world / "base", tmp_path / "moved")
+        described = {**read_json(world / "base.json"), "path": str(folder)}
+        write_json(described, tmp_path / "base.json")
+        here = resolve(make_job("place", "sft"))
+        moved = resolve(replace(make_job("place", "sft"), base=str(tmp_path / "base.json")))
+        assert moved.work == here.work
+        assert moved.base_view != here.base_view
 
 
 class TestSupervisedRun:
@@ -518,12 +570,11 @@ class TestMicroBatches:
         from transformers import AutoTokenizer
 
         made = job("loader", "sft")
-        base = read_json(world / "base.json")
-        settings = complete_settings("sft", made.settings)
-        tokenizer = AutoTokenizer.from_pretrained(base["path"])
+        run = resolve(made)
+        tokenizer = AutoTokenizer.from_pretrained(run.base_view)
         rows = encode_rows(pl.read_parquet(made.rows), tokenizer, 32, ("completion",))
-        arguments = training_arguments("sft", settings, tmp_path)
-        built = build_trainer("sft", arguments, load_model(settings, base, None), tokenizer, rows)
+        arguments = training_arguments("sft", run.settings, tmp_path)
+        built = build_trainer("sft", arguments, load_model(run), tokenizer, rows)
         widths = [batch["input_ids"].shape[1] for batch in built.get_train_dataloader()]
         assert len(widths) == 4
         assert widths[0] >= widths[1]
@@ -543,12 +594,11 @@ class TestQuantisedBase:
     """QLoRA: bitsandbytes on a CPU."""
 
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    def test_four_bits_for_the_projections_and_float32_for_the_adapter(self, world, dtype):
+    def test_four_bits_for_the_projections_and_float32_for_the_adapter(self, make_job, dtype):
         import torch
         from bitsandbytes.nn import Linear4bit
 
-        settings = complete_settings("sft", {**SETTINGS, "quantization": "nf4", "dtype": dtype})
-        model = load_model(settings, read_json(world / "base.json"), None)
+        model = load_model(resolve(make_job("nf4", "sft", quantization="nf4", dtype=dtype)))
         quantised = {
             name: module
             for name, module in model.named_modules()
@@ -758,7 +808,7 @@ def test_capped_attention_is_trained_with_its_cap(tmp_path):
     found = {
         name: model.eval()(tokens).logits
         for name, model in {
-            "ours": load_model(settings, {"path": str(tmp_path)}, None),
+            "ours": load_weights(settings, str(tmp_path), "model"),
             **{
                 kind: AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=kind)
                 for kind in ("eager", "sdpa")

@@ -1,6 +1,7 @@
 """Bad input ends at once, in one line that names the key or file, and leaves nothing behind."""
 
 import json
+import os
 import re
 
 import pytest
@@ -94,6 +95,48 @@ def test_a_bad_split_ends_the_run_before_the_first_training(fresh_project):
     assert completed.returncode != 0
     assert "[contamination/dice] data/test.jsonl: the file has no rows" in completed.stderr
     assert not fresh_project.result(f"models/{WEAK_SIDE}/weak-0/model").exists()
+
+
+def test_a_model_that_is_not_whole_ends_the_run_before_the_first_job(fresh_project):
+    """A dry run does not ask: its plan needs no libraries of models."""
+    from safetensors.torch import load_file, save_file
+
+    weights = fresh_project.path(fresh_project.config["models"]["random_strong"]["path"])
+    tensors = load_file(weights / "model.safetensors")
+    for name in sorted(tensors)[:3]:
+        del tensors[name]
+    save_file(tensors, weights / "model.safetensors", metadata={"format": "pt"})
+    done = fresh_project.snakemake()
+    assert done.returncode != 0
+    assert "models.random_strong: " in done.stderr
+    assert re.search(r"lacks \d tensors of the model that config\.json names", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not fresh_project.result("data").exists()
+    assert not fresh_project.result("bases").exists()
+    fresh_project.run("--dry-run")
+
+
+def test_files_that_are_not_the_models_change_nothing(fresh_project):
+    """Not even one whose name is no UTF-8."""
+    folder = fresh_project.path(fresh_project.config["models"]["random_strong"]["path"])
+    target = "results/test/bases/random_strong.json"
+    fresh_project.run(target)
+    (folder / os.fsdecode(b"caf\xe9.json")).touch()
+    (folder / "model_backup.safetensors").touch()
+    assert fresh_project.planned(target) == set()
+
+
+def test_a_model_lost_after_a_finished_run_is_to_be_put_back(fresh_project):
+    folder = fresh_project.path(fresh_project.config["models"]["random_strong"]["path"])
+    target = "results/test/bases/random_strong.json"
+    fresh_project.run(target)
+    folder.rename(folder.with_name("elsewhere"))
+    for arguments in ((), ("--dry-run",)):
+        done = fresh_project.snakemake(target, *arguments)
+        assert done.returncode != 0
+        lines = [line for line in done.stderr.splitlines() if "random_strong" in line]
+        assert len(lines) == 1
+        assert "put the model there, or correct the path" in lines[0]
 
 
 def refusal(project, target, *rules):

@@ -41,6 +41,7 @@ OWN = {
 }
 EMBEDDED = {"loader": "embedded", "templates": [6, 10], "splits": {"train_1": 9, "train_2": 9}}
 EMBEDDED["splits"]["test"] = 9
+MODEL_CONFIG = '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "eos_token_id": 1}'
 #: A study in which each key has a place where it counts.
 CONFIG = {
     "experiment": "base",
@@ -301,7 +302,7 @@ def folder(tmp_path_factory):
     (released / "train.jsonl").touch()
     for name in ("weak", "other"):
         (folder / name).mkdir()
-        (folder / name / "config.json").write_text('{"model_type": "llama"}')
+        (folder / name / "config.json").write_text(MODEL_CONFIG)
         (folder / name / "tokenizer.json").write_text("{}")
         save_file({"w": np.ones(1, np.float32)}, folder / name / "model.safetensors")
     with pytest.MonkeyPatch.context() as patch:

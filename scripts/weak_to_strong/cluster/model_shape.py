@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from weak_to_strong.models.model_files import tensor_shapes, weight_files
 
 #: Bytes of one number.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -52,23 +54,18 @@ class Shape:
 
 
 def count_parameters(folder: Path) -> int:
-    """Number of weights in the safetensors files of a folder, from their headers alone.
+    """Number of weights in the files that make a model, from their headers alone.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no such file in it.
+        FileNotFoundError: there is no such folder, or no weights in it.
+        ValueError: an index or a file of weights is damaged.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    key = "models"
+    files = weight_files(folder, key)
     if not files:
         raise FileNotFoundError(2, "no safetensors files", str(folder))
-    total = 0
-    for file in files:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        total += sum(
-            prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
-        )
-    return total
+    shapes = (tensor_shapes(folder / file, key).values() for file in files)
+    return sum(prod(shape) for shape in chain.from_iterable(shapes))
 
 
 def rough_shape(parameters: int) -> Shape:

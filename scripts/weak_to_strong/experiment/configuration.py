@@ -181,6 +181,7 @@ def _check_experiment(name: str) -> None:
 def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
     """Check the entry of a base model, and the files of a local one."""
     from weak_to_strong.models.base_models import check_base_model
+    from weak_to_strong.models.model_files import model_files
 
     check_filled_in(["models", name, "path"], model.get("path", ""))
     entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
@@ -194,8 +195,9 @@ def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
     except ValueError as error:
         raise ConfigError(f"config key {error}") from error
     if "path" in model:
-        for file in filter(Path.is_file, Path(model["path"]).iterdir()):
-            check_filled_in(["models", name, "path"], str(file))
+        folder = Path(model["path"])
+        for file in model_files(folder, f"models.{name}", trust_remote_code=trust_remote_code):
+            check_filled_in(["models", name, "path"], str(folder / file))
 
 
 def load_configuration(config: dict) -> dict:

@@ -15,6 +15,7 @@ from typing import Any
 from weak_to_strong.data.sources import remote_name, source_entries
 from weak_to_strong.data.splits import narrow_settings
 from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.models.model_files import model_files
 from weak_to_strong.tables.files import hash_file, hash_value
 
 #: Larger files (bytes) are compared by time only, as in the profile.
@@ -69,7 +70,10 @@ class RawFiles:
         return files[self._graph.paths.source.format(task=task, name=name)]
 
     def base_files(self, base: str) -> list[str]:
-        """Files of a local base model, sorted; none for one that is fetched."""
-        entry = self._graph.experiment.models[base]
-        files = Path(entry["path"]).iterdir() if "path" in entry else ()
-        return sorted(str(file) for file in files if file.is_file())
+        """Files that make a local base model, sorted; none for a model that is fetched."""
+        entry = self._graph.experiment.base_entry(base)
+        if "path" not in entry:
+            return []
+        trusted = entry.get("trust_remote_code") is True
+        names = model_files(Path(entry["path"]), f"models.{base}", trust_remote_code=trusted)
+        return [str(Path(entry["path"], name)) for name in names]

@@ -12,9 +12,12 @@ import json
 import logging
 import math
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -24,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.generation.engine_worker import TEMPORARY
 from weak_to_strong.jobs.allocation import Allocation, step_command
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
@@ -99,10 +103,12 @@ class Worker:
         self._is_step = bool(step)
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
+        # The name must be short: vLLM's sockets are in the folder, and their paths are limited.
+        self._temporary = Path(tempfile.gettempdir(), f"w2s-{secrets.token_hex(8)}")
         with log.open("wb") as stderr:
             self._process = start_child(
                 [*step, *command],
-                environment,
+                {**environment, TEMPORARY: str(self._temporary)},
                 stdin=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,  # so that kill() reaches the engine's own children
@@ -157,7 +163,10 @@ class Worker:
         """
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
+        status = self._process.wait()
+        # A worker that was killed could not do it.
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        return status
 
     def _death(self) -> ProcessDied:
         if self._process.returncode is None:

@@ -84,11 +84,12 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
 
     Args:
         settings: settings of the round.
-        weights: folder of the base weights.
+        weights: view of the base weights.
         ranks: rank of each adapter that the engine serves. Without adapters LoRA is off.
     """
     arguments: dict[str, Any] = {
         "model": weights,
+        "trust_remote_code": False,
         "dtype": settings.dtype,
         "seed": 0,
         "max_model_len": settings.max_model_len,

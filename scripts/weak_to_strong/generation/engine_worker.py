@@ -16,7 +16,9 @@ It reads one JSON message a line on standard input and answers on standard outpu
 
 It exits at once at the end of standard input, so a worker never outlives its parent. The variable
 W2S_ENGINE_DEVICES, `first:end`, narrows the visible GPUs: the parent does not see those of another
-node. vLLM and other large libraries are imported only when they are needed.
+node. The variable W2S_ENGINE_TMP names a folder for temporary files, which the worker makes and
+removes (a vLLM engine leaves a file `vllm_dist_*`). vLLM and other large libraries are imported
+only when they are needed.
 """
 
 from __future__ import annotations
@@ -25,19 +27,22 @@ import gc
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from weak_to_strong.jobs.imports import collection_paused
 
-DEVICES = "W2S_ENGINE_DEVICES"
+DEVICES, TEMPORARY = "W2S_ENGINE_DEVICES", "W2S_ENGINE_TMP"
 
 Message = dict[str, Any]
 #: Folder of weights and prompts -> token ids.
@@ -238,7 +243,7 @@ def tokenise(weights: str, prompts: Sequence[str]) -> list[list[int]]:
 def _load_tokenizer(weights: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    return AutoTokenizer.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
 
 
 def import_vllm() -> None:
@@ -266,6 +271,27 @@ def choose_devices(environment: MutableMapping[str, str]) -> None:
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first:end])
 
 
+def make_temporary_folder(environment: MutableMapping[str, str]) -> None:
+    """Make the folder that TEMPORARY names, for all temporary files of this process.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    if not (folder := environment.get(TEMPORARY)):
+        return
+    # torch compiles kernels into a temporary folder, and other engines use them too.
+    kernels = Path(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels))
+    os.makedirs(folder, 0o700)
+    environment["TMPDIR"] = tempfile.tempdir = folder
+
+
+def remove_temporary_folder(environment: Mapping[str, str]) -> None:
+    """Remove the folder that `make_temporary_folder` made."""
+    if folder := environment.get(TEMPORARY):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run(
     start: Callable[[dict[str, Any]], Engine],
     tokenise: Tokeniser,
@@ -287,6 +313,7 @@ def run(
     def read() -> None:
         for line in sys.stdin:
             messages.put(json.loads(line))
+        remove_temporary_folder(os.environ)
         # The parent is gone. An engine may be another process of this group, so end them all.
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
@@ -304,13 +331,16 @@ def run(
     threading.Thread(target=read, daemon=True).start()
     try:
         choose_devices(os.environ)
+        make_temporary_folder(os.environ)
         prepare()
         serve(receive, send, start, tokenise)
     except Exception as error:
         traceback.print_exc()
         send({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
         sys.stderr.flush()
+        remove_temporary_folder(os.environ)
         os._exit(1)
+    remove_temporary_folder(os.environ)
     # With vLLM loaded, the interpreter takes seconds to shut down.
     answers.flush()
     os._exit(0)

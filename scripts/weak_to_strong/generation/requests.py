@@ -116,20 +116,25 @@ class ModelFiles:
     """The files that a request's texts come from.
 
     Attributes:
-        weights: folder of the weights that an engine loads, with their tokenizer.
+        folder: folder of the weights that an engine loads, with their tokenizer.
+        weights: manifest of these weights. An engine reads their view (`view.model_view`).
         weights_hash: hash of the sha256 of those files.
-        manifests: paths of the manifests of all models whose files an engine reads.
-        adapter: folder of a LoRA adapter on the weights, or None.
+        adapter: manifest of a LoRA adapter on the weights, or None.
         adapter_hash: hash of the sha256 of the adapter's files, or None.
         rank: largest rank in the adapter, 0 without one.
     """
 
+    folder: str
     weights: str
     weights_hash: str
-    manifests: tuple[str, ...]
     adapter: str | None = None
     adapter_hash: str | None = None
     rank: int = 0
+
+    @property
+    def manifests(self) -> tuple[str, ...]:
+        """Manifests of all models whose files an engine reads."""
+        return (self.weights, self.adapter) if self.adapter else (self.weights,)
 
 
 def find_model(request: Request) -> ModelFiles:
@@ -140,10 +145,10 @@ def find_model(request: Request) -> ModelFiles:
     """
     base = read_manifest(request.base)
     if request.model is None:
-        return ModelFiles(base["path"], hash_value(base["files"]), (request.base,))
+        return ModelFiles(base["path"], request.base, hash_value(base["files"]))
     trained = read_manifest(request.model)
     if trained["kind"] == "full":
-        return ModelFiles(trained["path"], hash_value(trained["files"]), (request.model,))
+        return ModelFiles(trained["path"], request.model, hash_value(trained["files"]))
     if trained["base"] != base["name"]:
         raise ValueError(
             f"{request.model}: an adapter of {trained['base']!r}, "
@@ -152,10 +157,10 @@ def find_model(request: Request) -> ModelFiles:
     check_files(request.model, ["adapter_config.json"])
     adapter = read_json(Path(trained["path"]) / "adapter_config.json")
     return ModelFiles(
-        weights=base["path"],
+        folder=base["path"],
+        weights=request.base,
         weights_hash=hash_value(base["files"]),
-        manifests=(request.base, request.model),
-        adapter=trained["path"],
+        adapter=request.model,
         adapter_hash=hash_value(trained["files"]),
         rank=max([adapter["r"], *adapter.get("rank_pattern", {}).values()]),
     )

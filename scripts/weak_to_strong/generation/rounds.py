@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -30,7 +30,6 @@ from weak_to_strong.generation.engine_settings import (
     engine_arguments,
     worker_environments,
 )
-from weak_to_strong.generation.engine_worker import Tokeniser
 from weak_to_strong.generation.request_store import SHARD, RequestStore
 from weak_to_strong.generation.requests import (
     ModelFiles,
@@ -46,6 +45,7 @@ from weak_to_strong.jobs.allocation import Allocation
 from weak_to_strong.jobs.gpus import vllm_version
 from weak_to_strong.models.base_models import context_length
 from weak_to_strong.models.manifests import check_files
+from weak_to_strong.models.view import VIEWS, model_view
 from weak_to_strong.tables.files import hash_value
 
 logger = logging.getLogger("weak_to_strong")
@@ -187,12 +187,18 @@ def _generate(
         allocation=allocation,
     )
     with pool:
+        views = {}
         for manifest in dict.fromkeys(path for state in states for path in state.model.manifests):
             check_files(manifest)
+            # Beside the store, which all nodes share.
+            views[manifest] = str(model_view(manifest, root.parent / VIEWS.name))
         tokens = {
-            state.store.key: _encode(state, settings, pool.tokenise, root) for state in states
+            state.store.key: _encode(
+                state, settings, partial(pool.tokenise, views[state.model.weights]), root
+            )
+            for state in states
         }
-        work, parts = _engine_work(states, tokens, settings)
+        work, parts = _engine_work(states, tokens, settings, views)
 
         def finish(number: int, answers: list[list[Any]]) -> None:
             rows = _rows(parts[number], answers)
@@ -211,18 +217,27 @@ def _generate(
 
 
 def _encode(
-    state: _RequestState, settings: EngineSettings, tokenise: Tokeniser, root: Path
+    state: _RequestState,
+    settings: EngineSettings,
+    tokenise: Callable[[Sequence[str]], list[list[int]]],
+    root: Path,
 ) -> TokenFile:
     """The missing prompts of a request as tokens, in their order.
+
+    Args:
+        state: the request.
+        settings: settings of the round.
+        tokenise: the tokenizer of its weights.
+        root: the store.
 
     Raises:
         ValueError: the engine is longer than its model, or a prompt leaves no room for a response.
     """
-    limit = context_length(Path(state.model.weights))
+    limit = context_length(Path(state.model.folder))
     if limit and settings.max_model_len > limit:
         raise ValueError(
             f"`engine.max_model_len` {settings.max_model_len} exceeds the {limit} tokens that "
-            f"{state.model.weights} is made for; lower it"
+            f"{state.model.folder} is made for; lower it"
         )
     tokens = TokenFile(root)
     missing = set(state.missing)
@@ -231,7 +246,7 @@ def _encode(
         wanted = [text for place, text in enumerate(prompts, first) if place in missing]
         first += len(prompts)
         if wanted:
-            encoded = tokenise(state.model.weights, wanted)
+            encoded = tokenise(wanted)
             _check_lengths(state, settings, encoded, len(tokens))
             tokens.append(encoded)
     return tokens
@@ -252,7 +267,10 @@ def _check_lengths(
 
 
 def _engine_work(
-    states: Sequence[_RequestState], tokens: Mapping[str, TokenFile], settings: EngineSettings
+    states: Sequence[_RequestState],
+    tokens: Mapping[str, TokenFile],
+    settings: EngineSettings,
+    views: Mapping[str, str],
 ) -> tuple[list[EngineWork], list[_Part]]:
     """Group the missing work by base weights; also return the part of each shard number.
 
@@ -260,6 +278,7 @@ def _engine_work(
         states: what to generate.
         tokens: missing prompts of each request, by the key of its store.
         settings: settings of the round.
+        views: view of each model by its manifest.
     """
     groups: dict[str, list[_RequestState]] = {}
     for state in states:
@@ -272,7 +291,7 @@ def _engine_work(
         # Requests with the same adapter follow one another, so that a batch has few adapters.
         for state in sorted(group, key=lambda state: state.model.adapter_hash or ""):
             key = state.model.adapter_hash
-            adapter = [key, numbers[key], state.model.adapter] if key else None
+            adapter = [key, numbers[key], views[state.model.adapter]] if key else None
             count = len(state.missing)
             for first in range(0, count, settings.shard_size):
                 end = min(first + settings.shard_size, count)
@@ -281,7 +300,7 @@ def _engine_work(
                 shards.append(Shard(len(parts), partial(_message, part, adapter), samples))
                 parts.append(part)
         ranks = [model.rank for model in models.values()]
-        arguments = engine_arguments(settings, group[0].model.weights, ranks)
+        arguments = engine_arguments(settings, views[group[0].model.weights], ranks)
         work.append(EngineWork(arguments, shards))
     return work, parts
 

@@ -1,7 +1,8 @@
 """Remove files that finished experiments no longer need: `make clean-work`.
 
-`results/store/` has the generated shards of each request, and the checkpoints of unfinished
-trainings (a training removes its own when it ends). A job that is killed while it writes leaves a
+`results/store/` has the generated shards of each request, the checkpoints of unfinished trainings
+(a training removes its own when it ends), and the views of models: folders of links, which the next
+job makes again. A job that is killed while it writes leaves a
 hidden `.part` or `.old` beside the file that it would have made. The texts of a finished experiment
 are in its results. Its shards serve only a changed experiment, which then generates less anew.
 """
@@ -57,7 +58,7 @@ def find_leftovers(results: Path) -> list[Path]:
 
 
 def clean(results: Path, *, everything: bool) -> tuple[int, int]:
-    """Remove shards of finished experiments, and files of killed jobs.
+    """Remove shards of finished experiments, views of models, and files of killed jobs.
 
     Args:
         results: folder of all experiments.
@@ -84,6 +85,8 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
         else:
             path.unlink()
         removed += 1
+    # No run is at work, so no job reads a view. Links take no room, so they are not counted.
+    shutil.rmtree(store / "views", ignore_errors=True)
     return removed, size
 
 

@@ -210,6 +210,16 @@ def planned_jobs(workflow: Any) -> dict[str, list[str]]:
     return inputs
 
 
+def planned_wildcards(workflow: Any, rule: str) -> list[dict[str, str]]:
+    """Wildcards of the jobs of a rule that this run starts.
+
+    The base models that no job has described yet are checked before the first job.
+    """
+    return [
+        dict(job.wildcards_dict) for job in workflow.dag.needrun_jobs() if job.rule.name == rule
+    ]
+
+
 def default_resource(resource_settings: Any, name: str) -> str | None:
     """A default resource as a profile or the command line gives it; None without one.
 

@@ -6,34 +6,39 @@ A model entry of the configuration is one of
 - `{hub, revision}`: a Hugging Face model at one commit, downloaded without pickle weights;
 - `{gguf_package}`: an installed Python package with one GGUF file, converted to float32.
 
-Each may have `trust_remote_code`, for a model with Python code of its own.
+Each may have `trust_remote_code`: it accepts a model that names Python code of its own. That code
+never runs.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import shutil
-import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from weak_to_strong.data.sources import COMMIT, explain_hub_error
+from weak_to_strong.models.loading import check_loading, was_checked
+from weak_to_strong.models.model_files import (
+    INDEX,
+    TEXT_FILES,
+    TOKENIZERS,
+    check_texts,
+    check_weights,
+    model_files,
+)
 from weak_to_strong.tables.files import hash_file, read_json, sync, sync_files
 
 logger = logging.getLogger("weak_to_strong")
 
 KINDS = {"path": {"path"}, "hub": {"hub", "revision"}, "gguf_package": {"gguf_package"}}
-#: A tokenizer has all files of one of these sets.
-TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
-#: The files of a model. Others (README, pickle weights) are neither downloaded nor described.
-PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-CODE_PATTERN = "*.py"
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+#: The name of a package (PyPI's rule). It stands in a command line of a message.
+PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
@@ -65,9 +70,10 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
 
 
 def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) -> None:
-    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; do nothing for `path`.
+    """Download (`hub`) or convert (`gguf_package`) a model into `folder`; check that it is whole.
 
-    The folder appears under its name only when it is complete. An interrupted download resumes.
+    The folder appears under its name only when it is complete. An interrupted download resumes. A
+    model of a local folder (`path`) is used in its place, and only checked, unless the run did so.
 
     Args:
         name: name of the entry under `models`.
@@ -75,12 +81,14 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         folder: where to put the model.
 
     Raises:
-        ValueError: see `check_base_model`; or the Hub does not give the model.
+        ValueError: see `check_base_model` and `check_loading`; or the Hub does not give the model.
     """
     key, kind, folder = f"models.{name}", _kind_of(name, entry), Path(folder)
-    if kind == "path":
-        return
     check_base_model(name, entry)
+    if kind == "path":
+        if not was_checked(name):
+            check_loading(Path(entry["path"]), key)
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not `.part`: such folders are removed after a kill, and this download must resume.
     part = folder.with_name(f".{folder.name}.download")
@@ -91,6 +99,7 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         part.mkdir()
         convert_gguf(find_gguf(entry["gguf_package"], key), part)
     inspect_folder(part, key, trust_remote_code=_trusts(entry))
+    check_loading(part, key)
     sync_files(part)
     if folder.exists():
         shutil.rmtree(folder)
@@ -127,7 +136,10 @@ def describe_base_model(
     return {
         "name": name,
         "path": str(place),
-        "files": {file.name: hash_file(file) for file in _model_files(Path(place), trusted)},
+        "files": {
+            file: hash_file(Path(place, file))
+            for file in model_files(Path(place), key, trust_remote_code=trusted)
+        },
         "source": source,
     }
 
@@ -138,15 +150,15 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
     Args:
         folder: folder of the model.
         key: configuration key that a message names.
-        trust_remote_code: accept a model with Python code of its own.
+        trust_remote_code: accept a model that names Python code of its own, which never runs.
 
     Raises:
-        ValueError: no folder, config.json, tokenizer or safetensors; pickle weights only; a
-            missing or cut-off shard; an adapter; code of its own that is not trusted.
+        ValueError: no folder, config.json or tokenizer; an adapter; see also `check_texts` and
+            `check_weights`.
     """
     if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
-        raise ValueError(f"{key}: no folder {folder}; correct the path")
-    names = {file.name for file in folder.iterdir()}
+        raise ValueError(f"{key}: no folder {folder}; put the model there, or correct the path")
+    names = set(os.listdir(folder))
     if "adapter_config.json" in names:
         raise ValueError(f"{key}: {folder} is an adapter; name the folder of a base model")
     if "config.json" not in names:
@@ -156,43 +168,8 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
             f"{key}: {folder} has no tokenizer (tokenizer.json, tokenizer.model, or vocab.json "
             "with merges.txt); save the model's tokenizer there"
         )
-    for file in ("config.json", "tokenizer_config.json"):
-        if file in names:
-            _check_configuration(folder / file, key, trust_remote_code)
-    _check_weights(folder, names, key)
-
-
-def _check_configuration(file: Path, key: str, trust_remote_code: bool) -> None:
-    """Refuse a configuration that is no JSON object, or names code that is not trusted."""
-    if _read_object(file, key).get("auto_map") and not trust_remote_code:
-        raise ValueError(
-            f"{key}: {file} names code of the model's own (auto_map), which is never run here; set "
-            "`trust_remote_code: true` if transformers and vLLM have its architecture themselves"
-        )
-
-
-def _check_weights(folder: Path, names: Collection[str], key: str) -> None:
-    """Refuse a folder with these file names whose safetensors weights are not complete."""
-    weights = {name for name in names if name.endswith(".safetensors")}
-    if broken := sorted(name for name in weights if not (folder / name).is_file()):
-        raise ValueError(f"{key}: {folder / broken[0]} is no file; fetch the model again")
-    if not weights:
-        pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
-        reason = f"only pickle weights ({pickles[0]}), which can run code" if pickles else "none"
-        raise ValueError(
-            f"{key}: {folder} must have safetensors weights, it has {reason}; save the model with "
-            "`save_pretrained`"
-        )
-    index = "model.safetensors.index.json"
-    if index in names:
-        named = _read_object(folder / index, key).get("weight_map")
-        if not isinstance(named, dict):
-            raise ValueError(f"{key}: {folder / index} has no weight_map; fetch it again")
-        shards = set(map(str, named.values()))
-        if missing := sorted(shards - weights):
-            raise ValueError(f"{key}: {folder} lacks {missing[0]}, which {index} names")
-    for name in sorted(weights):
-        _check_safetensors(folder / name, key)
+    check_texts(folder, key, trust_remote_code=trust_remote_code)
+    check_weights(folder, key)
 
 
 def context_length(folder: Path) -> int | None:
@@ -209,28 +186,17 @@ def context_length(folder: Path) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _read_object(file: Path, key: str) -> dict:
-    """A JSON object of a model folder.
-
-    Raises:
-        ValueError: no regular file, not JSON, or no object; names `key`.
-    """
-    # Reading a pipe or device of this name would never end.
-    try:
-        value = read_json(file) if file.is_file() else None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{key}: {file} is not readable JSON; fetch the model again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{key}: {file} is no JSON object; fetch the model again")
-    return value
-
-
 def find_gguf(package: str, key: str = "gguf_package") -> Path:
     """The one GGUF file of an installed package.
 
     Raises:
-        ValueError: not installed, or not exactly one GGUF file in it.
+        ValueError: no name of a package, not installed, or not exactly one GGUF file in it.
     """
+    if not PACKAGE.fullmatch(package):
+        raise ValueError(
+            f"{key}.gguf_package: {package!r} is no name of a package; it has letters, digits, and "
+            "`.`, `_` or `-` between them"
+        )
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError as error:
@@ -256,7 +222,12 @@ def convert_gguf(file: Path, folder: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    place = {
+        "pretrained_model_name_or_path": str(file.parent),
+        "gguf_file": file.name,
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
     quantised = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     # transformers does not save a model that was read from GGUF. It saves a copy.
     config = quantised.config
@@ -293,45 +264,6 @@ def _trusts(entry: Mapping[str, Any]) -> bool:
     return entry.get("trust_remote_code") is True
 
 
-def _model_files(folder: Path, trust_remote_code: bool) -> list[Path]:
-    patterns = (*PATTERNS, CODE_PATTERN) if trust_remote_code else PATTERNS
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file()
-        and not file.name.startswith(".")
-        and any(file.match(pattern) for pattern in patterns)
-    )
-
-
-def _check_safetensors(file: Path, key: str) -> None:
-    """Check that a file has the length that its header says: finds a file that was cut off."""
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size - 8:
-                raise ValueError("header longer than the file")
-            header = json.loads(stream.read(length))
-        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        if not ends:
-            raise ValueError("it holds no weights")
-        end = max(ends)
-        if 8 + length + end != size:
-            raise ValueError(f"{size} bytes instead of {8 + length + end}")
-    except (
-        struct.error,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise ValueError(
-            f"{key}: {file} is no complete safetensors file ({error}); fetch it again"
-        ) from error
-
-
 def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
     from huggingface_hub import snapshot_download
 
@@ -340,8 +272,12 @@ def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
             entry["hub"],
             revision=entry["revision"],
             local_dir=part,
-            allow_patterns=[*PATTERNS, *([CODE_PATTERN] if _trusts(entry) else [])],
-            ignore_patterns=["*/*"],  # some models have copies in other formats in folders
+            allow_patterns=[
+                *(*TEXT_FILES, INDEX, "*.safetensors"),
+                *(["*.py"] if _trusts(entry) else []),
+            ],
+            # Some models have copies in other formats, in folders and beside the shards.
+            ignore_patterns=["*/*", "consolidated*"],
         )
     except Exception as error:
         reason = explain_hub_error(error, entry["hub"], entry["revision"])

@@ -1,20 +1,30 @@
 """Does a base model's folder hold the whole model? Asked of transformers, without reading weights.
 
 `python -P -m weak_to_strong.models.loading NAME=FOLDER ...` prints one line for each model that is
-not whole, and ends with status 1 where there is one. Snakemake's own process calls it so before the
-first job: importing transformers there would cost every command some seconds.
+not whole, and ends with status 1 where there is one. Snakemake's own process runs this command
+before the first job (`check_before_jobs`): importing transformers there would keep the libraries in
+its memory for the whole run.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.imports import collection_paused
+from weak_to_strong.models.model_files import model_files
+from weak_to_strong.models.view import link_files
+
+#: Variable with the names of the models that a run has checked (JSON list), for its jobs.
+CHECKED = "W2S_CHECKED_MODELS"
 
 
 def check_loading(folder: Path, key: str) -> None:
@@ -22,17 +32,34 @@ def check_loading(folder: Path, key: str) -> None:
 
     The architecture is built on torch's meta device, which has shapes and no memory. transformers
     matches the tensors in the safetensors headers against it, by its own rules for renamed and tied
-    weights.
+    weights. Files that are not the model's are not read, and code of the model's own does not run.
 
     Args:
-        folder: of the model, with no other files than its own (see `view.model_view`).
+        folder: folder of the model.
         key: config key for the message, such as `models.small`.
 
     Raises:
         ValueError: one line that names `key` and what does not fit: an architecture that
-            transformers lacks; missing, unexpected or differently shaped tensors; a tokenizer with
-            more tokens than the model, or without an end token.
+            transformers lacks, or that is not the one config.json names; missing, unexpected or
+            differently shaped tensors; a tokenizer with more tokens than the model, or without an
+            end token.
     """
+    with tempfile.TemporaryDirectory(prefix="w2s-model-") as temporary:
+        view = Path(temporary)
+        link_files(folder, model_files(folder, key), view)
+        try:
+            _check_view(view)
+        except _MisfitError as misfit:
+            words = str(misfit).replace(str(view), str(folder))
+            raise ValueError(f"{key}: {folder}: {words}") from misfit
+
+
+class _MisfitError(ValueError):
+    """What does not fit in a model, and the fix, without the config key and the folder."""
+
+
+def _check_view(view: Path) -> None:
+    """Check the model in a folder that has no other files than its own, see `check_loading`."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with collection_paused():
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,7 +70,7 @@ def check_loading(folder: Path, key: str) -> None:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
+            view,
             **local,
             use_safetensors=True,
             device_map="meta",
@@ -51,44 +78,52 @@ def check_loading(folder: Path, key: str) -> None:
             ignore_mismatched_sizes=True,
         )
     except Exception as error:  # whatever a library raises at a stranger's file
-        raise ValueError(
-            f"{key}: transformers cannot build the model in {folder} ({_first_line(error)}); "
-            "fetch the model again, or use one that transformers has"
+        raise _MisfitError(
+            f"transformers cannot build the model ({_first_line(error)}); fetch the model again, "
+            "or use one that transformers has"
         ) from error
-    _check_report(report, f"{key}: {folder}")
+    if reason := explain_report(report):
+        raise _MisfitError(reason)
+    names, built = model.config.architectures or [], type(model).__name__
+    if names != [built]:
+        raise _MisfitError(
+            f"config.json names the architecture {', '.join(map(str, names))}, and transformers "
+            f"reads its model_type as {built}; correct config.json, or vLLM would read another "
+            "model"
+        )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        tokenizer = AutoTokenizer.from_pretrained(view, **local)
     except Exception as error:
-        raise ValueError(
-            f"{key}: the tokenizer in {folder} cannot be read ({_first_line(error)}); save it anew"
+        raise _MisfitError(
+            f"the tokenizer cannot be read ({_first_line(error)}); save it anew"
         ) from error
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > vocabulary:
-        raise ValueError(
-            f"{key}: the tokenizer in {folder} has {len(tokenizer)} tokens, the model has "
-            f"{vocabulary}; save the tokenizer that belongs to the model"
+        raise _MisfitError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model has {vocabulary}; save the "
+            "tokenizer that belongs to the model"
         )
     if tokenizer.eos_token_id is None:
-        raise ValueError(
-            f"{key}: the tokenizer in {folder} has no end token, so that no answer would end; set "
-            "`eos_token` in its tokenizer_config.json"
+        raise _MisfitError(
+            "the tokenizer has no end token, so that no answer would end; set `eos_token` in its "
+            "tokenizer_config.json"
         )
 
 
-def _check_report(report: Mapping[str, Any], place: str) -> None:
-    """Refuse missing, unexpected and differently shaped tensors.
+def explain_report(report: Mapping[str, Any]) -> str | None:
+    """What transformers' loading report says against a model, in one line with the fix.
 
     Args:
-        report: transformers' loading report.
-        place: config key and folder, for the message.
+        report: what `from_pretrained` returns with `output_loading_info`.
 
-    Raises:
-        ValueError: there are some; names the first of a kind and their number.
+    Returns:
+        The first missing, unexpected or differently shaped tensor and the number of these, or the
+        first error; None where all tensors fit.
     """
     if mismatched := sorted(report["mismatched_keys"]):
         name, found, needed = mismatched[0]
-        raise ValueError(
-            f"{place} has {len(mismatched)} tensors of another shape than config.json asks for "
+        return (
+            f"has {len(mismatched)} tensors of another shape than config.json asks for "
             f"({name}: {tuple(found)}, asked for {tuple(needed)}); fetch the model again"
         )
     for kind, words in (
@@ -96,9 +131,10 @@ def _check_report(report: Mapping[str, Any], place: str) -> None:
         ("unexpected_keys", "has {} tensors that the model in config.json does not have ({})"),
     ):
         if names := sorted(report[kind]):
-            raise ValueError(f"{place} {words.format(len(names), names[0])}; fetch the model again")
+            return f"{words.format(len(names), names[0])}; fetch the model again"
     if report["error_msgs"]:
-        raise ValueError(f"{place}: {_first_line(report['error_msgs'][0])}; fetch the model again")
+        return f"{_first_line(report['error_msgs'][0])}; fetch the model again"
+    return None
 
 
 def _first_line(error: object) -> str:
@@ -112,8 +148,42 @@ def can_check() -> bool:
     return find_spec("transformers") is not None
 
 
+def check_before_jobs(folders: Mapping[str, str]) -> None:
+    """Check local models in a child process, and note for the jobs of this run which were checked.
+
+    Where transformers is not installed nothing is checked. Then the job `base_model` does it.
+
+    Args:
+        folders: folder of each model by its name in the configuration.
+
+    Raises:
+        ValueError: the line of the first model that is not whole.
+    """
+    if not folders or not can_check():
+        return
+    models = [f"{name}={folder}" for name, folder in folders.items()]
+    command = [sys.executable, "-P", "-m", "weak_to_strong.models.loading", *models]
+    child = start_child(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace")
+    output, messages = child.communicate()
+    if child.returncode:
+        if output:
+            raise ValueError(output.splitlines()[0])
+        last = (messages.splitlines() or [f"status {child.returncode}"])[-1]
+        raise ValueError(f"models: transformers ended while it checked them ({last}); repair it")
+    os.environ[CHECKED] = json.dumps(sorted(folders))
+
+
+def was_checked(name: str) -> bool:
+    """Whether the run that started this job has checked a model, see `check_before_jobs`."""
+    return name in json.loads(os.environ.get(CHECKED, "[]"))
+
+
 def main(arguments: list[str]) -> int:
-    """Check the models given as NAME=FOLDER; the number of lines printed."""
+    """Check the models given as NAME=FOLDER and print what is wrong.
+
+    Returns:
+        1 where a model is not whole, else 0.
+    """
     lines = []
     for argument in arguments:
         name, _, folder = argument.partition("=")

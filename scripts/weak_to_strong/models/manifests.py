@@ -42,9 +42,10 @@ def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a model manifest ({error}); {AGAIN}") from error
     if missing:
-        raise ValueError(
-            f"{path}: {manifest['path']} lacks {missing[0]}; delete the manifest and run again"
-        )
+        source = manifest.get("source")
+        is_of_the_user = isinstance(source, dict) and "path" in source
+        remedy = "put the model back there" if is_of_the_user else "delete the manifest"
+        raise ValueError(f"{path}: {manifest['path']} lacks {missing[0]}; {remedy} and run again")
     return manifest
 
 
@@ -59,23 +60,21 @@ def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> Non
         names: names of the files to check; None for all.
 
     Raises:
-        ValueError: a file has other contents; or, where all are checked, the folder has other
-            weights too (engines load each safetensors file of a folder without an index). Names the
-            file and the remedy.
+        ValueError: a file has other contents; or, where all are checked, the folder of a trained
+            model has other weights too. Names the file and the remedy.
     """
     model = read_manifest(manifest)
     folder = Path(model["path"])
     trained = f"delete {manifest} and run again to train it anew"
-    # Models from elsewhere often have pickle weights too. They are never read.
-    kinds = WEIGHTS if "training" in model else WEIGHTS[:1]
-    weights = {path.name for path in folder.iterdir() if path.suffix in kinds}
-    foreign = {name for name in weights - set(model["files"]) if not name.startswith(".")}
-    if names is None and foreign:
-        remedy = "" if "training" in model else f", or delete {manifest} if it is part of the model"
-        raise ValueError(
-            f"{folder / min(foreign)}: weights that {manifest} does not name; move the file "
-            f"elsewhere{remedy}, and run again"
-        )
+    # A model from elsewhere may have further weights. No library sees them (`view.model_view`).
+    if "training" in model and names is None:
+        weights = {path.name for path in folder.iterdir() if path.suffix in WEIGHTS}
+        foreign = {name for name in weights - set(model["files"]) if not name.startswith(".")}
+        if foreign:
+            raise ValueError(
+                f"{folder / min(foreign)}: weights that {manifest} does not name; move the file "
+                "elsewhere, and run again"
+            )
     chosen = [name for name in model["files"] if names is None or name in names]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(lambda name: hash_file(folder / name), chosen)

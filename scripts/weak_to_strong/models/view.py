@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,17 +44,23 @@ def model_view(manifest: str | Path, views: Path = VIEWS) -> Path:
     views.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{view.name}.", suffix=".part", dir=views))
     try:
-        for name, target in links.items():
-            link = part / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(target)
-        shutil.rmtree(view, ignore_errors=True)
-        # Another process may have made the same view in the meantime.
-        with suppress(OSError):
+        link_files(folder, links, part)
+        with suppress(OSError):  # another process may have made the same view in the meantime
+            part.rename(view)
+        if _links_of(view) != links:
+            shutil.rmtree(view)
             part.rename(view)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return view
+
+
+def link_files(folder: Path, names: Iterable[str], target: Path) -> None:
+    """Fill the folder `target` with links to the named files of `folder`."""
+    for name in names:
+        link = target / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder.resolve() / name)
 
 
 def _links_of(view: Path) -> dict[str, str]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.models.loading import explain_report
 from weak_to_strong.tables.files import read_json
 from weak_to_strong.training.settings import LoraShape, TrainingSettings
+from weak_to_strong.training.training_run import TrainingRun
 
 #: Stands for a reference of dpo that is the trained model with its adapter disabled.
 ADAPTER_OFF = "adapter off"
@@ -65,24 +67,23 @@ def _check_shape(lora: LoraShape, saved: Mapping[str, Any]) -> None:
         )
 
 
-def load_model(
-    settings: TrainingSettings, base: Mapping[str, Any], init: Mapping[str, Any] | None
-) -> Any:
+def load_model(training: TrainingRun) -> Any:
     """The model to train: the base with a new adapter, with the initial adapter, or full weights.
 
     Args:
-        settings: complete settings.
-        base: manifest of the base model.
-        init: manifest of the initial model, or None.
+        training: the resolved run.
 
     Raises:
-        ValueError: the model has no module of one of the adapter's target names.
+        ValueError: weights are missing or do not fit; or the model has no module of one of the
+            adapter's target names.
     """
-    source = init if init and init["kind"] == "full" else base
-    model = load_weights(settings, source["path"])
+    settings, base, init = training.settings, training.base, training.init
+    if settings.adapter == "full" and init:
+        return load_weights(settings, training.init_view, init["path"])
+    model = load_weights(settings, training.base_view, base["path"])
     if settings.adapter == "full":
         return model
-    policy = add_adapter(settings, model, init)
+    policy = add_adapter(settings, model, training.init_view)
     if settings.quantization:
         # TRL makes the adapter of a model that says so bfloat16. Small updates would be lost, and a
         # resumed training would end with other weights.
@@ -90,23 +91,25 @@ def load_model(
     return policy
 
 
-def load_reference(settings: TrainingSettings, base: Mapping[str, Any]) -> Any:
+def load_reference(training: TrainingRun) -> Any:
     """What `trainers.build_trainer` takes as dpo's reference; None for the initial model.
 
     The base model under an adapter is the trained model without its adapter. Full weights of the
     base are loaded beside the trained ones.
 
     Args:
-        settings: complete settings.
-        base: manifest of the base model.
+        training: the resolved run.
     """
+    settings = training.settings
     if settings.reference != "base":
         return None
-    return ADAPTER_OFF if settings.adapter == "lora" else load_model(settings, base, None)
+    if settings.adapter == "lora":
+        return ADAPTER_OFF
+    return load_weights(settings, training.base_view, training.base["path"])
 
 
-def load_weights(settings: TrainingSettings, folder: str) -> Any:
-    """The model in `folder`, in the precision in which it is trained.
+def load_weights(settings: TrainingSettings, view: str, folder: str) -> Any:
+    """The model in `view`, in the precision in which it is trained.
 
     bfloat16 weights are trained in place only where float32 copies exist elsewhere: in the float32
     adapter of LoRA, and in DeepSpeed's optimiser. Otherwise weights stay float32, under bfloat16
@@ -119,25 +122,35 @@ def load_weights(settings: TrainingSettings, folder: str) -> Any:
 
     Args:
         settings: complete settings.
-        folder: model folder with weights.
+        view: folder with the files of the model and no others, see `view.model_view`.
+        folder: folder of the model as its manifest names it. An adapter on it names it too.
+
+    Raises:
+        ValueError: a tensor is missing, has another shape, or does not belong to the model.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     float32_elsewhere = settings.adapter == "lora" or settings.deepspeed
     half = settings.dtype == "bfloat16" and float32_elsewhere
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    local = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(view, **local)
     # SDPA, transformers' default, leaves out the cap of attention logits. vLLM, which serves the
     # model, applies it.
     capped = getattr(config, "attn_logit_softcapping", None) is not None
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
+    model, report = AutoModelForCausalLM.from_pretrained(
+        view,
+        **local,
         dtype=torch.bfloat16 if half else torch.float32,
         attn_implementation="eager" if capped else None,
         quantization_config=quantisation_config(settings.quantization, settings.dtype),
-        local_files_only=True,
         use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # the report has them too
     )
+    if reason := explain_report(report):
+        raise ValueError(f"{folder}: {reason}")
+    model.name_or_path = folder  # peft writes it into adapter_config.json
     if settings.quantization:
         for module in model.modules():
             # On some CPUs a bitsandbytes layer packs its weights anew when it evaluates, such as
@@ -147,16 +160,16 @@ def load_weights(settings: TrainingSettings, folder: str) -> Any:
     return model
 
 
-def add_adapter(settings: TrainingSettings, model: Any, init: Mapping[str, Any] | None) -> Any:
+def add_adapter(settings: TrainingSettings, model: Any, init_view: str | None) -> Any:
     """The model with the initial adapter, or with a new one of the shape `settings.lora`."""
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers.integrations import is_deepspeed_zero3_enabled
 
     # ZeRO-3 gathers parameters of one dtype only, so there the adapter has that of the base.
     cast = not is_deepspeed_zero3_enabled()
-    if init:
+    if init_view:
         return PeftModel.from_pretrained(
-            model, init["path"], is_trainable=True, autocast_adapter_dtype=cast
+            model, init_view, is_trainable=True, autocast_adapter_dtype=cast
         )
     shape = settings.lora
     check_targets(shape.target_modules, [name for name, _ in model.named_modules()])

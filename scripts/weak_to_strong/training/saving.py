@@ -86,7 +86,7 @@ def save_model(
         sort_adapter_config(folder / "adapter_config.json")
     else:
         _save_weights(model, state, training.settings.dtype, folder)
-        _copy_other_files(training.init or training.base, folder)
+        _copy_other_files(training.init_view or training.base_view, folder)
 
 
 def _save_weights(model: Any, state: dict[str, Any] | None, dtype_name: str, folder: Path) -> None:
@@ -102,13 +102,13 @@ def _save_weights(model: Any, state: dict[str, Any] | None, dtype_name: str, fol
     model.save_pretrained(str(folder), state_dict=state)
 
 
-def _copy_other_files(source: Mapping[str, Any], folder: Path) -> None:
+def _copy_other_files(view: str, folder: Path) -> None:
     """Copy the files of a model, such as its tokenizer's, that are not weights and not there."""
-    for name in source["files"]:
+    for name in list_files(Path(view)):
         is_weights = name.endswith((*WEIGHTS, ".safetensors.index.json"))
         if not is_weights and not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(source["path"]) / name, folder / name)
+            shutil.copyfile(Path(view) / name, folder / name)
 
 
 def sort_adapter_config(path: Path) -> None:

@@ -90,15 +90,17 @@ def prepare_trainer(
 
     from weak_to_strong.training.callbacks import make_callbacks
 
-    tokenizer = AutoTokenizer.from_pretrained(base["path"], local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        training.base_view, local_files_only=True, trust_remote_code=False
+    )
     columns = ("completion",) if training.trainer == "sft" else ("chosen", "rejected")
     rows = encode_rows(table, tokenizer, settings.max_length, columns)
     work = Path(training.work)
     work.mkdir(parents=True, exist_ok=True)
     prepare_torch(settings)
     arguments = training_arguments(training.trainer, settings, work)
-    model = load_model(settings, base, init)
-    reference = load_reference(settings, base)
+    model = load_model(training)
+    reference = load_reference(training)
     trainer = build_trainer(
         training.trainer, arguments, model, tokenizer, rows, settings.likelihood, reference
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from weak_to_strong.jobs.code_digest import code_digest
 from weak_to_strong.models.manifests import read_manifest
+from weak_to_strong.models.view import VIEWS, model_view
 from weak_to_strong.tables.files import hash_file, hash_value, read_json, write_json
 from weak_to_strong.training.settings import (
     QUANTISER,
@@ -62,8 +63,10 @@ class TrainingRun:
         rows_sha256: sha256 of that file.
         base: content of the base model's manifest.
         base_manifest: path of that manifest.
+        base_view: folder from which the base model is read, see `view.model_view`.
         init: content of the initial model's manifest, or None.
         init_manifest: path of that manifest, or None.
+        init_view: folder from which the initial model is read, or None.
         versions: versions of the packages that the weights depend on, by package.
         work: this training's own folder of checkpoints, named by `run_key`. It need not exist.
         model: model folder to publish.
@@ -77,8 +80,10 @@ class TrainingRun:
     rows_sha256: str
     base: Mapping[str, Any]
     base_manifest: str
+    base_view: str
     init: Mapping[str, Any] | None
     init_manifest: str | None
+    init_view: str | None
     versions: Mapping[str, str]
     work: str
     model: str
@@ -97,7 +102,7 @@ class TrainingRun:
 
 
 def resolve(job: TrainingJob) -> TrainingRun:
-    """Check a job's settings, read its manifests and find its work folder.
+    """Check a job's settings, read its manifests, make its models' views and find its work folder.
 
     Jobs that would end with the same weights have the same work folder, across experiments too.
 
@@ -110,6 +115,8 @@ def resolve(job: TrainingJob) -> TrainingRun:
     init = read_manifest(job.init, "base", "kind") if job.init else None
     rows_sha256, versions = hash_file(job.rows), package_versions(settings)
     with_code = {**versions, "code": code_digest(SCRIPT)}
+    # Beside the folder of all trainings, which all nodes share.
+    views = Path(job.work).parent / VIEWS.name
     key = run_key(job.trainer, settings, rows_sha256, base, init, with_code)
     return TrainingRun(
         trainer=job.trainer,
@@ -118,8 +125,10 @@ def resolve(job: TrainingJob) -> TrainingRun:
         rows_sha256=rows_sha256,
         base=base,
         base_manifest=job.base,
+        base_view=str(model_view(job.base, views)),
         init=init,
         init_manifest=job.init,
+        init_view=str(model_view(job.init, views)) if job.init else None,
         versions=versions,
         work=str(Path(job.work) / key),
         model=job.model,
@@ -146,7 +155,7 @@ def run_key(
     """Name of a training's work folder: a hash of everything that its weights depend on.
 
     The weights do not depend on SAVE_KEYS, so a training may be resumed with other values of them.
-    A DeepSpeed file counts by its content.
+    A DeepSpeed file counts by its content, and a model by its files, wherever they are.
 
     Args:
         trainer: "sft", "dpo" or "orpo".
