@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from weak_to_strong.models.manifests import read_manifest
-from weak_to_strong.tables.files import hash_value
+from weak_to_strong.tables.files import apply_umask, hash_value
 
 #: Folder of the views. It may be deleted between runs (`make clean-work`).
 VIEWS = Path("results/store/views")
@@ -42,6 +42,7 @@ def model_view(manifest: str | Path, views: Path = VIEWS) -> Path:
         return view
     views.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{view.name}.", suffix=".part", dir=views))
+    apply_umask(part)
     try:
         for name, target in links.items():
             link = part / name

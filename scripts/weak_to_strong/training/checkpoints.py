@@ -13,7 +13,13 @@ from typing import Any
 
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.models.manifests import list_files
-from weak_to_strong.tables.files import hash_file, read_json, sync_files, write_json
+from weak_to_strong.tables.files import (
+    apply_umask_below,
+    hash_file,
+    read_json,
+    sync_files,
+    write_json,
+)
 
 #: The last file of a checkpoint: the size in bytes of each other file, and sha256 of small ones.
 SEAL = "complete.json"
@@ -25,6 +31,7 @@ HASHED_BYTES = 2**30
 
 def seal_checkpoint(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, once all of its files are on disk."""
+    apply_umask_below(checkpoint)  # only the owner may read files of safetensors
     sync_files(checkpoint)
     seal = {name: _describe(checkpoint / name) for name in list_files(checkpoint)}
     write_json(seal, checkpoint / SEAL)
