@@ -87,7 +87,8 @@ def has_writer(path: Path) -> bool | None:
     """
     try:
         # NFS locks only files that are open for writing, and no folders.
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        access = os.O_RDONLY if path.is_dir() else os.O_RDWR
+        handle = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
