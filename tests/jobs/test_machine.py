@@ -63,10 +63,16 @@ def test_too_many_open_files_are_told_in_one_line():
 def test_a_temporary_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     check_temporary_folders()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "file/folder"))
-    with pytest.raises(ValueError, match="file/folder: cannot be written to"):
+    monkeypatch.setenv("TMPDIR", "/proc")  # where nobody can make a file
+    with pytest.raises(ValueError, match=r"^/proc: cannot be written to"):
         check_temporary_folders()
-    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    check_temporary_folders()
+    monkeypatch.setattr("tempfile._get_default_tempdir", lambda: (tmp_path / "x/y").stat())
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(ValueError, match="no folder for temporary files can be written to"):
+        check_temporary_folders()
+    monkeypatch.undo()
     monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path / "file")
     with pytest.raises(ValueError, match=f"{tmp_path}/file: cannot be written to"):
         check_temporary_folders()

@@ -66,10 +66,10 @@ def check_temporary_folders() -> None:
     """
     if SHARED_MEMORY.exists():
         check_writable(SHARED_MEMORY)
-    # As Python chooses it: without TMPDIR it goes on to the next one that works.
-    given = os.environ.get("TMPDIR")
+    given = os.environ.get("TMPDIR", "")
     try:
-        check_writable(Path(given or tempfile.gettempdir()))
+        # Python goes on to another folder where TMPDIR is full. Other programs do not.
+        check_writable(Path(given if os.path.isdir(given) else tempfile.gettempdir()))
     except FileNotFoundError as error:
         raise ValueError(
             "no folder for temporary files can be written to; make room in /tmp, or name a folder "
