@@ -113,7 +113,7 @@ class Runs:
             _marker_folder(self._folder).mkdir(parents=True, exist_ok=True)
             # The plan, up to Snakemake's lock, is made by one run after the other; otherwise two
             # that start at the same time both find the folder free.
-            self._starting = _open(self._folder / "starting.flock")
+            self._starting = open_lock(self._folder / "starting.flock")
             _wait(self._starting, "another run in this folder to start")
             self._report(*self._clear(unlock), unlock)
         except OSError:
@@ -153,7 +153,7 @@ class Runs:
     def _wait_for_scripts(self, marker: Path) -> None:
         path = _scripts_file(marker)
         if path.exists():
-            with _open(path) as scripts:
+            with open_lock(path) as scripts:
                 if not _wait(scripts, "the last processes of a run that was killed"):
                     raise ValueError(
                         "processes of a run that was killed are still at work in this folder; end "
@@ -207,7 +207,7 @@ class Runs:
         # The time: after a restart of the machine, a process may have the id of an older one.
         name = f"{marker.host}-{marker.process}-{time.time_ns()}"
         path = _marker_folder(self._folder) / name
-        self._marker = _open(path)
+        self._marker = open_lock(path)
         fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         json.dump(asdict(marker), self._marker)
         self._marker.flush()
@@ -302,7 +302,7 @@ def join_run() -> None:
     if not (path := os.environ.get(SCRIPTS_FILE)):
         return
     try:
-        lock = _open(Path(path))
+        lock = open_lock(Path(path))
         fcntl.flock(lock, fcntl.LOCK_SH)
     except OSError:
         return
@@ -320,7 +320,7 @@ def claim_folder(folder: Path) -> Iterator[bool]:
         ValueError: a lock file is no plain file.
     """
     _marker_folder(folder).mkdir(parents=True, exist_ok=True)
-    with _open(folder / "starting.flock") as starting:
+    with open_lock(folder / "starting.flock") as starting:
         yield _lock(starting, fcntl.LOCK_EX) and not any(
             _is_held(path) for path, _ in _read_markers(folder)
         )
@@ -386,7 +386,7 @@ def _read_markers(folder: Path) -> list[tuple[Path, Marker | None]]:
         if path.suffix == ".scripts":
             continue
         try:
-            with _open(path) as file:
+            with open_lock(path) as file:
                 file.seek(0)
                 values = json.load(file)
             marker = Marker(**{**values, "locks": tuple(map(str, values["locks"]))})
@@ -397,11 +397,11 @@ def _read_markers(folder: Path) -> list[tuple[Path, Marker | None]]:
 
 
 def _is_held(path: Path) -> bool:
-    with _open(path) as file:
+    with open_lock(path) as file:
         return not _lock(file, fcntl.LOCK_EX)
 
 
-def _open(path: Path) -> IO[str]:
+def open_lock(path: Path) -> IO[str]:
     """Open a lock file, and make it where there is none.
 
     Raises:

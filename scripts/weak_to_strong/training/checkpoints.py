@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.locks import open_lock
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.models.manifests import list_files
 from weak_to_strong.tables.files import (
@@ -88,11 +89,14 @@ def alone_in(work: Path) -> Iterator[None]:
 
     The lock is a file beside the folder, removed at the end. A file system without `flock` has no
     lock.
+
+    Raises:
+        ValueError: in the place of the lock is a link, or no plain file.
     """
     path = work.with_name(f"{work.name}.flock")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("a") as file:
+        with open_lock(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
