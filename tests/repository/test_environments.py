@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -349,3 +350,16 @@ def test_setup_refuses_a_path_that_is_misread(tmp_path, name):
     assert done.returncode == 1
     assert done.stderr.startswith("setup: the path of this folder holds {, } or :, which Snakemake")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("home", "expected"), [("/nonexistent", ROOT / ".home"), ("/tmp", "/tmp")])
+def test_a_user_without_a_home_gets_one(home, expected):
+    """Else Snakemake ends in a traceback about a folder for its cache."""
+    done = subprocess.run(
+        ["make", "--eval=show:;@echo $$HOME", "show"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": home},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{expected}\n"
