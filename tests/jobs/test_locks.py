@@ -257,6 +257,37 @@ def test_a_start_waits_for_another(tmp_path, monkeypatch, capsys):
     first.started()
 
 
+def test_while_another_run_starts_no_lock_is_removed(tmp_path, monkeypatch):
+    """Its locks are not in its marker yet."""
+    monkeypatch.setattr(runs, "START_SECONDS", 0.2)
+    kill(start(tmp_path, 0))
+    starting = Runs(tmp_path)
+    starting.enter()
+    lock = leave_lock(tmp_path, 1)
+    Runs(tmp_path).enter()
+    assert lock.exists()
+    with pytest.raises(ValueError, match="--unlock: another run is about to start"):
+        Runs(tmp_path).enter(unlock=True)
+    assert lock.exists()
+    starting.started([lock.name])
+    Runs(tmp_path).enter()
+    assert lock.exists()
+
+
+def test_the_lock_of_a_run_that_could_not_write_its_marker_stays(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "START_SECONDS", 0.2)
+    run = Runs(tmp_path)
+    run.enter()
+    with monkeypatch.context() as full:
+        full.setattr(Runs, "_mark", refuse)
+        run.started([leave_lock(tmp_path, 0).name])
+    Runs(tmp_path).enter()
+    assert (tmp_path / "locks/0.output.lock").exists()
+
+
 def test_a_kill_is_explained(tmp_path):
     log = tmp_path / "log"
     log.write_text("Command 'x' died with <Signals.SIGKILL: 9>.\n")

@@ -114,13 +114,20 @@ class Runs:
             # The plan, up to Snakemake's lock, is made by one run after the other; otherwise two
             # that start at the same time both find the folder free.
             self._starting = open_lock(self._folder / "starting.flock")
-            _wait(self._starting, "another run in this folder to start")
-            self._report(*self._clear(unlock), unlock)
+            is_alone = _wait(self._starting, "another run in this folder to start")
+            if unlock and not is_alone:
+                raise ValueError("--unlock: another run is about to start; wait for it, or end it")
+            self._report(*self._clear(unlock, is_alone), unlock)
         except OSError:
             return  # a read-only folder, or no `flock`
 
-    def _clear(self, unlock: bool) -> tuple[list[Marker], list[Marker]]:
+    def _clear(self, unlock: bool, is_alone: bool) -> tuple[list[Marker], list[Marker]]:
         """End what killed runs left: their last scripts, their markers and their file locks.
+
+        Args:
+            unlock: see `enter`.
+            is_alone: whether no other run is between its plan and its marker. Else nothing is
+                removed, since that run's locks are in no marker.
 
         Returns:
             The runs that are at work; then those that may be, here or elsewhere.
@@ -131,10 +138,11 @@ class Runs:
                 alive.append(marker)
             elif not unlock and marker and self._may_be_at_work(marker):
                 unknown.append(marker)
-            else:
+            elif is_alone:
                 self._wait_for_scripts(path)
                 path.unlink(missing_ok=True)
-        if None in alive:  # it cannot be read, so any lock may belong to it
+        # Any lock may belong to a run whose marker cannot be read.
+        if None in alive or not is_alone:
             return [marker for marker in alive if marker], unknown
         kept = {name for marker in (*alive, *unknown) for name in marker.locks}
         if left := [path for path in list_locks(self._folder) if path.name not in kept]:
@@ -187,18 +195,18 @@ class Runs:
             locks: names of the lock files that Snakemake has made for this run.
             cluster: whether jobs run elsewhere and outlive this process.
         """
-        if self._starting:
-            with suppress(OSError):
-                self._mark(
-                    Marker(
-                        host=socket.gethostname(),
-                        process=os.getpid(),
-                        since=time.strftime("%Y-%m-%d %H:%M"),
-                        on_cluster=cluster,
-                        locks=tuple(locks),
-                    )
-                )
-            self._starting.close()
+        marker = Marker(
+            host=socket.gethostname(),
+            process=os.getpid(),
+            since=time.strftime("%Y-%m-%d %H:%M"),
+            on_cluster=cluster,
+            locks=tuple(locks),
+        )
+        # Without a marker, the run keeps the lock of starts: the next one then removes nothing.
+        with suppress(OSError):
+            if self._starting:
+                self._mark(marker)
+                self._starting.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop)

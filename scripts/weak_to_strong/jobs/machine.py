@@ -13,7 +13,7 @@ from pathlib import Path
 
 from weak_to_strong.jobs.locks import check_writable
 
-#: Files that a process may have open at least (`ulimit -n`): vLLM has about a hundred.
+#: Open files that a process is allowed at least (`ulimit -n`). A study on a CPU runs with so many.
 LEAST_OPEN_FILES = 256
 #: Shared memory, through which processes of training and generation exchange data.
 SHARED_MEMORY = Path("/dev/shm")
