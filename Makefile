@@ -20,6 +20,10 @@ PYTHON_CODE := benchmarks docs envs scripts tests
 , := ,
 SNAKEMAKE_CODE := Snakefile rules
 
+# Snakemake and the libraries keep caches in the home folder. A user without one, as in many containers, gets .home.
+ifeq ($(shell test -w "$$HOME" || echo none),none)
+export HOME := $(CURDIR)/.home
+endif
 # Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 

@@ -17,6 +17,9 @@ fail() {
 # A name on PATH may be a stub that does not run, so each candidate is tried.
 recent() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
 
+case $PWD in
+  *[{}:]*) fail "the path of this folder holds {, } or :, which Snakemake or Python misreads; rename or move it: $PWD" ;;
+esac
 [ -f "$lock" ] || fail "DEVICE must be cpu or cuda, not '$device'"
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "the lock lists are for Linux on x86_64, this is $(uname -sm)"
 

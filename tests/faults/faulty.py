@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import random_study
@@ -80,14 +81,20 @@ class FaultProject(Project):
         made.write_config(made.config)
         return made
 
-    def start(self, *arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> Run:
+    def start(
+        self,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        config: str = "config/test.yaml",
+        **variables: str,
+    ) -> Run:
         """Start a run in the background, as a user would."""
         output = self.path(f"run-{time.monotonic_ns()}.log")
         with output.open("w") as file:
             process = subprocess.Popen(
                 [
                     *(*prefix, sys.executable, "-m", "snakemake", "--cores", "2", *arguments),
-                    *("--configfile", "config/test.yaml", *OFTEN),
+                    *("--configfile", config, *OFTEN),
                 ],
                 cwd=self.folder,
                 env={**os.environ, "HF_HUB_OFFLINE": "1", **variables},
@@ -98,15 +105,15 @@ class FaultProject(Project):
             )
         return Run(process, output)
 
-    def finish(self, *arguments: str) -> str:
+    def finish(self, *arguments: str, **options: Any) -> str:
         """Run the same command to its end. It must succeed."""
-        run = self.start(*arguments)
+        run = self.start(*arguments, **options)
         assert run.wait(600) == 0, run.text()[-6000:]
         return run.text()
 
-    def fail(self, *arguments: str, **variables: str) -> str:
+    def fail(self, *arguments: str, **options: Any) -> str:
         """Run the same command to its end. It must fail, without a traceback."""
-        run = self.start(*arguments, **variables)
+        run = self.start(*arguments, **options)
         assert run.wait(300) != 0, run.text()[-6000:]
         assert "Traceback" not in run.text(), run.text()[-6000:]
         return run.text()

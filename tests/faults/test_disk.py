@@ -78,6 +78,21 @@ def test_an_unwritable_snakemake_folder_is_named(fresh, options, reason):
     assert TABLE in fresh.finish("--dry-run", TABLE)
 
 
+@pytest.mark.parametrize("place", ["/dev/shm", "/tmp"])
+def test_a_full_place_for_short_lived_files_is_named_before_any_job(fresh, tmp_path, place):
+    """In a mount namespace of its own: the machine's other programs keep their room."""
+    mounted = tmp_path / "temporary" if place == "/tmp" else Path(place)
+    mounted.mkdir(exist_ok=True)
+    fill = f"mount -t tmpfs -o size=64k tmpfs '{mounted}' && head -c 64k /dev/zero >'{mounted}/f'"
+    alone = ("unshare", "--mount", "bash", "-c", f'{fill} && exec "$0" "$@"')
+    done = subprocess.run([*alone, "true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+    said = fresh.fail(TABLE, prefix=alone, TMPDIR=str(mounted if place == "/tmp" else tmp_path))
+    assert f"{mounted}: cannot be written to (No space left on device); make room" in said
+    assert "Execute " not in said
+
+
 def test_a_file_larger_than_allowed_is_told_in_one_line(fresh):
     """`ulimit -f` stands for a full disk where mounting is not allowed."""
     fresh.finish(TRAINING.replace("manifest.json", "rows.parquet"))

@@ -1,4 +1,4 @@
-"""A clock that was set back, a missing GPU, too little memory, and cleaning of the store."""
+"""A clock that was set back, a missing GPU, limits, odd paths, and cleaning of the store."""
 
 import os
 import subprocess
@@ -123,6 +123,42 @@ def test_comparisons_killed_for_lack_of_memory_get_one_line(finished, undisturbe
     assert not finished.path(SCORES).exists()
     finished.finish(SCORES)
     assert finished.hashes() == undisturbed.hashes()
+
+
+def limited(command: str) -> tuple[str, ...]:
+    """Words before a command, that run it in a shell after `command`."""
+    return ("bash", "-c", f'{command}; exec "$0" "$@"')
+
+
+def test_few_open_files_are_raised_or_told_before_any_job(fresh):
+    said = fresh.fail(TABLE, prefix=limited("ulimit -n 40"))
+    assert "only 40 files open (ulimit -n), which is too few; raise the limit" in said
+    assert not fresh.path("results").exists()
+    fresh.finish(TABLE, prefix=limited("ulimit -Sn 40"))
+
+
+@pytest.mark.parametrize("name", ["a{x}b", "a:b"])
+def test_a_path_that_snakemake_misreads_is_told_before_any_job(untouched, tmp_path, name):
+    said = untouched.copy(tmp_path / name).fail("--dry-run", TABLE)
+    assert f"{tmp_path / name}: the path of this workflow holds `{name[1]}`; " in said
+    assert "move or rename the folder, and run `make setup` there" in said
+
+
+def test_a_checkout_in_a_path_with_a_space_works(untouched, tmp_path):
+    """Its own Python has that path too."""
+    project = untouched.copy(tmp_path / "a b'c$HOME")
+    project.path(".venv").symlink_to(sys.prefix)
+    project.finish(TABLE, prefix=("bash", "-c", 'exec "$PWD/.venv/bin/python" "$@"'))
+    assert project.path(TABLE).exists()
+
+
+def test_a_user_without_a_name_may_run(fresh):
+    """As in a container that is started with `--user 12345`."""
+    nameless = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
+    if subprocess.run([*nameless, "true"], capture_output=True).returncode:
+        pytest.skip("needs user namespaces")
+    unset = ("env", "-u", "USER", "-u", "LOGNAME", "-u", "LNAME", "-u", "USERNAME")
+    fresh.finish(TABLE, prefix=(*unset, *nameless))
 
 
 def clean(project, *arguments: str) -> subprocess.CompletedProcess:

@@ -4,10 +4,13 @@ Stale locks are removed.
 """
 
 import fcntl
+import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
+import yaml
 from faulty import WEAK_SIDE, alive_in, wait_for
 
 pytestmark = pytest.mark.slow
@@ -63,7 +66,8 @@ def test_a_dry_run_beside_a_run(fresh):
 def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
     run = fresh.start(TRAINING)
     [script] = wait_for(lambda: run.find(".train.py"), 300, run)
-    wait_for(lambda: is_held(fresh.path(".snakemake/scripts.flock")), 300, run)
+    runs = fresh.path(".snakemake/runs")
+    wait_for(lambda: any(map(is_held, runs.glob("*.scripts"))), 300, run)
     script.suspend()
     run.process.kill()
     run.wait()
@@ -84,7 +88,40 @@ def test_a_lock_from_another_machine_stays(fresh):
     run.process.kill()
     run.wait()
     wait_for(lambda: not alive_in(fresh.folder), 300)
-    fresh.path(".snakemake/running.flock").write_text("machine elsewhere, process 7, since then\n")
-    assert "Directory cannot be locked" in fresh.fail(*TABLES)
+    [marker] = fresh.path(".snakemake/runs").glob("*[0-9]")
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "host": "elsewhere"}))
+    said = fresh.fail(*TABLES)
+    assert "Directory cannot be locked" in said
+    assert f"(machine elsewhere, process {run.process.pid}, since" in said
     fresh.finish("--unlock", *TABLES)
     fresh.finish(*TABLES)
+
+
+def test_of_two_experiments_one_is_killed(fresh):
+    """The other goes on, keeps its lock, and is the one that is named."""
+    other = {**fresh.config, "experiment": "other"}
+    fresh.path("config/other.yaml").write_text(yaml.safe_dump(other))
+    table = "results/other/data/dice/train_1.parquet"
+    alive = fresh.start(*TABLES)
+    assert wait_for(lambda: alive.find("/.snakemake/scripts/"), 300, alive)
+    alive.process.send_signal(signal.SIGSTOP)
+    try:
+        killed = fresh.start(table, config="config/other.yaml")
+        assert wait_for(lambda: killed.find("/.snakemake/scripts/"), 300, killed)
+        killed.process.kill()
+        killed.wait()
+        told = fresh.finish(table, config="config/other.yaml")
+        assert "this one goes on from what it left" in told
+        assert f"process {alive.process.pid}, since" in told
+        assert f"process {killed.process.pid}, since" not in told
+        # The end of that run took its own lock only.
+        assert f"process {alive.process.pid}, since" in fresh.fail(*TABLES)
+        assert "Directory cannot be locked" in fresh.fail(*TABLES)
+        said = fresh.fail("--unlock", *TABLES)
+        assert f"--unlock: a run is at work in this folder (machine {socket.gethostname()}" in said
+        assert "Directory cannot be locked" in fresh.fail(*TABLES)
+    finally:
+        alive.process.send_signal(signal.SIGCONT)
+    assert alive.wait() == 0, alive.text()[-4000:]
+    assert list(fresh.path(".snakemake/runs").iterdir()) == []
+    assert "Nothing to be done" in fresh.finish(*TABLES)

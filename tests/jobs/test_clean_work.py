@@ -1,6 +1,8 @@
 """`make clean-work` removes what it should, whatever stands in the files that it reads."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,50 @@ def test_torn_files_go_and_those_of_living_jobs_stay(project, capsys):
     left = {name for name in list_all(project) if name.endswith((".part", ".old"))}
     assert left == {str(path) for path in kept[1:]}
     assert (results / f"store/requests/{'f' * 64}/shard-000000.parquet").exists()
+
+
+def test_of_a_link_only_the_link_goes(project, capsys):
+    """Also of a link to nothing, to itself, and in the place of a request's folder."""
+    results, outside = project / "results", project.parent / "precious"
+    shutil.rmtree(results / f"store/requests/{KEY}")
+    links = {
+        results / f"store/requests/{KEY}": outside,
+        results / "a/.model.abcdefgh.part": outside,
+        results / "a/.notes.abcdefgh.part": outside / "file",
+        results / "a/.nothing.abcdefgh.part": outside / "none",
+        results / "a/.itself.abcdefgh.part": results / "a/.itself.abcdefgh.part",
+    }
+    for link, target in links.items():
+        link.symlink_to(target)
+    os.mkfifo(results / "a/.fifo.abcdefgh.part")
+    os.mkfifo(results / "a/generations/evaluation/fifo.json")
+    (results / "a/all").symlink_to(results)
+    assert main([]) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out == "6 work folders and torn files removed, 0.0 MB\n"
+    assert (outside / "file").exists()
+    assert not any(link.is_symlink() for link in links)
+    for name in ("plain", "link"):
+        path = results / "store/training" / name
+        path.symlink_to(outside) if name == "link" else path.touch()
+    assert main(["--all"]) == 0
+    assert (outside / "file").exists()
+    assert list((results / "store/training").iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_named(project, capsys, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("weak_to_strong.jobs.clean_work.shutil.rmtree", refuse)
+    assert main([]) == 1
+    assert f"results/store/requests/{KEY}: no permission" in capsys.readouterr().err
+
+
+def test_a_link_in_the_place_of_a_lock_is_left_alone(project, capsys):
+    lock, target = project / ".snakemake/starting.flock", project.parent / "precious/file"
+    target.write_text("text")
+    lock.parent.mkdir()
+    lock.symlink_to(target)
+    assert main([]) == 1
+    assert "starting.flock: is no plain file; remove it" in capsys.readouterr().err
+    assert target.read_text() == "text"

@@ -31,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, {str(SCRIPTS)!r})
 
 from snakemake.exceptions import WorkflowError
+from snakemake.persistence.file import FilePersistence
 
 from weak_to_strong.jobs import snakemake_adapter as adapter
 
@@ -43,6 +44,7 @@ facts = {{
     "set": adapter.set_resources(workflow.resource_settings),
 }}
 adapter.offer_gpus(workflow, 3)
+adapter.keep_locks_of_others(FilePersistence)
 facts["gpu"] = str(workflow.global_resources["gpu"])
 
 if config.get("fault") == "start":
@@ -55,7 +57,8 @@ onstart:
     facts["wildcards"] = adapter.planned_wildcards(workflow, "make")
     facts["limited"] = workflow.scheduler.job_rate_limiter is not None
     adapter.lift_rate_limit(workflow)
-    facts["locked"] = any(adapter.locks_folder().iterdir())
+    facts["locks"] = [path.name for path in adapter.list_locks()]
+    facts["own"] = adapter.own_locks(workflow)
     Path(f"facts-{{os.getpid()}}.json").write_text(json.dumps(facts))
     if config.get("fault") == "onstart":
         with adapter.faults_in_one_line(WorkflowError):
@@ -125,7 +128,10 @@ def snakemake(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def run(folder):
-    """The facts that the workflow wrote down during a whole run."""
+    """The facts that the workflow wrote down during a whole run, beside another."""
+    other = folder / ".snakemake/locks/0.output.lock"
+    other.parent.mkdir(parents=True)
+    other.write_text("results/other\n")
     done = snakemake(
         folder,
         *("--default-resources", "site='site.yaml'"),
@@ -135,6 +141,8 @@ def run(folder):
     (file,) = folder.glob("facts-*.json")
     facts = json.loads(file.read_text())
     file.unlink()
+    facts["left"] = [path.name for path in other.parent.iterdir()]
+    other.unlink()
     return facts
 
 
@@ -182,7 +190,12 @@ def test_there_is_a_rate_limit_to_lift(run):
 
 
 def test_the_locks_are_where_a_dead_run_leaves_them(run):
-    assert run["locked"] is True
+    assert run["locks"] == ["0.input.lock", "0.output.lock", "1.output.lock"]
+
+
+def test_a_run_knows_its_own_locks_and_removes_no_others(run):
+    assert run["own"] == ["0.input.lock", "1.output.lock"]
+    assert run["left"] == ["0.output.lock"]
 
 
 def test_the_record_of_an_output_is_found_and_read(folder, run, monkeypatch):

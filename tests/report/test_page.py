@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -347,6 +349,23 @@ class TestNumbers:
         shown = show_controls(text)
         assert all(char.isprintable() or char in "\n\t" or ord(char) > 0x9F for char in shown)
         assert not set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\ufeff") & set(shown)
+
+    def test_no_invisible_character_is_left(self):
+        """Format characters, except the visible signs that stand before a number or a word."""
+        visible = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
+        hidden = [
+            char
+            for char in map(chr, range(sys.maxunicode + 1))
+            if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+            and not visible.match(char)
+            and not "\U00013430" <= char <= "\U0001343f"  # they arrange hieroglyphs
+            and char not in "\t\n"
+        ]
+        assert len(hidden) > 2000
+        assert [char for char in hidden if show_controls(char) == char] == []
+        tags = "".join(map(chr, range(0xE0000, 0xE0080)))
+        assert show_controls(tags).startswith("\\U000e0000\\U000e0001")
+        assert show_controls(tags).isascii()
 
 
 def test_it_reads_what_the_metrics_module_writes():

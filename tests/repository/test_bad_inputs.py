@@ -142,6 +142,27 @@ def test_references_to_themselves_end_in_one_line(monkeypatch):
         assert said == "config key `seeds`: is nested deeper than 30 levels; remove that"
 
 
+def test_more_seeds_than_anyone_runs_end_in_one_line(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = refusal(load_configuration, {**demo(), "seeds": [*range(1001)]}, error=ConfigError)
+    assert said.startswith("config key `seeds`: 1001 entries are more than 1000; The seeds of the")
+
+
+def test_names_are_refused_as_snakemake_refuses_them(monkeypatch):
+    """Snakemake's own message speaks of endless recursion."""
+    from snakemake.io import PeriodicityDetector
+
+    monkeypatch.chdir(ROOT)
+    detector = PeriodicityDetector()
+    for name in ("a" * 19, "a" * 20, "xy" * 20, "ab" * 19 + "a", "a" * 30 + "b", "llama-3.2"):
+        config = {**demo(), "models": {**demo()["models"], name: {"path": "x"}}}
+        if detector.is_periodic(name):
+            said = refusal(load_configuration, config, error=ConfigError)
+            assert "ends in 20 repetitions" in said
+        else:
+            load_configuration(config)
+
+
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system ['touch was-run']", "!!python/name:os.system", "!x 1"]
 )

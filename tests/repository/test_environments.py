@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -338,3 +339,27 @@ def test_an_audit_asks_about_build_tools_too(tmp_path, flawed):
     asked = (tmp_path / "asked").read_text()
     assert f"\nsetuptools=={locked('build')['setuptools']} " in asked
     assert f"\ntorch=={locked('cpu')['torch']} " in asked
+
+
+@pytest.mark.parametrize("name", ["a{x}b", "a:b"])
+def test_setup_refuses_a_path_that_is_misread(tmp_path, name):
+    script = tmp_path / name / "envs/install.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "envs/install.sh", script)
+    done = subprocess.run([script, "cpu"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: the path of this folder holds {, } or :, which Snakemake")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("home", "expected"), [("/nonexistent", ROOT / ".home"), ("/tmp", "/tmp")])
+def test_a_user_without_a_home_gets_one(home, expected):
+    """Else Snakemake ends in a traceback about a folder for its cache."""
+    done = subprocess.run(
+        ["make", "--eval=show:;@echo $$HOME", "show"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": home},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{expected}\n"

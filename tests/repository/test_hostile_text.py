@@ -46,6 +46,7 @@ HOSTILE = [
     "{{ 7 * 7 }}{% for x in y %}{# #}",
     "{0}{question}%s%n$HOME`touch was-run`$(touch was-run)",
     "\u202eevil\u202c \x00\x1b[2J\x07\r\ufeff",
+    "soft\xadhyphen \u061c \u180e \u034f \ufe0f \u3164 \U000e0001\U000e0041\U000e007f \U000e0100",
     '=HYPERLINK("http://127.0.0.1:9/")',
     "@SUM(1+1)*cmd|' /C calc'!A0",
     "../../../../etc/passwd",
@@ -176,7 +177,10 @@ def test_the_report_shows_text_as_text():
         for name in ("href", "src"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
     assert "\x00" not in page
-    assert "\u202e" not in page
+    for sign in "\u202e\xad\u061c\u180e\u034f\ufe0f\u3164\U000e0001\U000e0041\U000e007f\U000e0100":
+        assert sign not in page
+    assert "soft\\u00adhyphen \\u061c" in page
+    assert "\\U000e0001\\U000e0041\\U000e007f" in page
     assert "{{ 7 * 7 }}" in page
 
 

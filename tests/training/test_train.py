@@ -366,6 +366,15 @@ class TestWorkFolder:
         with alone_in(tmp_path / "a"), alone_in(tmp_path / "b"):
             assert {path.name for path in tmp_path.iterdir()} == {"a.flock", "b.flock"}
 
+    def test_a_link_is_not_followed(self, tmp_path):
+        (tmp_path / "a.flock").symlink_to(tmp_path / "elsewhere")
+        with (
+            pytest.raises(ValueError, match=r"a\.flock: is no plain file"),
+            alone_in(tmp_path / "a"),
+        ):
+            pass
+        assert not (tmp_path / "elsewhere").exists()
+
     def test_a_file_system_without_locks_has_none(self, tmp_path, monkeypatch, caplog):
         def refuse(*_: object) -> None:
             raise OSError(errno.ENOSYS, "Function not implemented")

@@ -22,6 +22,8 @@ MAX_NAME = 100
 #: Characters of any other text.
 MAX_TEXT = 1000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: A name that ends in so many repetitions is refused by Snakemake, whatever it stands for.
+_REPEATED = re.compile(r"(.+)\1{19}$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -54,10 +56,10 @@ def check_values(config: dict) -> None:
     """Check what a schema cannot say of all values alike, before anything is made of them.
 
     Raises:
-        ConfigError: a name that is no text, a value that YAML alone knows, a number that is not
-            finite or has more than 64 bits, text that holds control characters (`stop` may hold
-            line breaks), is not valid Unicode or is too long, or more than `MAX_ENTRIES` or deeper
-            than `MAX_DEPTH`.
+        ConfigError: a name that is no text or repeats itself, a value that YAML alone knows, a
+            number that is not finite or has more than 64 bits, text that holds control characters
+            (`stop` may hold line breaks), is not valid Unicode or is too long, or more than
+            `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
     """
     todo: list[tuple[list, Any]] = [([], config)]
     for _ in range(MAX_ENTRIES):
@@ -78,6 +80,9 @@ def check_values(config: dict) -> None:
                     raise complain(
                         printable_path, "is too long", f"shorten it to {MAX_NAME} characters"
                     )
+                if _REPEATED.search(key):
+                    reason = "ends in 20 repetitions of the same text, which Snakemake refuses"
+                    raise complain(printable_path, reason, "choose another name")
                 check_text(printable_path, key)
             todo += [([*path, key], part) for key, part in value.items()]
         elif isinstance(value, list):
@@ -168,6 +173,8 @@ def describe_breach(
     if error.validator == "enum":
         value, is_not, choices = message.rpartition(" is not one of ")
         message = f"{value}{is_not}{choices.replace('None', 'null')}"
+    if error.validator == "maxItems":
+        message = f"{len(error.instance)} entries are more than {error.validator_value}"
     if len(message) > 160:
         message = message[:157] + "..."
     fix = error.schema.get("description") or _description(path) or f"see {reference}"

@@ -10,14 +10,17 @@ are in its results. Its shards serve only a changed experiment, which then gener
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from weak_to_strong.jobs.errors import explain
+from weak_to_strong.jobs.locks import claim_folder
+from weak_to_strong.jobs.snakemake_adapter import FOLDER
 from weak_to_strong.tables.files import AGAIN, has_writer, published_name, read_json
 
 REPORT = "report/index.html"
@@ -33,7 +36,7 @@ def finished_requests(results: Path) -> set[str]:
     """
     keys = set()
     for report in results.glob(f"*/{REPORT}"):
-        for stats in (report.parents[1] / "generations").rglob("*.json"):
+        for stats in filter(Path.is_file, (report.parents[1] / "generations").rglob("*.json")):
             try:
                 named = {request["key"] for request in read_json(stats).values()}
                 # Checked before anything is removed: a key becomes the path of a folder.
@@ -77,12 +80,14 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
         folders = [store / "requests" / key for key in sorted(finished_requests(results))]
     removed = size = 0
     # A folder of the store takes the unfinished files in it along.
-    for path in filter(Path.exists, [*filter(Path.is_dir, folders), *find_leftovers(results)]):
-        files = [file for file in (path, *path.rglob("*")) if file.is_file()]
-        size += sum(file.stat().st_size for file in files)
-        if path.is_dir():
+    for path in [*folders, *find_leftovers(results)]:
+        if not os.path.lexists(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            size += sum(_size(file) for file in path.rglob("*"))
             shutil.rmtree(path)
-        else:
+        else:  # of a link, only the link goes: what it leads to may be anywhere
+            size += _size(path)
             path.unlink()
         removed += 1
     # No run is at work, so no job reads a view. Links take no room, so they are not counted.
@@ -90,30 +95,32 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
     return removed, size
 
 
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, a link, or what has no size."""
+    status = path.lstat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
 def main(argv: Sequence[str]) -> int:
     """Clean the project folder in which this is called.
 
     Returns:
-        1 where a run is at work there, or a file about requests is damaged; else 0.
+        1 where a run is at work there, a file about requests is damaged, or a file cannot be
+        removed; else 0.
     """
     parser = argparse.ArgumentParser(prog="clean_work", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--all", action="store_true", help="remove the work of unfinished experiments too"
     )
     arguments = parser.parse_args(argv)
-    lock = Path(".snakemake/running.flock")
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("a run is at work in this folder; clean up after it has ended", file=sys.stderr)
-            return 1
-        try:
+    try:
+        with claim_folder(FOLDER) as is_free:
+            if not is_free:
+                raise ValueError("a run is at work in this folder; clean up after it has ended")
             removed, size = clean(Path("results"), everything=arguments.all)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 1
+    except (ValueError, OSError) as error:
+        print(explain(error) or error, file=sys.stderr)
+        return 1
     print(f"{removed} work folders and torn files removed, {size / 1e6:.1f} MB")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 
 
@@ -18,10 +19,37 @@ _STORAGE = {
     errno.EROFS: "the file system is read-only: make it writable",
     errno.EACCES: "no permission: make it readable and writable",
     errno.EIO: "the disk reports errors: check it",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+    errno.ENFILE: "the machine has too many open files: end other programs",
 }
+
+#: Free space (bytes) below which a place counts as full: a failed write may have been undone.
+_LITTLE = 2**20
 
 #: Part of torch's message when it cannot write a checkpoint. The message does not say why.
 _TORCH_WRITER = "inline_container.cc"
+
+
+def find_full_place() -> str | None:
+    """Name the full one of the places in which jobs write, with the fix; None where none is full.
+
+    Messages of libraries often name no file. A full `/dev/shm` then looks like a full disk.
+    """
+    places = {
+        os.getcwd(): "make room",
+        os.environ.get("TMPDIR", "/tmp"): "make room, or name another folder with TMPDIR",
+        "/dev/shm": "make room, or make it larger (with Docker: --shm-size)",
+    }
+    for folder, fix in places.items():
+        try:
+            status = os.statvfs(folder)
+        except OSError:
+            continue
+        free = status.f_bavail * status.f_frsize
+        # Some file systems do not count their files.
+        if free < _LITTLE or (status.f_files and not status.f_favail):
+            return f"{folder}: the disk is full: {fix}"
+    return None
 
 
 def explain_storage(error: BaseException) -> str | None:
@@ -37,10 +65,15 @@ def explain_storage(error: BaseException) -> str | None:
             number = int(in_text[1])
         if number is None and _TORCH_WRITER in str(cause):
             number = errno.ENOSPC  # the usual reason
+        if number is None and os.strerror(errno.ENOSPC) in str(cause):
+            number = errno.ENOSPC
         if number in _STORAGE:
             file = getattr(cause, "filename", None)
+            reason = _STORAGE[number]
+            if number == errno.ENOSPC and not file and (place := find_full_place()):
+                reason = place
             where = f"{file}: " if file else ""
-            return f"{where}{_STORAGE[number]}, then run again; nothing half-written was kept"
+            return f"{where}{reason}, then run again; nothing half-written was kept"
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -14,7 +14,6 @@ from weak_to_strong.jobs.logs import configure_logging, logger
 from weak_to_strong.jobs.meter import Meter
 from weak_to_strong.jobs.records import COMMAND, leave_record, start_record
 from weak_to_strong.jobs.secret_values import hide_secrets
-from weak_to_strong.jobs.snakemake_adapter import FOLDER
 
 
 def _end(number: int, _frame: Any) -> None:
@@ -41,7 +40,7 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    join_run(FOLDER)
+    join_run()
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

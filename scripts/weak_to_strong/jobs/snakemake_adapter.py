@@ -77,6 +77,11 @@ def locks_folder(folder: Path = FOLDER) -> Path:
     return folder / "locks"
 
 
+def list_locks(folder: Path = FOLDER) -> list[Path]:
+    """Snakemake's lock files, of all runs."""
+    return sorted(locks_folder(folder).glob("*.lock"))
+
+
 def is_rule_script(command: list[str]) -> bool:
     """Whether a command line is that of a rule's script.
 
@@ -174,6 +179,32 @@ def is_first_process(workflow: Any) -> bool:
     Only the run takes locks and prints the table of GPU jobs.
     """
     return workflow.is_main_process
+
+
+def keep_locks_of_others(persistence: type) -> None:
+    """Let a run that ends remove its own file locks only.
+
+    Snakemake 9 removes the whole folder of locks, with those of other experiments at work in the
+    project folder. `--unlock` then removes none either: `locks.Runs.enter` has done that.
+
+    Args:
+        persistence: Snakemake's class `FilePersistence`.
+    """
+
+    def delete_own(self: Any) -> None:
+        for path in self._lockfile.values():
+            Path(path).unlink(missing_ok=True)
+        self._lockfile.clear()
+
+    persistence._delete_locks = delete_own
+
+
+def own_locks(workflow: Any) -> list[str]:
+    """Names of the lock files that this run has made.
+
+    Another run must know which locks of the folder are those of a run that was killed.
+    """
+    return [Path(path).name for path in workflow.persistence._lockfile.values()]
 
 
 def runs_on_this_machine(workflow: Any) -> bool:

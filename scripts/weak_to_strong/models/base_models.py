@@ -32,7 +32,7 @@ from weak_to_strong.models.model_files import (
     check_weights,
     model_files,
 )
-from weak_to_strong.tables.files import hash_file, read_json, sync, sync_files
+from weak_to_strong.tables.files import apply_umask_below, hash_file, read_json, sync, sync_files
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -241,8 +241,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**place)
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(folder)
-    for written in folder.iterdir():  # only the owner may read files of safetensors
-        written.chmod(0o644)
+    apply_umask_below(folder)  # only the owner may read files of safetensors
 
 
 def _kind_of(name: str, entry: Mapping[str, Any]) -> str:

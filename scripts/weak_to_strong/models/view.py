@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from weak_to_strong.models.manifests import read_manifest
-from weak_to_strong.tables.files import hash_value
+from weak_to_strong.tables.files import apply_umask, hash_value
 
 #: Folder of the views. It may be deleted between runs (`make clean-work`).
 VIEWS = Path("results/store/views")
@@ -43,6 +43,7 @@ def model_view(manifest: str | Path, views: Path = VIEWS) -> Path:
         return view
     views.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{view.name}.", suffix=".part", dir=views))
+    apply_umask(part)
     try:
         link_files(folder, links, part)
         with suppress(OSError):  # another process may have made the same view in the meantime

@@ -10,17 +10,25 @@ MINUS, DASH = "\u2212", "\u2013"
 #: Most characters of a question or a response on the page.
 MAX_SHOWN_CHARACTERS = 3000
 #: Control, invisible and direction-changing characters; tab and newline are not among them.
+#: The invisible ones are those with Unicode's property Default_Ignorable_Code_Point, and fillers
+#: that look like a space: a text can hide a message in them.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 
 def show_controls(text: str) -> str:
-    """`text` with each control, invisible and direction-changing character as `\\u202e`.
+    """`text` with each control, invisible and direction-changing character as its code.
 
-    Tab and newline stay.
+    The code is `\\u202e`, or `\\U000e0041` for one that needs more digits. Tab and newline stay.
     """
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _UNSAFE.sub(lambda match: _code(ord(match[0])), text)
+
+
+def _code(number: int) -> str:
+    return f"\\u{number:04x}" if number < 2**16 else f"\\U{number:08x}"
 
 
 def shorten(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

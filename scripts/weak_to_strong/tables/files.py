@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,36 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def apply_umask(path: Path) -> None:
+    """Give a file or folder the permissions that the user's umask gives to a new one.
+
+    Temporary files are private, and safetensors makes its files so. A folder keeps its set-group-ID
+    bit: with it, the files of a shared project belong to the project's group.
+    """
+    everything, kept = 0o666, 0
+    if path.is_dir():
+        everything, kept = 0o777, path.stat().st_mode & stat.S_ISGID
+    path.chmod(everything & ~_read_umask() | kept)
+
+
+def apply_umask_below(folder: Path) -> None:
+    """Do so for everything in a folder; what links lead to stays as it is."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            apply_umask(path)
+
+
+def _read_umask() -> int:
+    """The umask of this process; 0o022 on a system that does not show it.
+
+    `os.umask` can only read it by setting it, which other threads would notice.
+    """
+    with suppress(OSError, AttributeError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.search(r"^Umask:\s*([0-7]+)$", status, re.MULTILINE)[1], 8)
+    return 0o022
+
+
 def published_name(path: Path) -> str | None:
     """Name under which an unfinished file or folder would be published; None for other paths."""
     match = _UNPUBLISHED.fullmatch(path.name)
@@ -56,7 +87,8 @@ def has_writer(path: Path) -> bool | None:
     """
     try:
         # NFS locks only files that are open for writing, and no folders.
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        access = os.O_RDONLY if path.is_dir() else os.O_RDWR
+        handle = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -79,8 +111,9 @@ def list_unpublished(path: Path) -> list[Path]:
 def publish(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
 
-    A killed or failed writer leaves `path` unchanged. The next writer removes the temporary files
-    of killed ones. Those of running writers stay: another run may write to the same store.
+    The file has the permissions of the user's umask. A killed or failed writer leaves `path`
+    unchanged. The next writer removes the temporary files of killed ones. Those of running writers
+    stay: another run may write to the same store.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +125,7 @@ def publish(path: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o644)
+        apply_umask(part)
         sync(part)
         part.replace(path)
         sync(path.parent)
@@ -164,10 +197,11 @@ def sync_files(folder: Path) -> None:
 def publish_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success sync it and rename it to `path`.
 
-    A folder that is already at `path` is replaced. A failed writer leaves `path` unchanged. Folders
-    of killed writers are removed first, because the disk may not have room for a third model. Where
-    locks do not show whether a folder has a writer, it has none: each folder has one writer at a
-    time (`jobs.locks.alone_in`).
+    The folder and its files have the permissions of the user's umask. A folder that is already at
+    `path` is replaced. A failed writer leaves `path` unchanged. Folders of killed writers are
+    removed first, because the disk may not have room for a third model. Where locks do not show
+    whether a folder has a writer, it has none: each folder has one writer at a time
+    (`training.checkpoints.alone_in`).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +212,9 @@ def publish_folder(path: str | Path) -> Iterator[Path]:
     handle = os.open(part, os.O_RDONLY)
     mark_writer(handle)
     try:
-        part.chmod(0o755)
+        apply_umask(part)
         yield part
+        apply_umask_below(part)
         sync_files(part)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))

@@ -11,9 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.locks import open_lock
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.models.manifests import list_files
-from weak_to_strong.tables.files import hash_file, read_json, sync_files, write_json
+from weak_to_strong.tables.files import (
+    apply_umask_below,
+    hash_file,
+    read_json,
+    sync_files,
+    write_json,
+)
 
 #: The last file of a checkpoint: the size in bytes of each other file, and sha256 of small ones.
 SEAL = "complete.json"
@@ -25,6 +32,7 @@ HASHED_BYTES = 2**30
 
 def seal_checkpoint(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, once all of its files are on disk."""
+    apply_umask_below(checkpoint)  # only the owner may read files of safetensors
     sync_files(checkpoint)
     seal = {name: _describe(checkpoint / name) for name in list_files(checkpoint)}
     write_json(seal, checkpoint / SEAL)
@@ -81,11 +89,14 @@ def alone_in(work: Path) -> Iterator[None]:
 
     The lock is a file beside the folder, removed at the end. A file system without `flock` has no
     lock.
+
+    Raises:
+        ValueError: in the place of the lock is a link, or no plain file.
     """
     path = work.with_name(f"{work.name}.flock")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("a") as file:
+        with open_lock(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
