@@ -112,8 +112,8 @@ def test_files_without_a_record_are_made_again(capsys, old):
     follow_records(ROOT)
     assert marked() == {MODEL, f"{MODEL}/weights", MANIFEST}
     assert capsys.readouterr().err == (
-        f"{MANIFEST} and others: the records in results/x/logs do not show that this is up to date; "
-        "what the run needs of it is made again.\n"
+        f"{MANIFEST} and others: the records in results/x/logs do not show that this is up to "
+        "date; what the run needs of it is made again.\n"
     )
     follow_records(ROOT)
     assert capsys.readouterr().err == ""  # said once

@@ -63,8 +63,12 @@ def follow_records(root: Path) -> None:
         if file not in contents and not made_by.keys() & {file, *parents}:
             not_shown.append(file)
             folders += parents[: -len(root.parts) - 1]
-    new = [path for path in not_shown if metadata_file(path, INCOMPLETE) not in marked]
-    for path in {*new, *folders}:
+    new = [
+        path
+        for path in dict.fromkeys([*not_shown, *folders])
+        if metadata_file(path, INCOMPLETE) not in marked
+    ]
+    for path in new:
         mark_incomplete(path)
     if new:
         print(
