@@ -170,8 +170,8 @@ def check_made(files: Mapping[str, str]) -> None:
     places = {Path(path).parts[:2] for path in files}
     for folder in sorted(place for place in places if place[0] == RESULTS):
         records = read_records(logs := Path(*folder, "logs"))
-        for path in files.keys() & records.keys():
-            if records[path]["outputs"][path] != files[path]:
+        for path, digest in files.items():
+            if path in records and records[path]["outputs"][path] != digest:
                 raise ValueError(
                     f"{path}: is not as its job made it (its sha256 is not the one in "
                     f"{logs}/{records[path]['job']}.json); {AGAIN}"
