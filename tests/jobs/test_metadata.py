@@ -176,7 +176,7 @@ def test_no_folder_is_no_fault():
 
 
 def test_a_start_stays_fast():
-    """300 jobs with records of 20 kB. One second here leaves room for a busy machine."""
+    """300 jobs with records of 20 kB take less than 0.3 s of a core."""
     for number in range(300):
         put(f"results/y/{number}/table", str(number))
     record = read_json("results/x/logs/vote.json")
@@ -185,8 +185,8 @@ def test_a_start_stays_fast():
         own = {"output_paths": [path], "outputs": {path: "0" * 64}, "params": ["x" * 20_000]}
         write_json({**record, **own}, Path(f"results/y/logs/vote/{number}.json"))
     follow_records(Path("results/y"))
-    start = time.perf_counter()
+    start = time.process_time()
     follow_records(Path("results/y"))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(f"{seconds:.3f} s")
-    assert seconds < 1
+    assert seconds < 0.3

@@ -73,10 +73,7 @@ def test_a_copied_folder_passes_for_no_other_experiment(project_copy):
     config = changed(project_copy.config, "training.dpo.learning_rate", 2e-4)
     project_copy.write_config({**config, "experiment": "other"})
     output = project_copy.run("--dry-run")
-    made = {record["rule"] for record in read_job_records(project_copy.result("logs")).values()}
-    for rule in made:
-        assert f"rule {rule}:" in output
-    assert len(jobs(output)) >= len(read_job_records(project_copy.result("logs")))
+    assert len(jobs(output)) == len(read_job_records(project_copy.result("logs")))
     assert "the records in results/other/logs do not show that this is up to date" in output
     verified = project_copy.snakemake("verify")
     assert verified.returncode != 0

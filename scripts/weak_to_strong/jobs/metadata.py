@@ -57,10 +57,10 @@ def follow_records(root: Path) -> None:
         if Path(output).exists() and not _follow(output, record, contents)
     ]
     folders = []
-    for file in files:
+    for file in (file for file in files if file not in contents):
         parents = [parent.as_posix() for parent in Path(file).parents]
         # A stray file in the folder of a model is no reason to train again; `verify` names it.
-        if file not in contents and not made_by.keys() & {file, *parents}:
+        if not made_by.keys() & {file, *parents}:
             not_shown.append(file)
             folders += parents[: -len(root.parts) - 1]
     new = [

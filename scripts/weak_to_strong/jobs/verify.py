@@ -151,7 +151,10 @@ def find_stale(
     records = read_job_records(root / "logs")
     last_job = {path: job for job, record in in_time(records) for path in record["outputs"]}
     lines = []
-    for job in sorted({job for path, job in last_job.items() if Path(path).exists()}):
+    present = {
+        job for path, job in last_job.items() if root in Path(path).parents and Path(path).exists()
+    }
+    for job in sorted(present):
         record = records[job]
         if not has_params(record):
             lines.append(f"{job}: an older version made it and recorded no parameters; run again")
