@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from rule_scripts import SCRIPTS
+from rule_scripts import SCRIPTS, rule_job
 
+from weak_to_strong.jobs import script as script_module
+from weak_to_strong.jobs.code_digest import code_digest
 from weak_to_strong.jobs.errors import explain_storage
+from weak_to_strong.jobs.script import check_code
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SCRIPT = """
@@ -82,6 +85,33 @@ def test_anything_else_keeps_its_traceback_in_the_log(tmp_path):
     assert "Traceback" in script.communicate()[1]
     assert script.returncode == 1
     assert "no more space" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """A rule's script in a package of its own, and its job as it was planned."""
+    monkeypatch.setattr(script_module, "PACKAGE", tmp_path / "weak_to_strong")
+    script = tmp_path / "votes.py"
+    script.write_text("LIMIT = 1\n")
+    return script, rule_job("votes", params={"code": code_digest(script)})
+
+
+@pytest.mark.parametrize("edited", ["LIMIT = 2\n", "LIMIT = \n", None])
+def test_code_that_is_not_the_planned_code_is_refused(planned, edited):
+    script, job = planned
+    check_code(job)
+    script.write_text("LIMIT = 1  # a remark\n")
+    check_code(job)
+    script.write_text(edited) if edited else script.unlink()
+    line = "^the code of rule votes has changed since this run was planned; run again$"
+    with pytest.raises(ValueError, match=line):
+        check_code(job)
+    script.write_text("LIMIT = 1\n")
+    check_code(job)
+
+
+def test_a_rule_without_a_digest_is_not_checked():
+    check_code(rule_job("verify"))
 
 
 def test_sigterm_ends_it_like_an_exception(tmp_path):

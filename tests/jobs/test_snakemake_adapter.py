@@ -10,12 +10,16 @@ import pytest
 
 from weak_to_strong.jobs.snakemake_adapter import (
     METADATA,
-    find_log,
     is_rule_script,
+    mark_incomplete,
     metadata_file,
-    read_job_metadata,
+    read_metadata,
     was_killed,
+    write_metadata,
 )
+from weak_to_strong.tables.files import hash_file
+
+pytestmark = pytest.mark.slow
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +63,9 @@ onstart:
     adapter.lift_rate_limit(workflow)
     facts["locks"] = [path.name for path in adapter.list_locks()]
     facts["own"] = adapter.own_locks(workflow)
+    facts["job"] = adapter.job_facts(workflow, "make", {{"name": "made/short"}})
+    facts["no_job"] = adapter.job_facts(workflow, "nowhere", {{}})
+    facts["locked"] = any(adapter.locks_folder().iterdir())
     Path(f"facts-{{os.getpid()}}.json").write_text(json.dumps(facts))
     if config.get("fault") == "onstart":
         with adapter.faults_in_one_line(WorkflowError):
@@ -82,6 +89,12 @@ rule make:
         name="made/.+",
     params:
         text="said",
+        name="{{name}}",
+        size=lambda wildcards: len(wildcards.name),
+        nested=lambda wildcards: {{"b": [1, 2.5, None], "a": (True, "x'y")}},
+        nothing=None,
+        listed=["{{name}}", 3],
+        unlike=lambda wildcards: Path("not stored"),
     resources:
         gpu=1,
     script:
@@ -101,11 +114,14 @@ rule killed:
     shell:
         "kill -KILL $$"
 """
-SCRIPT = """
+SCRIPT = f"""
 import json, os, sys
 from pathlib import Path
 Path(snakemake.output[0]).write_text(json.dumps([sys.executable, *sys.argv]))
-command = Path(f"/proc/{os.getpid()}/cmdline").read_text().split("\\0")
+sys.path.insert(0, {str(SCRIPTS)!r})
+from weak_to_strong.jobs.snakemake_adapter import serialise_params
+Path("params.json").write_text(json.dumps(serialise_params(snakemake.params)))
+command = Path("/proc/self/cmdline").read_text().split("\\0")
 Path("command.json").write_text(json.dumps(command))
 """
 
@@ -198,18 +214,68 @@ def test_a_run_knows_its_own_locks_and_removes_no_others(run):
     assert run["left"] == ["0.output.lock"]
 
 
-def test_the_record_of_an_output_is_found_and_read(folder, run, monkeypatch):
+def test_metadata_of_an_output_is_found_and_read(folder, run, monkeypatch):
     monkeypatch.chdir(folder)
     for path in ("made/short.txt", LONG):
         assert metadata_file(path).is_file()
-        assert find_log(path) == f"logs/{path.removesuffix('.txt')}.log"
-        record = read_job_metadata()[path]
-        assert record["rule"] == "make"
-        assert record["input"] == ["raw.txt"]
-        assert record["params"] == ["'said'"]
-        assert 0 < record["starttime"] <= record["endtime"]
+        facts = read_metadata(path)
+        assert facts["rule"] == "make"
+        assert facts["input"] == ["raw.txt"]
+        assert facts["log"] == [f"logs/{path.removesuffix('.txt')}.log"]
+        assert "'said'" in facts["params"]
+        assert facts["input_checksums"] == {"raw.txt": f"sha256:{hash_file('raw.txt')}"}
+        assert 0 < facts["starttime"] <= facts["endtime"]
     assert metadata_file(LONG).parent != METADATA
-    assert find_log("made/none.txt") is None
+    assert read_metadata("made/none.txt") == {}
+
+
+def test_a_script_serialises_parameters_as_snakemake_does(folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert snakemake(folder, "--force", "made/short.txt").returncode == 0
+    params = json.loads(Path("params.json").read_text())
+    assert params == read_metadata("made/short.txt")["params"]
+    assert len(params) == 6  # Snakemake does not store a Path
+
+
+def test_parameters_and_inputs_of_a_job_without_a_plan(folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    facts = read_metadata("made/short.txt")
+    assert run["job"] == [facts["params"], facts["input"]]
+    assert run["no_job"] is None
+
+
+def planned(folder, *options):
+    done = snakemake(folder, "--dry-run", "--rerun-triggers", "params", "input", *options)
+    return done.stdout + done.stderr
+
+
+def test_snakemake_goes_by_metadata_that_was_written(folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = read_metadata(LONG)
+    metadata_file(LONG).unlink()
+    assert "Nothing to be done" in planned(folder)
+    write_metadata(LONG, {**before, "params": ["'other'"]})
+    assert read_metadata(LONG)["record_format_version"] == before["record_format_version"]
+    text = planned(folder)
+    assert "Params have changed since last execution" in text
+    assert LONG in text
+    assert metadata_file(LONG).stat().st_mode & 0o660 == 0o660
+    write_metadata(LONG, {"params": before["params"], "input": ["other.txt"]})
+    assert "Set of input files has changed" in planned(folder)
+    write_metadata(LONG, before)
+    assert "Nothing to be done" in planned(folder)
+    assert "Migrating" not in planned(folder)
+
+
+def test_a_marked_output_is_made_again(folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    mark_incomplete(LONG)
+    text = planned(folder)
+    assert "The files below seem to be incomplete" in text
+    assert LONG in text
+    assert f"output: {LONG}" in planned(folder, "--rerun-incomplete")
+    assert snakemake(folder, "--rerun-incomplete").returncode == 0
+    assert "Nothing to be done" in planned(folder)
 
 
 def test_a_script_is_known_by_its_command_line(folder, run):

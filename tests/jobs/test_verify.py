@@ -1,11 +1,11 @@
 """Records of results: what is found when a file was edited, lost, added or made anew."""
 
-import base64
 import json
 import os
 import platform
 import re
 import shutil
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -14,21 +14,11 @@ from rule_scripts import rule_job
 
 from weak_to_strong.jobs import records
 from weak_to_strong.jobs.records import leave_record, read_records, start_record
-from weak_to_strong.jobs.snakemake_adapter import read_job_metadata
-from weak_to_strong.jobs.verify import compare, describe, problems_of, ro_crate
+from weak_to_strong.jobs.verify import compare, describe, find_stale, ro_crate
 from weak_to_strong.tables.files import hash_file, write_json
 
 ENDED = 1_000_000_000.0
 TABLE, MODEL = "results/x/votes/votes.parquet", "results/x/models/a/model"
-
-
-def note(folder, path, **record):
-    """A record as Snakemake writes it."""
-    name = base64.b64encode(path.encode(), altchars=b"-_").decode()
-    place = folder / ".snakemake/metadata" / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"incomplete": False, "starttime": ENDED - 9, "endtime": ENDED, "params": ["'1'"]}
-    place.write_text(json.dumps({**facts, **record}))
 
 
 def put(path, text, when=ENDED):
@@ -45,8 +35,8 @@ def results(tmp_path, monkeypatch):
     put(tmp_path / "results/x/logs/a.log", "said")
     put(tmp_path / "results/x/votes/.votes.part", "unfinished")
     put(tmp_path / "data/a.jsonl", "raw")
-    note(tmp_path, TABLE, rule="majority_vote", input=["data/a.jsonl"])
-    note(tmp_path, MODEL, rule="train", input=[TABLE, "data/gone.jsonl"])
+    leave("majority_vote", [TABLE], ["data/a.jsonl"])
+    leave("train", [MODEL], [TABLE])
     return tmp_path / "results/x"
 
 
@@ -69,13 +59,11 @@ def leave(rule, outputs, inputs=(), **facts):
 
 
 def record():
-    jobs = read_job_metadata(Path(".snakemake/metadata"))
-    return describe(Path("results/x"), jobs, {"config": {}}, read_records(Path("results/x/logs")))
+    return describe(Path("results/x"), {"config": {}}, read_records(Path("results/x/logs")))
 
 
 def wrong(before):
-    jobs = read_records(Path("results/x/logs"))
-    return problems_of(compare(before, record(), Path("results/x"), jobs))
+    return compare(before, record(), Path("results/x"), read_records(Path("results/x/logs")))
 
 
 def test_a_file_has_its_job_and_what_that_read(results):
@@ -87,7 +75,7 @@ def test_a_file_has_its_job_and_what_that_read(results):
     assert votes["inputs"] == {"data/a.jsonl": hash_file(results.parents[1] / "data/a.jsonl")}
     weights = files["models/a/model/w.safetensors"]
     assert weights["rule"] == "train"
-    assert weights["inputs"] == {TABLE: votes["sha256"], "data/gone.jsonl": None}
+    assert weights["inputs"] == {TABLE: votes["sha256"]}
 
 
 def test_untouched_results_have_no_problem(results):
@@ -103,13 +91,9 @@ def test_an_edited_file_is_named(results):
 def test_a_file_that_a_job_made_anew_is_no_problem(results):
     before = record()
     put(results / "votes/votes.parquet", "other", ENDED + 50)
-    note(results.parents[1], TABLE, rule="majority_vote", input=[], endtime=ENDED + 50)
+    leave("majority_vote", [TABLE])
+    leave("train", [MODEL], [TABLE])
     assert wrong(before) == []
-
-
-def test_an_edit_before_the_first_record_shows_by_its_time(results):
-    put(results / "votes/votes.parquet", "other", ENDED + 3600)
-    assert wrong({"files": {}}) == ["votes/votes.parquet: was written after its job had ended"]
 
 
 def test_an_edit_before_the_first_record_shows_by_its_contents(results):
@@ -119,6 +103,7 @@ def test_an_edit_before_the_first_record_shows_by_its_contents(results):
     assert wrong({"files": {}}) == ["votes/votes.parquet: differs from what its job made"]
     assert wrong(record()) == ["votes/votes.parquet: differs from what its job made"]
     leave("majority_vote", [TABLE])  # the job has run again
+    leave("train", [MODEL], [TABLE])
     assert wrong({"files": {}}) == []
 
 
@@ -137,7 +122,8 @@ def test_a_job_leaves_how_its_files_came_about(results):
     assert entry["versions"]["polars"] == metadata.version("polars")
     assert "vllm" not in entry["versions"]  # not loaded here
     assert entry["made"] == entry["sha256"]
-    assert "command" not in record()["files"]["models/a/model/w.safetensors"]
+    assert entry["params"] == ["[{'seed': 5}]", "{'data_seed': 42}"]
+    assert 0 < entry["started"] <= entry["ended"]
 
 
 @pytest.mark.parametrize("place", [{"path": MODEL}, {}])
@@ -223,18 +209,12 @@ def test_a_base_model_is_hashed_by_its_manifest_alone(results, monkeypatch):
     assert made["outputs"] == {weights: "f" * 64, manifest: "a.json"}
 
 
-def made_by(rule, path):
-    """As Snakemake notes it when a job is done."""
-    note(Path(), path, rule=rule, input=[], log=[f"results/x/logs/{rule}.log"])
-
-
 @pytest.fixture
 def metrics(results):
     """A small file with the record of its job, to be read by another one."""
     path = "results/x/report/metrics.csv"
     put(Path(path), "value\n0.5\n")
     leave("metrics", [path])
-    made_by("metrics", path)
     return path
 
 
@@ -250,29 +230,15 @@ def test_a_changed_digit_is_refused_when_the_file_is_read(metrics):
 
 def test_a_changed_file_in_a_folder_is_refused(results):
     leave("embedded_tokenizer", [MODEL])
-    made_by("embedded_tokenizer", MODEL)
     start_record(a_job("pretrain", ["results/x/a"], [MODEL]))
     put(results / "models/a/model/w.safetensors", "other")
     with pytest.raises(ValueError, match=rf"^{MODEL}/w\.safetensors: is not as its job made it"):
         start_record(a_job("pretrain", ["results/x/a"], [MODEL]))
 
 
-def test_long_names_are_checked_too(results):
-    path = "results/x/" + "long/" * 40 + "a.csv"
-    put(Path(path), "1")
-    leave("score", [path])
-    name = base64.b64encode(path.encode(), altchars=b"-_").decode()
-    place = Path(".snakemake/metadata", f"@{name[:254]}", name[254:])
-    place.parent.mkdir()
-    place.write_text(json.dumps({"rule": "score", "log": ["results/x/logs/score.log"]}))
-    put(Path(path), "2")
-    with pytest.raises(ValueError, match="is not as its job made it"):
-        start_record(a_job("metrics", ["results/x/a"], [path]))
-
-
-@pytest.mark.parametrize("known", [{}, {"log": []}, {"log": None}, {"log": ["results/x/a.log"]}])
-def test_what_has_no_record_is_not_checked(metrics, known):
-    note(Path(), metrics, **known)
+def test_what_has_no_record_is_not_checked(metrics):
+    """A run has such files made again before it starts jobs (`metadata.py`)."""
+    Path("results/x/logs/metrics.json").unlink()
     put(Path(metrics), "other")
     start_record(a_job("plots", ["results/x/report/plots"], [metrics, "data/a.jsonl"]))
 
@@ -281,8 +247,7 @@ def test_the_record_of_an_earlier_rule_is_not_taken(metrics):
     """As where a method is trained with SFT first, then with DPO: other rules make its rows."""
     put(Path(metrics), "other")
     leave("earlier", [metrics])
-    os.utime("results/x/logs/metrics.json", (ENDED, ENDED))  # last in order, and the older one
-    made_by("earlier", metrics)
+    os.utime("results/x/logs/earlier.json", (ENDED, ENDED))  # as in a copy of the folder
     start_record(a_job("plots", ["results/x/report/plots"], [metrics]))
     assert read_records(Path("results/x/logs"))[metrics]["job"] == "earlier"
 
@@ -313,7 +278,6 @@ def test_a_moved_folder_is_known_by_its_own_records(results):
     leave("majority_vote", [TABLE], ["data/a.jsonl"])
     leave("train", [MODEL], [TABLE])
     before = record()
-    shutil.rmtree(".snakemake")
     shutil.rmtree("data")
     assert wrong(before) == wrong({"files": {}}) == []
     actions = {each["name"]: each for each in ro_crate(record(), "x")["@graph"] if "object" in each}
@@ -337,16 +301,6 @@ def test_missing_and_added_files_are_named(results):
     ]
 
 
-def test_long_names_are_read(results):
-    folder = results.parents[1] / ".snakemake/metadata"
-    path = "results/x/" + "long/" * 50 + "a.csv"
-    name = base64.b64encode(path.encode(), altchars=b"-_").decode()
-    place = folder / f"@{name[:200]}" / name[200:]
-    place.parent.mkdir()
-    place.write_text(json.dumps({"rule": "score"}))
-    assert read_job_metadata(folder)[path] == {"rule": "score"}
-
-
 def test_a_crate_names_every_file_and_job(results):
     crate = ro_crate(record(), "x")
     entities = {entity["@id"]: entity for entity in crate["@graph"]}
@@ -355,7 +309,8 @@ def test_a_crate_names_every_file_and_job(results):
     assert parts == ["models/a/model/w.safetensors", "votes/votes.parquet"]
     jobs = [entity for entity in entities.values() if entity["@type"] == "CreateAction"]
     assert [job["name"] for job in jobs] == ["train", "majority_vote"]
-    assert entities["./"]["datePublished"] == "2001-09-09T01:46:40+00:00"
+    ended = record()["files"]["votes/votes.parquet"]["ended"]
+    assert datetime.fromisoformat(entities["./"]["datePublished"]).timestamp() == int(ended)
     assert "license" not in entities["./"]  # the results are the user's
     for entity in entities.values():  # every reference leads somewhere
         for value in entity.values():
@@ -367,7 +322,8 @@ def test_a_crate_names_every_file_and_job(results):
 def test_identifiers_of_a_crate_are_encoded(results):
     odd = "results/x/votes/a b#1%.csv"
     put(Path(odd), "1")
-    note(Path(), odd, rule="score", input=["data/a b#1.jsonl"])
+    put(Path("data/a b#1.jsonl"), "raw")
+    leave("score", [odd], ["data/a b#1.jsonl"])
     entities = {entity["@id"]: entity for entity in ro_crate(record(), "x")["@graph"]}
     assert entities["votes/a%20b%231%25.csv"]["name"] == "votes/a b#1%.csv"
     assert entities["#outside/data/a%20b%231.jsonl"]["name"] == "data/a b#1.jsonl"
@@ -379,3 +335,34 @@ def test_identifiers_of_a_crate_are_encoded(results):
     ]
     assert job["object"] == [{"@id": "#outside/data/a%20b%231.jsonl"}]
     assert job["result"] == [{"@id": "votes/a%20b%231%25.csv"}]
+
+
+def test_a_job_with_other_parameters_or_inputs_than_now_is_stale(results):
+    def present(**changes):
+        def facts(rule, wildcards):
+            assert wildcards == {"chain": "a"}
+            job = records.read_job_records(results / "logs")[rule]
+            return changes.get(rule, (job["params"], job["input_paths"]))
+
+        return find_stale(Path("results/x"), facts)
+
+    params = ["[{'seed': 5}]", "{'data_seed': 0}"]
+    assert present() == []
+    assert present(train=(["[{'seed': 6}]", params[1]], [TABLE])) == [
+        "train: was made with other parameters or other code; run again"
+    ]
+    assert present(train=(params, [])) == ["train: was made from other inputs; run again"]
+    assert present(train=None) == []  # the configuration has no such job
+    leave("orpo", [MODEL], [TABLE])
+    assert present(train=(params, [])) == []  # another job has made the same files since
+
+
+def test_a_record_of_an_older_version_shows_nothing(results):
+    file = results / "logs/train.json"
+    old = json.loads(file.read_text())
+    del old["params"], old["input_paths"], old["output_paths"], old["started"], old["ended"]
+    file.write_text(json.dumps(old))
+    assert find_stale(Path("results/x"), lambda *_: None) == [
+        "train: an older version made it and recorded no parameters; run again"
+    ]
+    assert "datePublished" in ro_crate(record(), "x")["@graph"][1]

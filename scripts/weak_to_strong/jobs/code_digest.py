@@ -1,8 +1,9 @@
-"""A digest of the code that a rule's script runs, so that changing a function reruns its users.
+"""A digest of the code that a rule's script runs, so that an edited function reruns its users.
 
-Snakemake sees a script but not the modules it imports. The digest covers the script and every
-definition of this package that it reaches, and only those: editing the voting function changes
-the digest of the rules that vote. Comments, docstrings and layout do not count.
+Snakemake sees a script, but not the modules that the script imports. The digest covers the script
+and every definition of this package that the script reaches, and nothing else. For example, an edit
+of the voting function changes the digest of the rules that vote. Comments, docstrings and layout do
+not count.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-#: Modules that report progress and failures only; what they do cannot reach an artefact.
+#: Modules that only report progress and failures. They cannot change a result.
 IGNORED = frozenset({"jobs.errors", "jobs.logs", "jobs.script", "jobs.secret_values"})
-#: A module that a script starts by name (`python -m weak_to_strong.x.y`) counts as a whole.
+#: Name of a module that a script starts (`python -m weak_to_strong.x.y`). All of it counts.
 _MODULE_NAME = re.compile(r"weak_to_strong\.(\w+(?:\.\w+)*)\Z")
 
 
-class _Bare(ast.NodeTransformer):
-    """Drops docstrings."""
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Removes docstrings."""
 
     def _strip(self, node: ast.AST) -> ast.AST:
         self.generic_visit(node)
@@ -34,9 +35,9 @@ class _Bare(ast.NodeTransformer):
 
 @cache
 def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
-    """Top-level statements of a module by the name they bind; unnamed ones under ""."""
-    found: dict[str, list[ast.stmt]] = {}
-    for statement in _Bare().visit(ast.parse(path.read_text(encoding="utf-8"))).body:
+    """Top-level statements of a module by the name that they bind; others under ""."""
+    definitions: dict[str, list[ast.stmt]] = {}
+    for statement in _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8"))).body:
         names = [""]
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names = [statement.name]
@@ -47,8 +48,8 @@ def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
         for name in names:
-            found.setdefault(name, []).append(statement)
-    return found
+            definitions.setdefault(name, []).append(statement)
+    return definitions
 
 
 @cache
@@ -86,7 +87,7 @@ def _references(statement: ast.stmt) -> tuple[set[str], set[tuple[str, str]]]:
 
 
 def _find_import(module: str, name: str) -> tuple[str, str]:
-    """The module that has an imported name; where the name is a module itself, all of that one.
+    """The module and the definition that an import names; "*" if the name is a module itself.
 
     Raises:
         FileNotFoundError: the package has no such module.
@@ -104,32 +105,39 @@ def _module_file(module: str) -> Path:
     return file / "__init__.py" if file.is_dir() else file.with_name(f"{file.name}.py")
 
 
-def code_digest(script: str | Path) -> str:
-    """sha256 (hex, 16 digits) of a script and the package's definitions that it reaches.
+def code_digest(script: str | Path, read_again: bool = False) -> str:
+    """sha256 (hex, 16 digits) of a script and of the package's definitions that it reaches.
+
+    Args:
+        script: the file.
+        read_again: whether files that were read before may have changed since.
 
     Raises:
         FileNotFoundError: the script, or a module of the package that it imports, is missing.
+        SyntaxError: one of them is not Python.
     """
+    if read_again:
+        _definitions.cache_clear()
     script = Path(script)
-    # The script is the module "", so that it may have the name of one.
-    seen: dict[tuple[str, str], str] = {}
-    todo: list[tuple[str, str]] = [("", name) for name in _definitions(script)]
-    while todo:
-        module, name = key = todo.pop()
-        if key in seen or module in IGNORED:
+    # The script has the empty name, since a module may have the name of a script.
+    reached: dict[tuple[str, str], str] = {}
+    remaining: list[tuple[str, str]] = [("", name) for name in _definitions(script)]
+    while remaining:
+        module, name = key = remaining.pop()
+        if key in reached or module in IGNORED:
             continue
         definitions = _definitions(_module_file(module) if module else script)
         if name == "*":
-            seen[key] = ""
-            todo += [(module, each) for each in definitions]
+            reached[key] = ""
+            remaining += [(module, definition) for definition in definitions]
             continue
         statements = definitions.get(name, [])
-        seen[key] = "\n".join(map(_text, statements))
+        reached[key] = "\n".join(map(_text, statements))
         if module:
-            todo.append((module, ""))
+            remaining.append((module, ""))
         for statement in statements:
             names, imports = _references(statement)
-            todo += [(module, each) for each in names if each in definitions]
-            todo += [_find_import(*imported) for imported in imports]
-    text = "\n".join(f"{key}:{seen[key]}" for key in sorted(seen))
+            remaining += [(module, used) for used in names if used in definitions]
+            remaining += [_find_import(*imported) for imported in imports]
+    text = "\n".join(f"{key}:{reached[key]}" for key in sorted(reached))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

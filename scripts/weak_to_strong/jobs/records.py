@@ -1,18 +1,25 @@
-"""What a job leaves beside its log when it is done: hashes of its files, how they came about, cost.
+"""The record of a job: how it made its files, with what contents, and at what cost.
 
-A record is `<log without .log>.json` with
+A finished job writes `<log without .log>.json` with
 
     rule, wildcards, threads
-    command    command line of the run of Snakemake that started the job
-    seeds      name of each parameter that is a seed, with dots between its parts -> value
-    versions   of Python and of those `LIBRARIES` that the job had loaded
-    inputs     path of each file that it used -> sha256, as it was then; models by their manifest
-    outputs    path of each file -> sha256
-    cost       what `meter.Meter.cost` measured, and the job's own counts; of its last run alone
+    command       command line of the run of Snakemake that started the job
+    params        values of all parameters as Snakemake stores them, sorted; the digest of the code
+                  that ran is one of them
+    input_paths   inputs as Snakemake knows them, sorted
+    output_paths  outputs as Snakemake knows them; some are folders
+    started, ended  of the job's last run, in seconds since 1970
+    seeds         name of each parameter that is a seed, with dots between its parts -> value
+    versions      of Python and of those `LIBRARIES` that the job had loaded
+    inputs        path of each file that the job read -> sha256 at that time; a model is represented
+                  by its manifest
+    outputs       path of each file that the job made -> sha256
+    cost          what `meter.Meter.cost` measured, and the job's own counts; of its last run alone
 
-A job that starts compares its inputs with the records of the jobs that made them, `snakemake
-verify` all files with theirs (`verify.py`), and the report sums the cost (`costs.py`). To
-Snakemake a record is no output, and so makes nothing rerun.
+Records are read in four places. A job compares its inputs with the records of the jobs that made
+them. A run puts Snakemake's own metadata right before it plans (`metadata.py`). `snakemake verify`
+compares all files and parameters (`verify.py`). The report sums the cost (`costs.py`). Snakemake
+does not know the records as outputs, so they rerun nothing.
 """
 
 from __future__ import annotations
@@ -21,21 +28,24 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from weak_to_strong.jobs.secret_values import hide_secrets
-from weak_to_strong.jobs.snakemake_adapter import find_log
+from weak_to_strong.jobs.snakemake_adapter import serialise_params
 from weak_to_strong.tables.files import AGAIN, hash_file, read_json, write_json
 
-#: The Snakefile puts the command line here; the jobs inherit it.
+#: Environment variable with the command line of the run. Jobs inherit it.
 COMMAND = "W2S_COMMAND"
-#: Names of inputs that are not hashed at a job's start. `splits` only puts a job after the check of
-#: its data, whose contents decide nothing (`ancient`); `model` are the files of a base model, which
-#: the job itself hashes, those that make the model, for the manifest.
+#: Names of inputs that are not hashed at a job's start. `splits` makes a job wait for the check of
+#: its data; its contents decide no result (`ancient`). `model` names the files of a base model. The
+#: job itself hashes those of them that make up the model, for the manifest.
 ORDER, MODEL = "splits", "model"
+#: Folder of the results of all experiments.
+RESULTS = "results"
 #: Libraries whose version can change the numbers.
 LIBRARIES = (
     "accelerate",
@@ -60,17 +70,17 @@ LIBRARIES = (
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Versions of Python and of those libraries that are installed."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def loaded_libraries() -> list[str]:
-    """Those of `LIBRARIES` that this process has imported."""
+    """The `LIBRARIES` that this process has imported."""
     modules = {name: name.removesuffix("-cpu").replace("-", "_") for name in LIBRARIES}
     return [name for name, module in modules.items() if sys.modules.get(module)]
 
@@ -96,12 +106,12 @@ def hash_paths(paths: Iterable[str], known: Mapping[str, str] | None = None) -> 
 
     Args:
         paths: of files and folders.
-        known: hashes that need not be computed, by path: those of 70B parameters take minutes.
+        known: hashes by path that are known already; to hash a model of 70B parameters takes
+            minutes.
     """
     files, known = {}, known or {}
-    for place in map(Path, paths):
-        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
-        for file in inside:
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 files[file.as_posix()] = known.get(file.as_posix()) or hash_file(file)
     return files
@@ -109,22 +119,26 @@ def hash_paths(paths: Iterable[str], known: Mapping[str, str] | None = None) -> 
 
 def _named(inputs: Any, name: str) -> list[str]:
     """A job's inputs of one name."""
-    found = inputs.get(name) or []
-    return [found] if isinstance(found, str) else list(found)
+    paths = inputs.get(name) or []
+    return [paths] if isinstance(paths, str) else list(paths)
 
 
 def _record_file(snakemake: Any) -> Path | None:
-    """Where a job's record is; None for one without outputs or log, which leaves none."""
+    """Where a job's record is; None for a job without outputs or log, which leaves no record."""
     if not (snakemake.output and snakemake.log):
         return None
     return Path(snakemake.log[0]).with_suffix(".json")
 
 
-def start_record(snakemake: Any) -> dict[str, str]:
-    """Before a job's work: sha256 of its inputs by path, compared with what their jobs made.
+def start_record(snakemake: Any) -> dict[str, Any]:
+    """What a job's record has before the job begins: `started`, `params` and `inputs`.
 
-    The record of an earlier run is removed: when the job ends before it has left another, that one
-    must not be taken for the record of the files that lie there then.
+    The inputs are compared with the records of the jobs that made them. The record of an earlier
+    run of this job is removed. If the job fails, that record must not describe the files that the
+    job has left.
+
+    Returns:
+        {} for a job that leaves no record.
 
     Raises:
         ValueError: an input is not as its job made it; names it and the remedy.
@@ -133,60 +147,50 @@ def start_record(snakemake: Any) -> dict[str, str]:
     if file is None:
         return {}
     file.unlink(missing_ok=True)
-    aside = {path for name in (ORDER, MODEL) for path in _named(snakemake.input, name)}
-    inputs = {}
-    for path in snakemake.input:
-        if path not in aside:
-            files = hash_paths([path])
-            check_made(path, files)
-            inputs |= files
-    return inputs
+    started = time.time()
+    not_hashed = {path for name in (ORDER, MODEL) for path in _named(snakemake.input, name)}
+    inputs = hash_paths(path for path in snakemake.input if path not in not_hashed)
+    check_made(inputs)
+    # Now, since the job may change the parameters that it was given.
+    params = serialise_params(snakemake.params)
+    return {"started": started, "params": params, "inputs": inputs}
 
 
-def check_made(path: str, found: Mapping[str, str]) -> None:
-    """Compare a file or folder with the record of the job that made it, where there is one.
+def check_made(files: Mapping[str, str]) -> None:
+    """Compare files below `results/` with the records of the jobs that made them.
+
+    A file without a record passes. `metadata.follow_records` has had it made again.
 
     Args:
-        path: as Snakemake knows it.
-        found: sha256 of the file, or of those in the folder, by path.
+        files: sha256 by path.
 
     Raises:
         ValueError: other contents, or a damaged record; names the file and the remedy.
     """
-    record = _find_record(path)
-    if record is None or not record.is_file():
-        return
-    made = _read_record(record)["outputs"]
-    for name, digest in found.items():
-        if made.get(name, digest) != digest:
-            raise ValueError(
-                f"{name}: is not as its job made it (its sha256 is not the one in {record}); "
-                f"{AGAIN}"
-            )
-
-
-def _find_record(path: str) -> Path | None:
-    """Where the job that last made a file or folder left its record; None where none made it.
-
-    A record of an earlier job, by another rule, may lie there too. Snakemake knows the last one.
-    """
-    log = find_log(path)
-    return Path(log).with_suffix(".json") if log else None
+    places = {Path(path).parts[:2] for path in files}
+    for folder in sorted(place for place in places if place[0] == RESULTS):
+        records = read_records(logs := Path(*folder, "logs"))
+        for path, digest in files.items():
+            if path in records and records[path]["outputs"][path] != digest:
+                raise ValueError(
+                    f"{path}: is not as its job made it (its sha256 is not the one in "
+                    f"{logs}/{records[path]['job']}.json); {AGAIN}"
+                )
 
 
 def leave_record(
-    snakemake: Any, command: str, inputs: Mapping[str, str], cost: Mapping[str, Any]
+    snakemake: Any, command: str, start: Mapping[str, Any], cost: Mapping[str, Any]
 ) -> None:
     """Write the record of a job that has made its outputs; nothing for one without outputs or log.
 
-    A job that makes a model's manifest has hashed the model for it. Those files are taken for
-    inputs where they are the user's, else for outputs.
+    A job that makes a model's manifest has hashed the model for it. These files count as inputs if
+    they are the user's, and else as outputs.
 
     Args:
         snakemake: what Snakemake gives a script.
         command: command line of the run; no secrets.
-        inputs: see `start_record`.
-        cost: see above.
+        start: what `start_record` returned.
+        cost: see the module.
     """
     file = _record_file(snakemake)
     if file is None:
@@ -204,7 +208,11 @@ def leave_record(
         "command": command,
         "seeds": dict(find_seeds(dict(snakemake.params.items()))),
         "versions": library_versions(loaded_libraries()),
-        "inputs": {**inputs, **given},
+        **start,
+        "ended": time.time(),
+        "input_paths": sorted(map(str, snakemake.input)),
+        "output_paths": list(map(str, snakemake.output)),
+        "inputs": {**start["inputs"], **given},
         "outputs": hash_paths([*snakemake.output, *(known.keys() - given.keys())], known),
         "cost": dict(cost),
     }
@@ -228,41 +236,54 @@ def _read_record(file: Path) -> dict[str, Any]:
     return record
 
 
+def has_params(record: Mapping[str, Any]) -> bool:
+    """Whether a record has the job's parameters; those that older versions left have none."""
+    return "params" in record
+
+
 def read_job_records(logs: Path) -> dict[str, dict[str, Any]]:
-    """Records of a folder of logs by the job, the path of its log there without `.log`; in order.
+    """Records of a folder of logs by job, in order of the jobs' names.
+
+    A job is named by the path of its log in the folder, without `.log`.
 
     Raises:
         ValueError: a damaged record; names the file.
     """
-    found = {}
+    records = {}
     for file in sorted(logs.rglob("*.json")):
         try:
             record = _read_record(file)
         except ValueError:
             if file.exists():
                 raise
-            continue  # the job has just begun anew
-        found[file.relative_to(logs).with_suffix("").as_posix()] = record
-    return found
+            continue  # The job has just started again and removed its record.
+        records[file.relative_to(logs).with_suffix("").as_posix()] = record
+    return records
+
+
+def in_time(records: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Jobs and records in the order in which the jobs ended.
+
+    Two rules may have made the same file, one after the other. The later record describes it.
+    """
+    return sorted(records.items(), key=lambda item: item[1].get("ended", 0.0))
 
 
 def read_records(logs: Path) -> dict[str, dict[str, Any]]:
-    """Records of a folder of logs by path of the output, each with its `job`; {} without any.
-
-    Of a file that two rules have made, one after the other, it is the younger record.
+    """The latest record of each output in a folder of logs, by path, with its `job`.
 
     Raises:
         ValueError: a damaged record; names the file.
     """
-    records = read_job_records(logs)
-    in_time = sorted(records, key=lambda job: (logs / f"{job}.json").stat().st_mtime_ns)
     return {
-        path: {"job": job, **records[job]} for job in in_time for path in records[job]["outputs"]
+        path: {"job": job, **record}
+        for job, record in in_time(read_job_records(logs))
+        for path in record["outputs"]
     }
 
 
 def note_command(arguments: Sequence[str]) -> None:
-    """Hand this process's command line to the jobs, unless it is itself one of them."""
-    # Hidden before they are quoted: quoting changes a secret that has a quote in it.
-    shown = ["snakemake", *map(hide_secrets, arguments[1:])]
-    os.environ.setdefault(COMMAND, shlex.join(shown))
+    """Hand this process's command line to the jobs, unless this process is itself a job."""
+    # Secrets are hidden before the words are quoted, since quoting changes a secret with a quote.
+    words = ["snakemake", *map(hide_secrets, arguments[1:])]
+    os.environ.setdefault(COMMAND, shlex.join(words))

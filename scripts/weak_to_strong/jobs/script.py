@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weak_to_strong.jobs.code_digest import PACKAGE, code_digest
 from weak_to_strong.jobs.errors import explain
 from weak_to_strong.jobs.locks import join_run
 from weak_to_strong.jobs.logs import configure_logging, logger
@@ -23,10 +24,33 @@ def _end(number: int, _frame: Any) -> None:
     sys.exit(128 + number)
 
 
+def check_code(snakemake: Any) -> None:
+    """Check that a rule's code is the code that the run was planned with.
+
+    Called before and after a job's work. The second call also covers what the job imported late,
+    and the processes that it started.
+
+    Raises:
+        ValueError: the code has changed.
+    """
+    planned = snakemake.params.get("code")
+    if planned is None:
+        return
+    try:
+        present = code_digest(PACKAGE.parent / f"{snakemake.rule}.py", read_again=True)
+    except (OSError, SyntaxError, ValueError):
+        present = None  # A file is gone, or is half edited.
+    if present != planned:
+        raise ValueError(
+            f"the code of rule {snakemake.rule} has changed since this run was planned; run again"
+        )
+
+
 def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)`, and leave the record of the job (`records.py`).
 
-    Inputs that were changed after the job that made them are refused first.
+    The job ends before its work if an input is not as its job made it. It ends without a record if
+    the code of the rule is not the code that the run was planned with.
 
     `main` may return counts of its work, such as tokens. They are recorded beside the measured
     cost (`meter.py`).
@@ -48,10 +72,12 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
         with Meter() as meter:
-            inputs = start_record(snakemake)
+            check_code(snakemake)
+            start = start_record(snakemake)
             counts = main(snakemake) or {}
+            check_code(snakemake)
         command = hide_secrets(os.environ.get(COMMAND, ""))
-        leave_record(snakemake, command, inputs, {**meter.cost(), **counts})
+        leave_record(snakemake, command, start, {**meter.cost(), **counts})
     except Exception as error:
         if line := explain(error):
             logger.debug("%s failed", snakemake.rule, exc_info=True)

@@ -11,65 +11,96 @@ import base64
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 #: Snakemake's own folder in the folder of a run.
 FOLDER = Path(".snakemake")
-#: A file for each output, see `read_job_metadata`.
+#: Folder with a file for each finished output, see `read_metadata`.
 METADATA = FOLDER / "metadata"
-#: Longest name of a file there. A longer one is cut into folders that begin with `@`.
+#: Folder with a file for each output whose job has not finished, see `mark_incomplete`.
+INCOMPLETE = FOLDER / "incomplete"
+#: Longest name of a file in both folders. A longer one is cut into folders that begin with `@`.
 _NAME_LENGTH = 254
+#: The version of what `write_metadata` writes.
+_FORMAT = 6
+#: Types of the parameters that Snakemake stores. It ignores others.
+_STORED = (int, float, str, complex, range, list, tuple, dict, set, frozenset, bytes, bytearray)
 
 
 # --- files -----------------------------------------------------------------------------------
 
 
-def metadata_file(output: str, metadata: Path = METADATA) -> Path:
-    """Snakemake's record of an output.
+def serialise_params(values: Iterable[Any]) -> list[str]:
+    """Values of a job's parameters as Snakemake stores them, sorted.
 
-    A job looks up which job made its inputs, since two rules may have made the same file one after
-    the other. Snakemake has a command line for this (`--summary`), but it plans the whole workflow.
+    A job's record has them, so that it shows by itself which parameters made the job's files.
+
+    Snakemake leaves out parameters that are functions of inputs, outputs, threads or resources. A
+    script cannot tell these from others. So no rule of this workflow has such a parameter.
+    """
+    return sorted(repr(value) for value in values if value is None or isinstance(value, _STORED))
+
+
+def metadata_file(output: str, folder: Path = METADATA) -> Path:
+    """The file of an output in one of Snakemake's folders.
 
     Args:
         output: path as the rule declares it.
-        metadata: the folder of all records.
+        folder: METADATA or INCOMPLETE.
     """
     name = base64.urlsafe_b64encode(output.encode()).decode()
     *folders, last = (name[i : i + _NAME_LENGTH] for i in range(0, len(name), _NAME_LENGTH))
-    return metadata.joinpath(*(f"@{folder}" for folder in folders), last)
+    return folder.joinpath(*(f"@{folder}" for folder in folders), last)
 
 
-def find_log(output: str) -> str | None:
-    """The log of the job that last made an output; None where Snakemake has no record of it."""
-    try:
-        return json.loads(metadata_file(output).read_text(encoding="utf-8"))["log"][0]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+def read_metadata(output: str) -> dict[str, Any]:
+    """What Snakemake knows of the job that made an output; {} where it knows nothing.
 
-
-def read_job_metadata(metadata: Path = METADATA) -> dict[str, dict[str, Any]]:
-    """Snakemake's records of finished jobs by path of the output; {} where there are none.
-
-    `snakemake verify` needs what made each file. Keys that it uses: rule, input, params, log,
-    starttime, endtime (seconds since 1970).
+    From this Snakemake decides whether to make the output again. Keys: rule, input, log, params,
+    starttime, endtime (seconds since 1970), input_checksums, and others.
     """
-    jobs = {}
-    for file in sorted(metadata.rglob("*")):
-        if not file.is_file():
-            continue
-        parts = file.relative_to(metadata).parts
-        name = "".join([*(part.removeprefix("@") for part in parts[:-1]), parts[-1]])
-        try:
-            path = base64.urlsafe_b64decode(name).decode()
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            continue
-        if isinstance(record, dict) and not record.get("incomplete"):
-            jobs[path] = record
-    return jobs
+    try:
+        facts = json.loads(metadata_file(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def write_metadata(output: str, facts: Mapping[str, Any]) -> None:
+    """Set what Snakemake knows of the job that made an output. Other keys stay as they are.
+
+    Snakemake has no command for this. It is needed where Snakemake's folder was lost, and where
+    `--touch` has given old results new parameters.
+    """
+    facts = {**read_metadata(output), **facts, "record_format_version": _FORMAT}
+    _write(metadata_file(output), {**facts, "incomplete": False})
+
+
+def mark_incomplete(output: str) -> None:
+    """Let Snakemake make an output again, as if its job had been interrupted.
+
+    Snakemake removes the mark when the job has finished. The option `rerun-incomplete` of
+    profiles/default makes these outputs again. Without it Snakemake ends and names them.
+    """
+    _write(metadata_file(output, INCOMPLETE), {"external_jobid": None})
+
+
+def incomplete_files() -> set[Path]:
+    """Snakemake's files for outputs that are marked as incomplete."""
+    return {path for path in INCOMPLETE.rglob("*") if path.is_file()}
+
+
+def _write(file: Path, facts: Mapping[str, Any]) -> None:
+    # Snakemake takes a metadata folder alone for one of an old version.
+    INCOMPLETE.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    # As Snakemake does, so that other members of a group can go on with its files.
+    if (mode := file.stat().st_mode) & 0o660 != 0o660:
+        file.chmod(mode | 0o660)
 
 
 def locks_folder(folder: Path = FOLDER) -> Path:
@@ -249,6 +280,28 @@ def planned_wildcards(workflow: Any, rule: str) -> list[dict[str, str]]:
     return [
         dict(job.wildcards_dict) for job in workflow.dag.needrun_jobs() if job.rule.name == rule
     ]
+
+
+def job_facts(
+    workflow: Any, rule: str, wildcards: Mapping[str, str]
+) -> tuple[list[str], list[str]] | None:
+    """Parameters and inputs that the present configuration and code give a job.
+
+    `snakemake verify` compares them with the job's record. Snakemake's own comparison needs a plan
+    of the whole workflow, and looks at what `--touch` has changed.
+
+    Returns:
+        See `serialise_params`, and the sorted inputs; None for a job that the configuration no
+        longer has, or whose inputs are gone.
+    """
+    try:
+        rule = workflow.get_rule(rule)
+        inputs = rule.expand_input(wildcards)[0]
+        outputs = rule.expand_output(wildcards)[0]
+        _, params = rule.expand_params(wildcards, inputs, outputs, None)
+    except Exception:  # Functions of rules raise whatever a lookup of an unknown name raises.
+        return None
+    return serialise_params(params), sorted(map(str, inputs))
 
 
 def default_resource(resource_settings: Any, name: str) -> str | None:

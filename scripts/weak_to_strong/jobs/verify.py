@@ -1,166 +1,120 @@
-"""What made each file of a results folder, and whether it is still as it was made.
+"""Whether a results folder is what its jobs made, with the present configuration and code.
 
-Snakemake keeps a record of each output: its rule, inputs, parameters (the digest of the code among
-them) and times. The job keeps another, of the contents that it read and made (`records.py`), which
-lies in the folder and is moved with it. Here these are put beside the contents: the first check of
-a folder writes `provenance.json` with the sha256 of every file, later ones compare with it. A file
-that differs from what its job made, or from before though no job made it anew, was edited by hand.
-An input that differs from what a job read makes outdated what that job made. `ro_crate` gives the
-same as RO-Crate 1.1 (https://w3id.org/ro/crate/1.1), each job being a `CreateAction`.
+Each job has left a record of the contents that it read and made, and of its parameters
+(`records.py`). The record lies in the folder and moves with it. `snakemake verify` hashes all files
+and compares them with the records:
+
+- A file with other contents than its job made was edited by hand.
+- An input with other contents than a job read makes the outputs of this job outdated.
+- A job with other parameters or inputs than the configuration now gives is out of date, too. The
+  digest of the job's code is one of the parameters.
+
+The first check of a folder writes `provenance.json`, with the sha256 and the origin of every file.
+`ro_crate` gives the same as RO-Crate 1.1 (https://w3id.org/ro/crate/1.1). Each job is a
+`CreateAction` there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from weak_to_strong.jobs.records import has_params, in_time, read_job_records
 from weak_to_strong.tables.files import hash_file
 
 RECORD, CRATE = "provenance.json", "ro-crate-metadata.json"
-#: What jobs said and took, and is no result.
-UNRECORDED = ("logs",)
-#: A file that is this much (seconds) younger than the end of its job was touched after it.
-TOLERANCE = 5.0
+#: Folders of a results folder that have no results: logs, and unfinished work of pretraining.
+UNRECORDED = ("logs", "checkpoints")
+#: What `provenance.json` has of the record of a file's job.
+_ORIGIN = (
+    *("rule", "job", "params", "started", "ended"),
+    *("command", "seeds", "versions", "inputs"),
+)
 
 
 def artefacts(root: Path) -> list[Path]:
-    """Files of a results folder that are results, in order; hidden ones are unfinished."""
-    found = []
+    """Files of a results folder that are results, in order. Hidden files are unfinished ones."""
+    results = []
     for file in sorted(root.rglob("*")):
         parts = file.relative_to(root).parts
-        kept = parts[0] not in (*UNRECORDED, RECORD, CRATE)
-        if kept and file.is_file() and not any(part.startswith(".") for part in parts):
-            found.append(file)
-    return found
-
-
-def job_of(path: str, jobs: Mapping[str, dict]) -> tuple[str, dict[str, Any]] | None:
-    """A file, or the folder that it lies in, as output of a job, and Snakemake's record of that."""
-    for place in (path, *map(str, Path(path).parents)):
-        if place in jobs:
-            return place, jobs[place]
-    return None
+        is_result = parts[0] not in (*UNRECORDED, RECORD, CRATE)
+        if is_result and file.is_file() and not any(part.startswith(".") for part in parts):
+            results.append(file)
+    return results
 
 
 def describe(
-    root: Path,
-    jobs: Mapping[str, dict],
-    facts: Mapping[str, Any],
-    records: Mapping[str, dict[str, Any]],
+    root: Path, facts: Mapping[str, Any], records: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Record of a results folder.
+    """The present contents of a results folder, and the origin of each file.
 
     Args:
         root: the folder, `results/<experiment>`.
-        jobs: Snakemake's, see `snakemake_adapter.read_job_metadata`.
-        facts: what holds for all: configuration, versions.
+        facts: what holds for all files: configuration, versions.
         records: see `records.read_records`.
 
     Returns:
-        `facts` and `files`: path below `root` -> `sha256`, `bytes` and, where Snakemake has a
-        record, `rule`, `params`, `started`, `ended` (seconds since 1970) and `inputs`
-        (path -> sha256; null for one that is gone). Where the job left a record, `inputs` are as
-        they were when it read them, and there are also `rule`, `job`, `made`, the sha256 at that
-        time, `command`, `seeds` and `versions`.
+        `facts` and `files`: path below `root` -> `sha256` and `bytes`. A file with a record also
+        has `made`, its sha256 when its job had made it, and what the record says of the job:
+        `rule`, `job`, `params`, `started`, `ended`, `command`, `seeds`, `versions`, `inputs`.
     """
-    digests: dict[Path, str | None] = {}
-
-    def digest(path: Path) -> str | None:
-        if path not in digests:
-            digests[path] = hash_file(path) if path.is_file() else None
-        return digests[path]
-
-    recorded = {str(parent) for path in records for parent in Path(path).parents}
     files = {}
     for file in artefacts(root):
-        entry: dict[str, Any] = {"sha256": digest(file), "bytes": file.stat().st_size}
-        path = file.as_posix()
-        record = records.get(path)
-        place, job = job_of(path, jobs) or (None, None)
-        # In a recorded folder, a file that its job did not leave there is no job's.
-        if job and (record or place not in recorded):
-            entry |= {"rule": job.get("rule"), "params": job.get("params", [])}
-            entry |= {"started": job.get("starttime"), "ended": job.get("endtime")}
-            if not (record and "inputs" in record):
-                used = sorted(job.get("input") or [])
-                entry["inputs"] = {path: digest(Path(path)) for path in used}
-        if record:
-            kept = ("rule", "job", "command", "seeds", "versions", "inputs")
-            entry |= {name: record[name] for name in kept if name in record}
-            entry["made"] = record["outputs"][path]
+        entry: dict[str, Any] = {"sha256": hash_file(file), "bytes": file.stat().st_size}
+        if record := records.get(file.as_posix()):
+            entry |= {name: record[name] for name in _ORIGIN if name in record}
+            entry["made"] = record["outputs"][file.as_posix()]
         files[file.relative_to(root).as_posix()] = entry
     return {**facts, "files": files}
 
 
 def compare(
-    recorded: Mapping[str, Any],
-    found: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    present: Mapping[str, Any],
     root: Path,
     records: Mapping[str, dict[str, Any]],
-) -> dict[str, list[str]]:
-    """Files by what is wrong with them, from an earlier and a fresh record of a folder.
+) -> list[str]:
+    """A line for each file that is not as a job made it, and for each outdated input.
 
     Args:
-        recorded: the earlier one.
-        found: see `describe`.
+        earlier: what `describe` returned at the last check; without files at the first check.
+        present: what `describe` returns now.
         root: the folder.
         records: see `records.read_records`.
-
-    Returns:
-        `edited` (other contents than the job made, or than were recorded, and no job has run
-        since), `missing`, `unknown` (no job made it),
-        `touched` (written after its job ended). `renewed` and `new`, what jobs have made since,
-        are not wrong. `outdated` are not files but lines, see `find_outdated`.
     """
-    before, now = recorded["files"], found["files"]
-    result: dict[str, list[str]] = {
-        kind: [] for kind in ("edited", "missing", "unknown", "touched", "renewed", "new")
-    }
-    below = f"{root.as_posix()}/"
-    made = {path.removeprefix(below) for path in records if path.startswith(below)}
-    result["missing"] = sorted((before.keys() | made) - now.keys())
-    for name, entry in now.items():
-        ended, old = entry.get("ended"), before.get(name)
-        changed = old is None or old["sha256"] != entry["sha256"]
-        if "made" in entry:
-            if entry["made"] != entry["sha256"]:
-                result["edited"].append(name)
-            elif changed:
-                result["new" if old is None else "renewed"].append(name)
-            continue
-        if old is None:
-            result["unknown" if ended is None else "new"].append(name)
-        elif changed:
-            rerun = ended is not None and ended != old.get("ended")
-            result["renewed" if rerun else "edited"].append(name)
-        late = ended is not None and (root / name).stat().st_mtime > ended + TOLERANCE
-        if changed and late and name not in result["edited"]:
-            result["touched"].append(name)
-    result["outdated"] = find_outdated(now, root, {*result["edited"], *result["touched"]})
-    return result
+    files, below = present["files"], f"{root.as_posix()}/"
+    edited = [
+        name for name, file in files.items() if file.get("made", file["sha256"]) != file["sha256"]
+    ]
+    recorded = {path.removeprefix(below) for path in records if path.startswith(below)}
+    missing = sorted((earlier["files"].keys() | recorded) - files.keys())
+    return [
+        *(f"{name}: differs from what its job made" for name in edited),
+        *(f"{name}: is recorded and is gone" for name in missing),
+        *(f"{name}: was made by no job" for name, file in files.items() if "made" not in file),
+        *find_outdated(files, root, edited),
+    ]
 
 
 def find_outdated(
     files: Mapping[str, dict[str, Any]], root: Path, named: Collection[str]
 ) -> list[str]:
-    """A line for each input, and job that used it, that has other contents since; in order.
+    """A line for each input that has other contents than a job read, and for each such job.
 
-    Inputs that are gone are no results, or named as missing.
+    An input that is gone has no line. It is no result, or is named as missing.
 
     Args:
         files: of the folder, see `describe`.
         root: the folder.
-        named: files of the folder that are said to be wrong already.
+        named: files of the folder that other lines name already.
     """
     below, digests = f"{root.as_posix()}/", {}
     lines = set()
     for entry in files.values():
-        if "job" not in entry:
-            continue
         for path, used in entry.get("inputs", {}).items():
             if path not in digests:
                 name = path.removeprefix(below) if path.startswith(below) else ""
@@ -178,81 +132,85 @@ def find_outdated(
     return sorted(lines)
 
 
-def problems_of(result: Mapping[str, list[str]]) -> list[str]:
-    """One line for each file that is not as a job made it, and for each outdated input."""
-    meanings = {
-        "edited": "differs from what its job made",
-        "missing": "is recorded and is gone",
-        "unknown": "was made by no job",
-        "touched": "was written after its job had ended",
+def find_stale(
+    root: Path,
+    job_facts: Callable[[str, Mapping[str, str]], tuple[list[str], list[str]] | None],
+) -> list[str]:
+    """A line for each job whose record differs from what the present configuration gives it.
+
+    Jobs whose outputs are gone, or were made again by another job, are left out.
+
+    Args:
+        root: the folder.
+        job_facts: parameters and inputs of a job, from its rule and wildcards; None for a job that
+            the configuration does not have, which cannot be compared.
+
+    Raises:
+        ValueError: a damaged record; names the file.
+    """
+    records = read_job_records(root / "logs")
+    last_job = {path: job for job, record in in_time(records) for path in record["outputs"]}
+    lines = []
+    present = {
+        job for path, job in last_job.items() if root in Path(path).parents and Path(path).exists()
     }
-    lines = [f"{name}: {text}" for kind, text in meanings.items() for name in result[kind]]
-    return [*lines, *result["outdated"]]
+    for job in sorted(present):
+        record = records[job]
+        if not has_params(record):
+            lines.append(f"{job}: an older version made it and recorded no parameters; run again")
+            continue
+        now = job_facts(record["rule"], record["wildcards"])
+        if now is None:
+            continue
+        params, inputs = now
+        if params != record["params"]:
+            lines.append(f"{job}: was made with other parameters or other code; run again")
+        elif inputs != record["input_paths"]:
+            lines.append(f"{job}: was made from other inputs; run again")
+    return lines
 
 
 def ro_crate(record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The record of a results folder as the contents of `ro-crate-metadata.json`.
+    """A results folder as the contents of `ro-crate-metadata.json`.
 
     Inputs from outside the folder are named and have their digest, but are not in the crate. The
-    results are the user's, who may add a licence.
+    crate has no licence, since the results are the user's.
+
+    Args:
+        record: see `describe`.
+        name: of the experiment.
     """
-    files, actions, outside = [], {}, {}
-    for path, entry in record["files"].items():
-        files.append(
-            {
-                "@id": quote(path),
-                "@type": "File",
-                "name": path,
-                "contentSize": str(entry["bytes"]),
-                "sha256": entry["sha256"],
-            }
-        )
-        if entry.get("rule") is None:
-            continue
-        entry = {"job": None, "started": None, "ended": None, "inputs": {}, **entry}
-        key = entry["job"] or (entry["rule"], entry["ended"], *sorted(entry["inputs"]))
-        action = actions.setdefault(key, {"result": [], **entry})
-        action["result"].append({"@id": quote(path)})
-    entities, places = [], []
-    root = f"results/{name}/"
-    for number, action in enumerate(actions.values()):
-        objects = []
-        for path, digest in action["inputs"].items():
-            inside = path.removeprefix(root)
-            known = inside != path and inside in record["files"]
-            place = quote(inside) if known else f"#outside/{quote(path)}"
-            objects.append({"@id": place})
-            if not known:
-                fact = {"@id": place, "@type": "CreativeWork", "name": path}
-                outside[place] = {**fact, **({"sha256": digest} if digest else {})}
-        places.append({"@id": f"#job-{number}"})
-        entities.append(
-            {
-                **places[-1],
-                "@type": "CreateAction",
-                "name": action["rule"],
-                **({"description": action["command"]} if action.get("command") else {}),
-                "instrument": {"@id": f"#rule-{action['rule']}"},
-                **({"startTime": _time(action["started"])} if action["started"] else {}),
-                **({"endTime": _time(action["ended"])} if action["ended"] else {}),
-                "object": objects,
-                "result": action["result"],
-            }
-        )
-    rules = sorted({action["rule"] for action in actions.values()})
-    entities += [
-        {"@id": f"#rule-{rule}", "@type": "SoftwareApplication", "name": rule} for rule in rules
+    files = [
+        {
+            "@id": quote(path),
+            "@type": "File",
+            "name": path,
+            "contentSize": str(entry["bytes"]),
+            "sha256": entry["sha256"],
+        }
+        for path, entry in record["files"].items()
     ]
-    dates = [action["ended"] for action in actions.values() if action["ended"]]
+    jobs = _jobs_of(record["files"])
+    outside: dict[str, dict[str, Any]] = {}
+    actions = [
+        _action(number, job, _objects(job, record["files"], f"results/{name}/", outside))
+        for number, job in enumerate(jobs)
+    ]
+    rules = [
+        {"@id": f"#rule-{rule}", "@type": "SoftwareApplication", "name": rule}
+        for rule in sorted({job["rule"] for job in jobs})
+    ]
     about = {
         "@id": "./",
         "@type": "Dataset",
         "name": f"Weak-to-strong reasoning: {name}",
         "description": "Results of one experiment, each file with the job that made it.",
-        # Due in a crate; jobs' times are not known where Snakemake's records stayed behind.
-        "datePublished": _time(max(dates, default=time.time())),
+        # A crate must have a date. Records of older versions have no times.
+        "datePublished": _time(
+            max((job.get("ended", 0) for job in jobs), default=0) or time.time()
+        ),
         "hasPart": [{"@id": file["@id"]} for file in files],
-        "mentions": places,
+        "mentions": [{"@id": action["@id"]} for action in actions],
     }
     descriptor = {
         "@id": CRATE,
@@ -263,8 +221,54 @@ def ro_crate(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     terms = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
     return {
         "@context": ["https://w3id.org/ro/crate/1.1/context", terms],
-        "@graph": [descriptor, about, *files, *entities, *outside.values()],
+        "@graph": [descriptor, about, *files, *actions, *rules, *outside.values()],
     }
+
+
+def _jobs_of(files: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The jobs that made the files of a folder: the entry of one file, and `result`, all files."""
+    jobs: dict[str, dict[str, Any]] = {}
+    for path, entry in files.items():
+        if "job" in entry:
+            job = jobs.setdefault(entry["job"], {**entry, "result": []})
+            job["result"].append({"@id": quote(path)})
+    return list(jobs.values())
+
+
+def _objects(
+    job: Mapping[str, Any],
+    files: Mapping[str, Any],
+    root: str,
+    outside: dict[str, dict[str, Any]],
+) -> list[dict[str, str]]:
+    """References to the inputs of a job. Inputs that are no files of the crate go to `outside`."""
+    references = []
+    for path, digest in job.get("inputs", {}).items():
+        name = path.removeprefix(root)
+        is_inside = name != path and name in files
+        identifier = quote(name) if is_inside else f"#outside/{quote(path)}"
+        references.append({"@id": identifier})
+        if not is_inside:
+            fact = {"@id": identifier, "@type": "CreativeWork", "name": path}
+            outside[identifier] = {**fact, "sha256": digest}
+    return references
+
+
+def _action(number: int, job: Mapping[str, Any], objects: list[dict[str, str]]) -> dict[str, Any]:
+    """A job as an action of a crate."""
+    action = {
+        "@id": f"#job-{number}",
+        "@type": "CreateAction",
+        "name": job["rule"],
+        "instrument": {"@id": f"#rule-{job['rule']}"},
+        "object": objects,
+        "result": job["result"],
+    }
+    if job.get("command"):
+        action["description"] = job["command"]
+    if "started" in job:
+        action |= {"startTime": _time(job["started"]), "endTime": _time(job["ended"])}
+    return action
 
 
 def _time(seconds: float) -> str:
