@@ -25,6 +25,7 @@ import polars as pl
 
 from weak_to_strong.evaluation.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.evaluation.plain_math import parse_decimal, plain_verdict
+from weak_to_strong.evaluation.quantities import tidy, written_verdict
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.jobs.secret_values import without_secrets
 from weak_to_strong.method.answers import (
@@ -61,6 +62,8 @@ def fast_verdict(prediction: str, gold: str) -> str | None:
         return "right" if decimals[0] == decimals[1] else "wrong"
     if max(map(len, texts)) > MAX_CHARACTERS:
         return UNDECIDED
+    if verdict := written_verdict(*map(tidy, texts)):
+        return verdict
     lines = [to_latex(text) for text in texts]
     if squeeze(lines[0]) == squeeze(lines[1]):
         return "right"
