@@ -31,8 +31,7 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 VALUE = "value"
 #: Numbers that are not both exact are equal if they differ by no more than this share,
 RELATIVE_TOLERANCE = 1e-5
-#: numbers below this are equal to nothing, and those above are not approximated.
-SMALLEST = 1e-50
+#: and those above this are not approximated.
 LARGEST = 1e300
 
 _UNICODE = str.maketrans(
@@ -260,12 +259,12 @@ def are_apart(one: Any, other: Any) -> bool:
     if one.is_Rational and other.is_Rational:
         return bool(one != other)
     try:
-        numbers = [value.evalf(20) for value in (one, other)]
+        # Strict: what is left of a difference that is nothing raises, and is no small number.
+        numbers = [value.evalf(20, strict=True) for value in (one, other)]
         sizes = [abs(number) for number in numbers]
         if not all(size.is_Float or size.is_Rational for size in sizes):
             return False
-        # What is smaller is what is left of a difference that is nothing.
-        scale = max(*sizes, SMALLEST)
+        scale = max(sizes)
         return scale < LARGEST and bool(abs(numbers[0] - numbers[1]) > RELATIVE_TOLERANCE * scale)
     except MemoryError:
         raise

@@ -251,13 +251,13 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def written_verdict(prediction: str, gold: str) -> str | None:
-    """The verdict of `quantity_verdict` or `clock_verdict`, None where neither fits."""
+    """The verdict on two quantities, times of the day or lists; None where neither is for sure."""
     if "=" in prediction and "=" in gold:  # two names, or two equations
         return None
     quantities = read_quantity(prediction), read_quantity(gold)
-    if None in quantities:
-        return clock_verdict(prediction, gold)
-    return quantity_verdict(*quantities)
+    if None not in quantities:
+        return quantity_verdict(*quantities)
+    return clock_verdict(prediction, gold) or list_verdict(prediction, gold)
 
 
 def quantity_verdict(one: Quantity, other: Quantity) -> str | None:
@@ -304,12 +304,41 @@ def clock_verdict(one: str, other: str) -> str | None:
     times = [_CLOCK.fullmatch(text.strip(" $.")) for text in (one, other)]
     if not all(times):
         return None
-    hours, halves = [(int(time[1]), time[2]) for time in times], [time[3] for time in times]
-    if hours[0] != hours[1]:
-        return "undecided" if times[0][2] == times[1][2] and not all(halves) else "wrong"
+    hours, minutes = ([int(time[place]) for time in times] for place in (1, 2))
+    halves = [time[3] for time in times]
+    if hours[0] != hours[1] or minutes[0] != minutes[1]:
+        shifted = minutes[0] == minutes[1] and (hours[0] - hours[1]) % 12 == 0
+        return "undecided" if shifted and not all(halves) else "wrong"
     if None in halves:
         return "right"
     return "right" if halves[0].lower() == halves[1].lower() else "wrong"
+
+
+def list_verdict(one: str, other: str) -> str | None:
+    """ "right" for two lists, tuples or intervals whose quantities are the same one by one."""
+    sides = [_elements(text) for text in (one, other)]
+    if None in sides or sides[0][0] != sides[1][0] or len(sides[0][1]) != len(sides[1][1]):
+        return None
+    for pair in zip(sides[0][1], sides[1][1], strict=True):
+        quantities = [read_quantity(text) for text in pair]
+        if pair[0] != pair[1] and (None in quantities or quantity_verdict(*quantities) != "right"):
+            return None
+    return "right"
+
+
+def _elements(text: str) -> tuple[str, list[str]] | None:
+    """Brackets and elements of a list of several; None for other text and lists in lists."""
+    if len(text) > MAX_SENTENCE:
+        return None
+    match = _LIST.fullmatch(re.sub(r"\\(?:left|right)(?![A-Za-z])", "", text).strip("$. "))
+    if not match or re.search(r"[()\[\]]|\\[{}]", match[2]):
+        return None
+    elements = re.split(r",(?: (?:and|or) )?| (?:and|or) ", match[2])
+    elements = [element.strip(" $") for element in elements]
+    return (match[1] + match[3], elements) if len(elements) > 1 and all(elements) else None
+
+
+_LIST = re.compile(r"([(\[]|\\\{|)(.*?)([)\]]|\\\}|)", re.DOTALL)
 
 
 def strip_words(text: str) -> str:
@@ -318,8 +347,9 @@ def strip_words(text: str) -> str:
     Words go that say "the answer is", and words around the one formula of a text, unless one of
     them changes the answer (`not`, `or`). A unit behind the formula stays, as `\\text{ cm}`.
     """
-    if len(text) > MAX_SENTENCE or not text.isprintable():
+    if len(text) > MAX_SENTENCE:
         return text
+    text = re.sub(r"[ \t]*\n[ \t]*", " ", text)
     for _ in range(3):
         lead = _LEAD.match(text)
         rest = text[lead.end() :].strip() if lead else ""
