@@ -199,6 +199,12 @@ def data_settings(task, split=None):
     return narrow_settings(settings, split) if split else settings
 
 
+def reading_settings(task):
+    """How answers to a task are read and compared."""
+    keys = ("answer_key", "stop", "extraction", "quirks")
+    return {key: SETTINGS["tasks"][task][key] for key in keys} | {"judge": graph.judge(task)}
+
+
 def source_file(task, entry):
     """Where a raw file lies: as given, or where `fetch_source` puts it."""
     if "path" in entry:

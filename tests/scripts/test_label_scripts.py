@@ -24,7 +24,13 @@ from weak_to_strong.tables.schemas import (
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 JUDGE = {"name": "string"}
-KEYS = {"answer_key": "####", "stop": ["Question"], "quirks": {}, "judge": JUDGE}
+KEYS = {
+    "answer_key": "####",
+    "stop": ["Question"],
+    "extraction": "paper",
+    "quirks": {},
+    "judge": JUDGE,
+}
 PROMPT = "question_answer"
 
 

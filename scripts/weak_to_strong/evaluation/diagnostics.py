@@ -151,6 +151,7 @@ def pair_quality(
     answer_key: str,
     quirks: PaperQuirks = PAPER,
     judge: Judge = string_judge,
+    extraction: str = "paper",
 ) -> list[dict]:
     """Whether Stage II prefers what is right (paper section 3.2).
 
@@ -162,7 +163,8 @@ def pair_quality(
     raw = judge is not string_judge
     for side in ("chosen", "rejected"):
         texts = pairs[side].str.strip_chars()
-        answers = pairs.select("id", predict_column(texts, answer_key, quirks, raw=raw))
+        found_answers = predict_column(texts, answer_key, quirks, raw=raw, extraction=extraction)
+        answers = pairs.select("id", found_answers)
         right = right_rows(answers.with_row_index("pair"), gold, judge=judge)["pair"]
         numbers = pl.int_range(pairs.height, dtype=pl.UInt32, eager=True)
         found.append(_pair_share(f"{side}_accuracy", numbers.is_in(right.implode()), pairs))
@@ -244,10 +246,10 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
     Args:
         chain: {task, weak, strong, seed, answer_key}, `variant` (an ablation's name, which the
             column `method` then carries as `<method>@<variant>`), `quirks` (name -> on or off, as
-            in the released code where absent), `judge` (of `olympicarena.choose_judge`; of strings
-            where absent), and paths: gold (GOLD), questions (QUESTIONS, for another judge), kept,
-            weak_labels, icl_labels (lists, one path an iteration), votes (or None), pairs (method
-            -> path).
+            in the released code where absent), `extraction` (the paper's where absent), `judge` (of
+            `judges.choose_judge`; of strings where absent), and paths: gold (GOLD), questions
+            (QUESTIONS, for another judge), kept, weak_labels, icl_labels (lists, one path an
+            iteration), votes (or None), pairs (method -> path).
 
     Raises:
         ValueError: a table cannot be read, or the lists differ in length.
@@ -289,7 +291,8 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
         yield from rows("calibration", "majority", 0, quality)
     for method, path in chain["pairs"].items():
         pairs = read_table(path, PAIRS)
-        quality = pair_quality(pairs, gold, chain["answer_key"], quirks, judge)
+        extraction = chain.get("extraction", "paper")
+        quality = pair_quality(pairs, gold, chain["answer_key"], quirks, judge, extraction)
         yield from rows("pairs", method, 0, quality)
 
 

@@ -22,12 +22,13 @@ from weak_to_strong.evaluation.scoring import (
     VERDICTS,
     ask_workers,
     fast_verdict,
+    math_verify_many,
     parse_decimal,
 )
 from weak_to_strong.method.answers import Judge, string_judge
 from weak_to_strong.method.olympicarena_prompts import read_parts
 
-JUDGES = ("string", "olympicarena")
+JUDGES = ("string", "math", "olympicarena")
 #: Numbers are equal that differ by no more than this,
 NUMBER_TOLERANCE = Decimal("1e-5")
 #: or by this share, if that is less: else all numbers below 1e-5 would be equal (our addition).
@@ -105,16 +106,34 @@ def question_judge(
     return judge
 
 
+def math_judge(timeout_seconds: float = 5.0, workers: int = 1) -> Judge:
+    """The math scorer as a judge of raw answers: `$1,234.00` and `1234` are the same."""
+
+    def judge(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+        verdicts = math_verify_many(
+            [(one, other) for _, one, other in rows], timeout_seconds, workers
+        )
+        # Two texts without an answer are the same, as for the other judges.
+        return [
+            "right" if one == other else verdict
+            for (_, one, other), verdict in zip(rows, verdicts, strict=True)
+        ]
+
+    return judge
+
+
 def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: int = 1) -> Judge:
     """The judge of a task.
 
     Args:
-        settings: `name`, one of `JUDGES`, and for `olympicarena` `timeout_seconds`.
+        settings: `name`, one of `JUDGES`, and for all but `string` `timeout_seconds`.
         questions: PROBLEMS or QUESTIONS with the questions that are answered.
         workers: most comparison processes at once.
     """
     if settings["name"] == "string":
         return string_judge
+    if settings["name"] == "math":
+        return math_judge(settings["timeout_seconds"], workers)
     if settings["name"] != "olympicarena":
         raise ValueError(f"judge {settings['name']!r} is not one of {', '.join(JUDGES)}")
     return question_judge(questions, settings["timeout_seconds"], workers)

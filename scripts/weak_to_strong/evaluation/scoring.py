@@ -33,6 +33,7 @@ from weak_to_strong.method.answers import (
     Judge,
     PaperQuirks,
     extract_column,
+    find_answers_column,
     normalise_column,
 )
 from weak_to_strong.method.prompts import clean_column
@@ -272,6 +273,7 @@ def score_generations(
     judge: Judge | None = None,
     timeout_seconds: float = 5.0,
     workers: int = 1,
+    extraction: str = "paper",
 ) -> pl.DataFrame:
     """Score every generation by both scorers.
 
@@ -283,6 +285,7 @@ def score_generations(
         quirks: flaws of the paper's normalisation that paper mode keeps.
         judge: compares answers with gold in math mode; by default math-verify alone.
         timeout_seconds, workers: as for `math_verify_many`; a judge has its own.
+        extraction: one of `answers.EXTRACTIONS`.
 
     Returns:
         SCORES, in the order of `generations`. `prediction` is normalised as in the paper; math
@@ -296,7 +299,8 @@ def score_generations(
     gold = problems.select("id", "answer", "level").with_columns(
         normalised=normalise_column(problems["answer"], quirks)
     )
-    extracted = extract_column(clean_column(generations["response"], stops), answer_key)
+    responses = clean_column(generations["response"], stops)
+    extracted = extract_column(responses, answer_key, extraction)
     table = generations.with_columns(
         prediction=normalise_column(extracted, quirks), extracted=extracted
     ).join(gold, on="id", how="left", maintain_order="left")
@@ -310,6 +314,52 @@ def score_generations(
         paper=paper_verdict(pl.col("prediction"), pl.col("normalised")),
         math=pl.Series(verdicts, dtype=pl.String),
     ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
+
+
+#: What the extraction filters found in the answers to one request (see `answers.find_answers`).
+FILTER_COUNTS = pl.Schema(
+    {
+        "request": pl.String,
+        "answers": pl.Int64,
+        "used": pl.Int64,
+        "strict": pl.Int64,
+        "flexible": pl.Int64,
+        "last_number": pl.Int64,
+        "cut": pl.Int64,
+        "ended": pl.Int64,
+        "too_long": pl.Int64,
+    }
+)
+
+
+def count_filters(
+    generations: pl.DataFrame, answer_key: str, stops: Sequence[str], extraction: str
+) -> pl.DataFrame:
+    """FILTER_COUNTS of each request, in the order of their first rows.
+
+    Columns: `answers` of the request; those in which the task's own extraction (`used`) and each
+    filter find an answer; texts with a stop string, or for the paper's extraction `Question`, in
+    them (`cut`); and texts without an answer that the model ended or a stop string did (`ended`),
+    or that reached `max_tokens` (`too_long`).
+    """
+    marks = [*stops, "Question"] if extraction == "paper" else list(stops)
+    responses = clean_column(generations["response"], stops)
+    used = extract_column(responses, answer_key, extraction).alias("used")
+    # Polars reads an empty list of patterns as one that matches nothing.
+    cut = generations.select(cut=pl.col("response").str.contains_any(marks)).to_series()
+    table = generations.select("request", "finish_reason").with_columns(
+        used != "",
+        cut,
+        *(found != "" for found in find_answers_column(responses, answer_key)),
+    )
+    empty = ~pl.col("used")
+    counts = table.group_by("request", maintain_order=True).agg(
+        pl.len().alias("answers"),
+        pl.col("used", "strict", "flexible", "last_number", "cut").sum(),
+        ended=(empty & (pl.col("finish_reason") == "stop")).sum(),
+        too_long=(empty & (pl.col("finish_reason") == "length")).sum(),
+    )
+    return counts.select(pl.col(name).cast(kind) for name, kind in FILTER_COUNTS.items())
 
 
 def scorer_agreement(scores: pl.DataFrame, examples: int = 20) -> dict:

@@ -275,9 +275,28 @@ def complete(config: dict) -> dict:
         own = entry.get("methods") or {}
         _check_removed(["tasks", name, "methods"], own, common)
         methods = _fill_methods(_merge(common, own))
-        filled["tasks"][name] = {**_fill(entry, load_schema()["$defs"]["task"]), "methods": methods}
+        task = _fill_reading(_fill(entry, load_schema()["$defs"]["task"]))
+        filled["tasks"][name] = {**task, "methods": methods}
     check_schema(filled)
     return filled
+
+
+def _fill_reading(task: dict) -> dict:
+    """`task` with the defaults that depend on its `extraction`: those of the paper, or ours."""
+    from weak_to_strong.method.answers import DEFAULT_STOPS
+
+    as_in_paper = task["extraction"] == "paper"
+    judge = "string" if as_in_paper else "math"
+    if not as_in_paper and task["prompt"] == "olympicarena":
+        judge = "olympicarena"
+    return {
+        **task,
+        "judge": task["judge"] or judge,
+        "stop": DEFAULT_STOPS[task["extraction"]] if task["stop"] is None else task["stop"],
+        "quirks": {
+            name: as_in_paper if kept is None else kept for name, kept in task["quirks"].items()
+        },
+    }
 
 
 def _check_removed(path: list, entries: dict, known: dict) -> None:
@@ -332,7 +351,7 @@ def _check_task(name: str, task: dict) -> None:
 
 def _check_source(path: list, source: dict) -> None:
     """Check one raw file as far as that needs no network."""
-    from weak_to_strong.data.readers import SUFFIXES
+    from weak_to_strong.data.readers import check_suffix
     from weak_to_strong.data.sources import check_source, remote_name
 
     pinned = {key: "0" * 64 if value is None else value for key, value in source.items()}
@@ -357,12 +376,11 @@ def _check_source(path: list, source: dict) -> None:
             f"the file's name has more than {MAX_FILE_NAME} bytes",
             "fetch the file yourself and name it by `path`",
         )
-    if Path(name).suffix not in SUFFIXES:
-        raise _complain(
-            [*path, key],
-            f"{name} ends in none of {', '.join(SUFFIXES)}",
-            "unpack or convert it, and name it so",
-        )
+    try:
+        check_suffix(name)
+    except ValueError as error:
+        message, _, fix = str(error).partition("; ")
+        raise _complain([*path, key], message.replace("its name", name), fix) from None
 
 
 def _check_filled_in(path: list, text: str) -> None:

@@ -506,6 +506,7 @@ class Graph:
             "seed": chain.seed,
             "variant": chain.variant,
             "answer_key": task["answer_key"],
+            "extraction": task["extraction"],
             "quirks": task["quirks"],
             "judge": self.judge(chain.task),
             "questions": self.data(chain.task, "train_2"),

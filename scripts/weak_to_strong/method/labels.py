@@ -36,15 +36,18 @@ def read_answers(
     quirks: PaperQuirks = PAPER,
     *,
     raw: bool = False,
+    extraction: str = "paper",
 ) -> Frame:
     """GENERATIONS rows with `response` cleaned and `prediction`, its normalised answer, added.
 
-    The answer is read from the cleaned text, as in the paper, and normalised with `quirks`, or with
-    `raw` not at all. Row order is kept.
+    The answer is read from the cleaned text, by one of `answers.EXTRACTIONS`, and normalised with
+    `quirks`, or with `raw` not at all. Row order is kept.
     """
     response = pl.col("response")
     clean = partial(clean_column, stops=stops)
-    predict = partial(predict_column, answer_key=answer_key, quirks=quirks, raw=raw)
+    predict = partial(
+        predict_column, answer_key=answer_key, quirks=quirks, raw=raw, extraction=extraction
+    )
     return generations.with_columns(
         response.map_batches(clean, return_dtype=pl.String, is_elementwise=True)
     ).with_columns(
@@ -59,6 +62,7 @@ def labels_from_generations(
     quirks: PaperQuirks = PAPER,
     *,
     raw: bool = False,
+    extraction: str = "paper",
 ) -> pl.DataFrame:
     """LABELS of one greedy request, in the row order of its generations.
 
@@ -68,6 +72,7 @@ def labels_from_generations(
         stops: stop strings at which a response is cut.
         quirks: flaws of the paper's normalisation that are kept.
         raw: leave out this normalisation.
+        extraction: one of `answers.EXTRACTIONS`.
 
     Raises:
         ValueError: rows of several requests, or several rows for an id.
@@ -80,5 +85,5 @@ def labels_from_generations(
             f"request {repeated['request'][0]!r} has several responses to id "
             f"{repeated['id'][0]!r}; labels need one greedy response for each question"
         )
-    answers = read_answers(generations, answer_key, stops, quirks, raw=raw)
+    answers = read_answers(generations, answer_key, stops, quirks, raw=raw, extraction=extraction)
     return answers.select("id", "response", "prediction")
