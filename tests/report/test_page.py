@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.evaluation.metrics import metrics_table
+from weak_to_strong.evaluation.scoring import count_filters
 from weak_to_strong.jobs.costs import COSTS, LEDGER
 from weak_to_strong.report.names import ChainName, NodeName, natural_key
 from weak_to_strong.report.page import (
@@ -389,6 +390,8 @@ def test_the_rule_writes_page_and_costs(tmp_path):
     for rule in ("splits", "report"):
         cost = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "peak_memory_mb": 80.5}
         write_json({"rule": rule, "outputs": {}, "cost": cost}, tmp_path / f"logs/{rule}.json")
+    found = count_filters(example.generations, "####", ["Question"], "paper")
+    write_json({"filters": found.to_dicts()}, tmp_path / "scores.json")
     snakemake = SimpleNamespace(
         rule="report",
         input=SimpleNamespace(
@@ -399,6 +402,7 @@ def test_the_rule_writes_page_and_costs(tmp_path):
             generations=[str(tmp_path / "generations.parquet")],
             problems=[str(tmp_path / "problems.parquet")],
             contamination=[str(tmp_path / "contamination.csv")],
+            agreement=[str(tmp_path / "scores.json")],
         ),
         params=SimpleNamespace(
             experiment="example",
@@ -416,6 +420,8 @@ def test_the_rule_writes_page_and_costs(tmp_path):
     runpy.run_path(str(SCRIPTS / "report.py"))["main"](snakemake)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "no duplicated and no shared questions" in html
+    assert "Answers found, sums" in html
+    assert "Last number" in html
     assert str(tmp_path) not in html
     # The record of the report itself is that of an earlier run.
     assert pl.read_csv(tmp_path / "costs.csv")["rule"].to_list() == ["splits"]

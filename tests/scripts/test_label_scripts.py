@@ -118,7 +118,7 @@ def test_stage_1(made):
 def test_olympicarena_compares_raw_answers_by_type(tmp_path):
     """Both stages with the other prompt, answer key and judge."""
     judge = {"name": "olympicarena", "timeout_seconds": 1.0}
-    keys = {"answer_key": r"\boxed", "stop": ["Question"], "quirks": {}, "judge": judge}
+    keys = KEYS | {"answer_key": r"\boxed", "judge": judge}
     kinds = {"0": "MC", "1": "NV"}
     rows = [
         {"id": name, "question": f"{name}?", "answer_type": kind, "subject": "Biology"}

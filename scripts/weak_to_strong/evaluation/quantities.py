@@ -353,7 +353,7 @@ def strip_words(text: str) -> str:
     for _ in range(3):
         lead = _LEAD.match(text)
         rest = text[lead.end() :].strip() if lead else ""
-        if not rest or _changes(lead[0]):
+        if not rest or _changes(lead[0]) or _changes(rest.partition(" ")[0]):
             break
         text = rest
     marked = re.sub(r"\\[()\[\]]", "$", text)
@@ -522,9 +522,9 @@ def _read_unit(text: str, currency: str) -> dict | None:
         return None
     spaced = not text[0].isalpha()
     text = re.sub(r" per (?=[a-z])|(?<=[a-z]) an? (?=hour|day|week|month|year|minute)", "/", text)
-    above, *below = re.sub(r"(?<![A-Za-z])degrees? ([CF])(?![A-Za-z])", _temperature, text).split(
-        "/"
-    )
+    above, *below = re.sub(
+        r"(?i)(?<![a-z])degrees? (c|f)(?:elsius|entigrade|ahrenheit)?(?![a-z])", _temperature, text
+    ).split("/")
     if len(below) > 1 and any(len(part.strip()) == 0 for part in below):
         return None
     sides = [
@@ -552,7 +552,7 @@ def _read_unit(text: str, currency: str) -> dict | None:
 
 
 def _temperature(match: re.Match) -> str:
-    return {"C": "celsius", "F": "fahrenheit"}[match[1]]
+    return {"c": "celsius", "f": "fahrenheit"}[match[1].lower()]
 
 
 def _read_factors(text: str, spaced: bool) -> tuple[str, Fraction, bool] | None:

@@ -86,6 +86,7 @@ class ReportInputs:
         nodes: request -> task, weak, strong, method, stage, iteration, seed, decoding.
         contamination: contamination table by task.
         costs: costs.COSTS.
+        filters: scoring.FILTER_COUNTS by task, as rows.
     """
 
     experiment: str
@@ -100,6 +101,7 @@ class ReportInputs:
     contamination: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 # --- numbers as text -------------------------------------------------------------------------
@@ -629,6 +631,43 @@ def agreement_tables(
     return tables
 
 
+def filter_tables(
+    filters: Mapping[str, Sequence[Mapping[str, Any]]], nodes: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Of each task, how many answers of each model the task's extraction and each filter found."""
+    counted = {
+        "answers": "Answers",
+        "used": "Found",
+        "strict": "Strict",
+        "flexible": "Flexible",
+        "last_number": "Last number",
+        "cut": "Cut at a stop string",
+        "ended": "Ended without answer",
+        "too_long": "Too long",
+    }
+    tables = []
+    for task, rows in filters.items():
+        body = []
+        for row in rows:
+            facts = nodes.get(row["request"])
+            if facts is None:
+                continue
+            node = NodeName(facts["method"], facts["iteration"] or 0)
+            names = [f"{facts['weak']} \u2192 {facts['strong']}", str(facts["seed"])]
+            label = f"{node_label(node)} ({facts['decoding']})"
+            body.append([label, *names, *(_count(row[name]) for name in counted)])
+        label = f"Answers found, {task}"
+        caption = (
+            f"{task}: answers in which each way to read the final answer finds one. Found is the "
+            "task's own `extraction`. Many last numbers beside few found answers mean a form that "
+            "is not understood, or a stop string that ends the reasoning."
+        )
+        if body:
+            columns = ["Model", "Chain", "Seed", *counted.values()]
+            tables.append(_table(label, caption, columns, body, text=3))
+    return tables
+
+
 def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
     """The contamination tables as they are, without the rows that found nothing."""
     tables = []
@@ -876,7 +915,10 @@ def build_report(inputs: ReportInputs) -> str:
                 *diagnostics_tables(inputs.diagnostics),
                 *calibration_tables(inputs.diagnostics),
             ],
-            "agreement": agreement_tables(inputs.scores, inputs.nodes, inputs.problems),
+            "agreement": [
+                *agreement_tables(inputs.scores, inputs.nodes, inputs.problems),
+                *filter_tables(inputs.filters, inputs.nodes),
+            ],
             "contamination": contamination_tables(inputs.contamination),
             "browser": sample_answers(inputs),
             "costs": costs_table(inputs.costs),
