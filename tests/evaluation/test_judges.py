@@ -333,3 +333,20 @@ def test_released_sides_agree():
     apart = [case for case, verdict in zip(cases, verdicts, strict=True) if verdict == "wrong"]
     assert len(apart) == 39
     assert {case.answer_type for case in apart} == {"SC", "MC"}
+
+
+def test_the_math_judge_sees_one_answer_in_two_writings():
+    """In agreement, votes and pairs, where the string judge sees two."""
+    judge = choose_judge({"name": "math", "timeout_seconds": 5.0}, pl.DataFrame())
+    rows = [("0", "$1,234.00", "1234"), ("0", "18 eggs", "18"), ("0", "", ""), ("0", "1", "2")]
+    assert judge(rows) == ["right", "right", "right", "wrong"]
+    sides = [
+        pl.DataFrame([("0", "text", answer)], schema=LABELS, orient="row")
+        for answer in ("$1,234.00", "1234")
+    ]
+    assert agreement_filter(*sides, judge=judge).height == 1
+    answers = ["$1,234.00", "7", "1234", "7", "1,234"]
+    samples = [("0", number, "text", answer) for number, answer in enumerate(answers)]
+    table = pl.DataFrame(samples, schema=SAMPLES, orient="row")
+    assert majority_vote(table, judge=judge).row(0) == ("0", "$1,234.00", 0.6, 5)
+    assert majority_vote(table).row(0) == ("0", "7", 0.4, 5)

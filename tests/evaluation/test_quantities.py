@@ -109,7 +109,8 @@ def test_other_numbers_are_never_right(one, other):
     ("text", "answer"),
     [
         (r"Therefore $x \geq 5$ is the solution.", r"x \geq 5"),
-        (r"We get \[ 9 \]", "9"),
+        (r"We get \[ 9 \]", r"\[ 9 \]"),
+        (r"Altogether \[ 9 \]", "9"),
         ("The answer is: Monday", "Monday"),
         ("So the answer is $\\frac13$", "$\\frac13$"),
         (r"$2\sqrt{3}$ cm", r"2\sqrt{3}\text{ cm}"),

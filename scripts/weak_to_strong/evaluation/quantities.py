@@ -353,7 +353,7 @@ def strip_words(text: str) -> str:
     for _ in range(3):
         lead = _LEAD.match(text)
         rest = text[lead.end() :].strip() if lead else ""
-        if not rest or _changes(lead[0]) or _changes(rest.partition(" ")[0]):
+        if not rest or _changes(lead[0]) or rest.split()[0].lower() in _CHANGING:
             break
         text = rest
     marked = re.sub(r"\\[()\[\]]", "$", text)
@@ -364,7 +364,11 @@ def strip_words(text: str) -> str:
     if any(_changes(part) or not _PLAIN_WORDS.fullmatch(part) for part in (before, after)):
         return text
     unit = _read_unit(after, "") if after.strip(" .,") else None
-    return rf"{formula.strip()}\text{{ {after.strip(' .')}}}" if unit and unit["known"] else formula
+    return (
+        rf"{formula.strip()}\text{{ {after.strip(' .')}}}"
+        if unit and unit["known"]
+        else formula.strip()
+    )
 
 
 def _changes(text: str) -> bool:

@@ -345,8 +345,8 @@ def count_filters(
     marks = [*stops, "Question"] if extraction == "paper" else list(stops)
     responses = clean_column(generations["response"], stops)
     used = extract_column(responses, answer_key, extraction).alias("used")
-    # Polars reads an empty list of patterns as one that matches nothing.
-    cut = generations.select(cut=pl.col("response").str.contains_any(marks)).to_series()
+    inside = [pl.col("response").str.contains(mark, literal=True) for mark in marks]
+    cut = generations.select(cut=pl.any_horizontal(pl.lit(False), *inside)).to_series()
     table = generations.select("request", "finish_reason").with_columns(
         used != "",
         cut,
