@@ -346,10 +346,9 @@ def count_filters(
     responses = clean_column(generations["response"], stops)
     used = extract_column(responses, answer_key, extraction).alias("used")
     inside = [pl.col("response").str.contains(mark, literal=True) for mark in marks]
-    cut = generations.select(cut=pl.any_horizontal(pl.lit(False), *inside)).to_series()
-    table = generations.select("request", "finish_reason").with_columns(
+    cut = pl.any_horizontal(pl.lit(False), *inside)
+    table = generations.select("request", "finish_reason", cut=cut).with_columns(
         used != "",
-        cut,
         *(found != "" for found in find_answers_column(responses, answer_key)),
     )
     empty = ~pl.col("used")
