@@ -54,13 +54,15 @@ _SIGNS = str.maketrans(
 )
 #: Markdown's emphasis, and a mark of it that lost the other one.
 _EMPHASIS = re.compile(r"(?<!\S)(\*{2,3})(?=\S)([^*]+)(?<=\S)\1(?!\w|\()")
-_QUOTED = re.compile(r"(__|`+|\"|')(?=\S)([^\"'`_]+)(?<=\S)\1\.?")
+_QUOTED = re.compile(r"(\*|__?|`+|\"|')(?=\S)([^\"'`_]+)(?<=\S)\1\.?")
 _STRAY_MARKS = re.compile(r"\A(?:\*\*|__|`)+|(?:\*\*|__|`)+(?=\.?\Z)")
 
 _WRAPPED = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it)|mbox|operatorname) ?\{([^{}]*)\}"
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox) ?\{(.*)\}\.?")
+_SUPERSCRIPT = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _THIN = re.compile(r"\\!|\\displaystyle|\s?\{, ?\}|\\[()\[\]]")
 _SPACES = re.compile(r"(?:\\[,;: ]|~|\\q?quad(?![A-Za-z])|\s)+")
 _DEGREES = re.compile(r" ?(?:\^ ?(?:\{ ?\\circ ?\}|\\circ)|°|\\degree)")
@@ -74,7 +76,7 @@ _GROUPED = rf"(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|{_PLAIN})"
 _DECIMAL = (
     r"(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?(?![,\d])"
     r"|[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?(?![,\d])"
-    r"|[1-9]\d{0,2}(?P<gap>[ '])\d{3}(?:(?P=gap)\d{3})*(?:[.,]\d+)?(?!\d|[ ',]\d)"
+    r"|[1-9]\d{0,2}(?P<gap>[ '_])\d{3}(?:(?P=gap)\d{3})*(?:[.,]\d+)?(?!\d|[ ',]\d)"
     r"|[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![.,]?\d)"
     r"|\d+(?:[.,]\d+)?|\.\d+)"
 )
@@ -117,10 +119,14 @@ _SPELLED_NUMBER = re.compile(
     rf"(?:(?: and | |-)(?:{'|'.join([*_SPELLED, *_SCALES])}))*(?![A-Za-z]|-[a-z])",
     re.I,
 )
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8}
+_SPELLED_PART = re.compile(
+    rf"(?:(?:({'|'.join([*_SPELLED, 'an?'])})[ -])({'|'.join(_PARTS)})|half)s?(?![A-Za-z-])", re.I
+)
 #: Words that change a number, make it one of several, or are themselves mathematics.
 _CHANGING_WORDS = (
     "and or not no than least most over under above below between beyond half third thirds quarter "
-    "quarters fourth fourths fifth fifths plus minus negative times twice double triple except "
+    "quarters fourth fourths fifth fifths plus minus negative twice double triple except "
     "without never none neither nor cannot if unless squared cubed factorial root roots mod modulo "
     "base remainder ago exceeds within versus vs every other either both but inf infinity infinite "
     "pi sqrt frac sin cos tan cot sec csc log ln exp lim max min gcd lcm theta alpha beta gamma "
@@ -315,15 +321,30 @@ def clock_verdict(one: str, other: str) -> str | None:
 
 
 def list_verdict(one: str, other: str) -> str | None:
-    """ "right" for two lists, tuples or intervals whose quantities are the same one by one."""
+    """The verdict on lists, tuples and intervals, element by element; None where it is open.
+
+    "right" if the same stands in each place, "wrong" if all are numbers and one is in one of the
+    two alone.
+    """
     sides = [_elements(text) for text in (one, other)]
-    if None in sides or sides[0][0] != sides[1][0] or len(sides[0][1]) != len(sides[1][1]):
+    if None in sides:
         return None
-    for pair in zip(sides[0][1], sides[1][1], strict=True):
-        quantities = [read_quantity(text) for text in pair]
-        if pair[0] != pair[1] and (None in quantities or quantity_verdict(*quantities) != "right"):
-            return None
-    return "right"
+    (brackets, ones), (other_brackets, others) = sides
+    pairs = zip(ones, others, strict=False)
+    if brackets == other_brackets and len(ones) == len(others):
+        verdicts = {_same_element(*pair) for pair in pairs}
+        if verdicts == {"right"}:
+            return "right"
+    table = [[_same_element(first, second) for second in others] for first in ones]
+    lines = [*table, *map(list, zip(*table, strict=True))]
+    return "wrong" if any(set(line) == {"wrong"} for line in lines) else None
+
+
+def _same_element(one: str, other: str) -> str | None:
+    if one == other:
+        return "right"
+    quantities = read_quantity(one), read_quantity(other)
+    return None if None in quantities else quantity_verdict(*quantities)
 
 
 def _elements(text: str) -> tuple[str, list[str]] | None:
@@ -427,7 +448,8 @@ def _simplify(text: str) -> str:
     text = text.replace(r"\$", "\0")
     if text.count("$") % 2 == 0:
         text = text.replace("$", "")
-    text = text.replace("\0", "$").replace(r"\%", "%").replace("²", "^2").replace("³", "^3")
+    text = text.replace("\0", "$").replace(r"\%", "%")
+    text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_LOWERED)}}}", text)
     text = _UNIT_FRACTION.sub(r" \1/\2", _WRAPPED.sub(r" \1 ", text))
     text = _DEGREES.sub(" degrees ", text)
     return _SPACES.sub(" ", text).strip().rstrip(".,;: ").strip()
@@ -437,6 +459,10 @@ def _spell_out(text: str) -> str:
     """Text with its number in words as digits, where it has no digits."""
     if any(map(str.isdigit, text)):
         return text
+
+    if part := _SPELLED_PART.match(text):
+        above = _SPELLED.get((part[1] or "one").lower(), 1)
+        return f"{above}/{_PARTS[(part[2] or 'half').lower()]}{text[part.end() :]}"
 
     def digits(match: re.Match) -> str:
         total = group = 0
@@ -488,7 +514,7 @@ _EXPONENTS = ("exponent", "times", "bare_times", "power", "bare_power")
 
 def _plain_decimal(text: str) -> tuple[str, bool]:
     """A decimal with a point and no groups, and whether its comma may also part a list."""
-    text = text.replace(" ", "").replace("'", "")
+    text = re.sub("[ '_]", "", text)
     if "," not in text:
         return (text.replace(".", "") if text.count(".") > 1 else text), False
     if "." in text:

@@ -190,6 +190,8 @@ def _last_hashed(text: str) -> str:
     lines = text.split("\n")
     for number in range(len(lines) - 1, -1, -1):
         _, key, rest = lines[number].rpartition("####")
+        if key and not rest.strip():  # the answer is on the next line
+            rest = next(filter(str.strip, lines[number + 1 : number + 3]), "")
         if key and (answer := _trim(rest.lstrip("#"))):
             if _ANSWER_WORD.fullmatch(answer):  # `#### Answer`, a heading
                 return _last_spoken("\n".join(["answer:", *lines[number + 1 :]]))
@@ -251,15 +253,19 @@ _LONGEST_GAP = 100
 _NO_ANSWER = " \t\n\u00a0*_$[]\\."
 _BAR, _COLON = "[|\N{FULLWIDTH VERTICAL LINE}]", ":\N{FULLWIDTH COLON}"
 _SPECIAL_TOKEN = re.compile(
-    rf"</?s>|<{_BAR}[^|<>\n]{{1,40}}?{_BAR}>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>|\[/?INST\]"
+    rf"</?s>|<{_BAR}[^|<>\n]{{1,40}}?{_BAR}>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>"
+    r"|\[(?:/?INST|EOS)\]"
 )
 _ANSWER_WORD = re.compile(r"(?i)[*_ ]*(?:the )?(?:final )?answer[*_: ]*")
+#: The escapes are "answer" and "is" in Chinese, and an arrow.
 _SPOKEN = re.compile(
-    r"(?im)(?<![a-z])answers?[*_]*(?:[ \t]+to (?:the|this) (?:question|problem))?[*_ \t\u00a0]*"
-    rf"(?:(?:is|are|was|would be|should be|equals|[={_COLON}])(?![a-z])[*_ \t\u00a0]*)+"
+    r"(?im)(?:(?<![a-z])(?:answers?|ans\.?)|\u7b54\u6848)[*_]*"
+    r"(?:[ \t]+to (?:the|this) (?:question|problem))?[*_ \t\u00a0]*"
+    r"(?:(?:is|are|was|would be|should be|equals|\u662f|\u4e3a"
+    rf"|[={_COLON}\u2192])(?![a-z])[*_ \t\u00a0]*)+"
     r"|^[#*_ \t]*(?:the )?(?:final )?answer[*_ \t]*$"
 )
-_ANY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)[ \t]*(?:\[[^\[\]{}]{0,40}\][ \t]*){0,2}\{")
+_ANY_BOX = re.compile(r"\\+(?:boxed|fbox|framebox)[ \t]*(?:\[[^\[\]{}]{0,40}\][ \t]*){0,2}\{")
 _BARE_BOX = re.compile(
     r"\\(?:boxed|fbox|framebox)[ \t]+([^\s{}$\\]{1,100}?)(?=[.,;]?(?:\s|[$]|\Z))"
 )
