@@ -134,3 +134,15 @@ def test_bare_units_are_marked():
     assert mark_unit(r"2\sqrt{3} cm") == r"2\sqrt{3}\text{ cm}"
     assert mark_unit("5x+3 d") == "5x+3 d"
     assert mark_unit(r"\frac{1}{2} or") == r"\frac{1}{2} or"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("end", ["}", "^", "9", "(", ""])
+def test_long_repetition_ends(end):
+    """Nested patterns would need years here."""
+    for unit in ("a", "a ", "five ", "1,", "1 ", "$", "*", "^{2", "is ", "the answer is "):
+        text = unit * (190 // len(unit))
+        for start in ("", "5 ", "5", "$5 ", "x = "):
+            read_quantity(tidy(start + text + end))
+            strip_words(start + text + end)
+            mark_unit(start + text + end)

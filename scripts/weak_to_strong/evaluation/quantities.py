@@ -184,13 +184,83 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
     for name in names.split()
 }
 _COMPOUND = {
+    **{"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "fps": "ft/s", "sqft": "ft^2"}
+}
+_POWERS_BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_POWERS_BEHIND = {"squared": 2, "cubed": 3}
+_TEMPERATURES = {"c": "celsius", "f": "fahrenheit"}
+_TEMPERATURE = re.compile(r"(?<![a-z])degrees? (c|f)(?:elsius|entigrade|ahrenheit)?(?![a-z])", re.I)
+_PER = re.compile(r" per (?=[a-z])|(?<=[a-z]) an? (?=hour|day|week|month|year|minute)")
+_PART = re.compile(
+    rf"(?:(?:({'|'.join([*_SPELLED, 'an?'])})[ -])({'|'.join(_PARTS)})|half)s?(?![A-Za-z-])", re.I
+)
+#: Words that change a number, make it one of several, or are themselves mathematics.
+_CHANGING_WORDS = (
+    "and or not no than least most over under above below between beyond half third thirds quarter "
+    "quarters fourth fourths fifth fifths plus minus negative twice double triple except "
+    "without never none neither nor cannot if unless squared cubed factorial root roots mod modulo "
+    "base remainder ago exceeds within versus vs every other either both but inf infinity infinite "
+    "pi sqrt frac sin cos tan cot sec csc log ln exp lim max min gcd lcm theta alpha beta gamma "
+    "undefined impossible wrong false isn't doesn't don't didn't aren't wasn't instead rather up "
+    "down until past"
+)
+_CHANGING = frozenset([*_CHANGING_WORDS.split(), *_SPELLED, *_SCALES])
+#: Words of two letters or fewer that may stand behind a number, and words that are no unit.
+_SHORT_WORDS = (
+    "a an of in is it at to by on he we my i so as be the for she her his are was has had do"
+)
+_SHORT = frozenset(_SHORT_WORDS.split())
+_FILLING_WORDS = "a an of in is the for are was there them their total altogether left"
+_FILLING = frozenset(_FILLING_WORDS.split())
+_NEARLY = re.compile(
+    r"\\approx(?![A-Za-z])|\\sim(?![A-Za-z])|[≈~]"
+    r"|(?<![A-Za-z])(?:approximately|approx\.?|about|around|roughly|nearly|almost|exactly)(?![A-Za-z])"
+)
+_BEFORE = re.compile(r"[A-Za-z' ,:;.\"-]*(?:[=:])? ?")
+_AFTER = re.compile(r"[A-Za-z0-9' ,;.\"/^{}*()-]*")
+_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_VOWEL = re.compile(r"[aeiouy]", re.I)
+
+_MONEY = {
+    **{"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₩": "won", "¢": "cent"},
+    **{"usd": "dollar", "us$": "dollar", "eur": "euro", "gbp": "pound", "inr": "rupee"},
+    **{"rs": "rupee", "rs.": "rupee"},
+}
+#: Unit in the singular -> (its kind, its size in that kind).
+_UNITS: dict[str, tuple[str, Fraction]] = {
+    name: (kind, Fraction(size))
+    for kind, sizes in {
+        "length": {
+            **{"1": "m meter metre", "1/100": "cm centimeter centimetre"},
+            **{"1000": "km kilometer kilometre", "1/1000": "mm millimeter millimetre"},
+            **{"127/5000": "inch inche", "381/1250": "ft foot feet", "1143/1250": "yd yard"},
+            "201168/125": "mi mile",
+        },
+        "mass": {"1": "g gram gm", "1000": "kg kilogram kilo", "1/1000": "mg milligram"},
+        "pound": {"1": "pound lb gbp", "1/16": "oz ounce"},
+        "time": {
+            **{"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day"},
+            **{"604800": "week", "1/1000": "ms millisecond"},
+        },
+        "months": {"1": "month", "12": "year yr"},
+        "volume": {"1": "L l liter litre", "1/1000": "ml mL milliliter millilitre"},
+        "dollars": {"1": "dollar buck usd", "1/100": "cent"},
+        **{"euro": {"1": "euro eur"}, "yen": {"1": "yen"}, "rupee": {"1": "rupee inr"}},
+        **{"won": {"1": "won"}, "degree": {"1": "degree deg"}, "radian": {"1": "radian rad"}},
+        **{"celsius": {"1": "celsius"}, "fahrenheit": {"1": "fahrenheit"}},
+        **{"newton": {"1": "N newton"}, "joule": {"1": "J joule", "1000": "kJ"}},
+        **{"watt": {"1": "W watt", "1000": "kW"}, "volt": {"1": "V volt"}, "hertz": {"1": "Hz"}},
+    }.items()
+    for size, names in sizes.items()
+    for name in names.split()
+}
+_COMPOUND = {
     **{"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "fps": "ft/s"},
     **{"sqft": "ft^2", "sq": "square", "cu": "cubic"},
 }
 _PART = re.compile(
     r"([A-Za-z][A-Za-z'-]*)\.?(?: ?\^ ?\{? ?(-?[1-9]) ?\}?|(?<=[mtns])([23])(?!\d))?"
 )
-_FACTORS = re.compile(rf"(?:[\s.,;\"()*]|(?:{_PART.pattern}))*")
 
 
 class Quantity(NamedTuple):
@@ -253,7 +323,7 @@ def read_quantity(text: str) -> Quantity | None:
     unit = _read_unit(after, (number["currency"] or number["behind"] or "").strip().lower())
     if unit is None:
         return None
-    return read._replace(percent=bool(number["percent"]), **unit)
+    return read._replace(percent=bool(number["percent"]), **unit._asdict())
 
 
 def written_verdict(prediction: str, gold: str) -> str | None:
@@ -387,7 +457,7 @@ def strip_words(text: str) -> str:
     unit = _read_unit(after, "") if after.strip(" .,") else None
     return (
         rf"{formula.strip()}\text{{ {after.strip(' .')}}}"
-        if unit and unit["known"]
+        if unit and unit.known
         else formula.strip()
     )
 
@@ -497,9 +567,9 @@ def _read_number(match: re.Match) -> Quantity | None:
         above, below = (Fraction(part[name].replace(",", "")) for name in ("left", "right"))
         return Quantity(sign * above / below) if below else None
     exponent = next((part[name] for name in _EXPONENTS if part[name] is not None), None)
-    power = int(exponent) if exponent and len(exponent) < 7 else 0
-    if abs(power) > MAX_EXPONENT or (exponent and len(exponent) >= 7):
+    if exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_EXPONENT):
         return None
+    power = int(exponent or 0)
     if part["decimal"] is None:
         return Quantity(sign * Fraction(10) ** power)
     plain, comma = _plain_decimal(part["decimal"])
@@ -542,94 +612,70 @@ def _are_words(text: str) -> bool:
     return bool(long_words) and not any(word.lower() in _CHANGING for word in words)
 
 
-def _read_unit(text: str, currency: str) -> dict | None:
-    """`kind`, `size` and `known` of the words behind a number; None where they are no unit."""
+class _Unit(NamedTuple):
+    """What stands beside a number: as the fields of the same names of `Quantity`."""
+
+    kind: str = ""
+    size: Fraction = Fraction(1)
+    known: bool = True
+
+
+def _read_unit(text: str, currency: str) -> _Unit | None:
+    """The unit or the words behind a number; None where they are neither."""
     money = _MONEY.get(currency, _MONEY.get(currency[-1:], ""))
+    paid = _Unit(*_UNITS[money]) if money else _Unit()
     if not text.strip(' .,;"'):
-        kind, size = _UNITS[money] if money else ("", Fraction(1))
-        return {"kind": kind, "size": size}
+        return paid
     if not _AFTER.fullmatch(text) or text.count("(") != text.count(")"):
         return None
     spaced = not text[0].isalpha()
-    text = re.sub(r" per (?=[a-z])|(?<=[a-z]) an? (?=hour|day|week|month|year|minute)", "/", text)
-    above, *below = re.sub(
-        r"(?i)(?<![a-z])degrees? (c|f)(?:elsius|entigrade|ahrenheit)?(?![a-z])", _temperature, text
-    ).split("/")
-    if len(below) > 1 and any(len(part.strip()) == 0 for part in below):
+    text = _TEMPERATURE.sub(lambda match: f" {_TEMPERATURES[match[1].lower()]} ", text)
+    above, *below = _PER.sub("/", text).split("/")
+    first = _read_factors(above, spaced)
+    others = [_read_factors(part, spaced=True) for part in below]
+    if first is None or None in others:
         return None
-    sides = [
-        _read_factors(part, spaced or bool(position))
-        for position, part in enumerate([above, *below])
-    ]
-    if None in sides:
+    if money and (not first.known or not first.kind):  # `$5 each` is five dollars
+        first = paid
+    units = [first, *others]
+    if not all(unit.known for unit in units):
+        return _Unit(" ".join(filter(None, (unit.kind for unit in units))), known=False)
+    size = first.size
+    for unit in others:
+        size /= unit.size
+    return _Unit("/".join(unit.kind for unit in units), size)
+
+
+def _read_factors(text: str, spaced: bool) -> _Unit | None:
+    """A product of units, or words; None for other text."""
+    if _PART.sub("", text).strip(' .,;"()*'):
         return None
-    names, size, known = [], Fraction(1), True
-    if money:
-        sides[0] = (
-            (_UNITS[money][0], _UNITS[money][1], True)
-            if not sides[0][0] or sides[0][0] == _UNITS[money][0]
-            else sides[0]
-        )
-    for position, (kind, factor, is_known) in enumerate(sides):
-        names.append(kind)
-        size = size / factor if position else size * factor
-        known = known and is_known
-    return {
-        "kind": "/".join(names) if known else " ".join(names),
-        "size": size if known else Fraction(1),
-        "known": known,
-    }
-
-
-def _temperature(match: re.Match) -> str:
-    return {"c": "celsius", "f": "fahrenheit"}[match[1].lower()]
-
-
-def _read_factors(text: str, spaced: bool) -> tuple[str, Fraction, bool] | None:
-    """Kind, size and whether it is known, of a product of units or of words."""
-    if not _FACTORS.fullmatch(text):
-        return None
-    power_ahead, kinds, words, size, known = 1, [], [], Fraction(1), True
+    units: list[tuple[str, Fraction, int]] = []
+    words, known, next_power = [], True, 1
     for name, power, squeezed in _PART.findall(text):
-        lower = _COMPOUND.get(name.lower(), name.lower())
-        if lower in ("square", "cubic"):
-            power_ahead = 2 if lower == "square" else 3
-            continue
-        if lower in ("squared", "cubed") and kinds:
-            kind, last = kinds[-1]
-            kinds[-1] = (kind, last * (2 if lower == "squared" else 3))
-            continue
-        if "/" in lower or "^" in lower:
-            return _read_compound(lower)
-        exponent = int(power or squeezed or power_ahead)
-        power_ahead = 1
-        unit = _find_unit(name, spaced)
-        if unit is None:
-            if not _is_word(name, spaced):
-                return None
-            if lower in _FILLING:
-                continue
+        lower = name.lower()
+        if lower in _POWERS_BEFORE:
+            next_power = _POWERS_BEFORE[lower]
+        elif lower in _COMPOUND:
+            return _read_unit(f" {_COMPOUND[lower]}", "")
+        elif lower in _POWERS_BEHIND and units:
+            kind, size, _ = units.pop()
+            units.append((kind, size, _POWERS_BEHIND[lower]))
+        elif unit := _find_unit(name, spaced):
+            units.append((*unit, int(power or squeezed or next_power)))
+            next_power = 1
+        elif not _is_word(name, spaced):
+            return None
+        elif lower not in _FILLING:
             known = False
-            words.append(lower.removesuffix("s") if len(lower) > 3 else lower)
-            continue
-        kinds.append((unit[0], exponent))
         words.append(lower.removesuffix("s") if len(lower) > 3 else lower)
-        size *= unit[1] ** exponent
     if not known:
-        return " ".join(words), Fraction(1), False
-    if any(power == 0 for _, power in kinds):
-        return None
-    return " ".join(f"{kind}^{power}" if power != 1 else kind for kind, power in kinds), size, True
-
-
-def _read_compound(text: str) -> tuple[str, Fraction, bool]:
-    """Kind and size of a unit of `_COMPOUND`, such as `mi/h`."""
-    above, _, below = text.partition("/")
-    name, _, power = above.partition("^")
-    kind, size = _UNITS[name]
-    if power:
-        return f"{kind}^{power}", size ** int(power), True
-    return f"{kind}/{_UNITS[below][0]}", size / _UNITS[below][1], True
+        return _Unit(" ".join(word for word in words if word not in _FILLING), known=False)
+    size = Fraction(1)
+    for _, factor, power in units:
+        size *= factor**power
+    kinds = (f"{kind}^{power}" if power != 1 else kind for kind, _, power in units)
+    return _Unit(" ".join(kinds), size)
 
 
 def _find_unit(name: str, spaced: bool) -> tuple[str, Fraction] | None:
