@@ -1,6 +1,7 @@
-r"""Judging of OlympicArena's answers by answer type, exact text first and math-verify for the rest.
+r"""When two answers are the same: the judges of a task.
 
-Types and tolerances are those of the benchmark's own judge (Huang et al. 2024, arXiv 2406.12753;
+`string` compares normalised strings, `math` asks the math scorer, and `olympicarena` goes by answer
+type, exact text first and math-verify for the rest. Its types and tolerances are those of the benchmark's own judge (Huang et al. 2024, arXiv 2406.12753;
 `code/judge.py` of GAIR-NLP/OlympicArena). Other than there, an answer that the rules cannot compare
 is "undecided" and not wrong, small numbers are not all equal, a spelled-out unit is no error if it
 is the one asked for, and an equation may be any multiple of another. The same judge compares an
