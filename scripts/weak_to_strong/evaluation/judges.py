@@ -1,11 +1,12 @@
 r"""When two answers are the same: the judges of a task.
 
 `string` compares normalised strings, `math` asks the math scorer, and `olympicarena` goes by answer
-type, exact text first and math-verify for the rest. Its types and tolerances are those of the benchmark's own judge (Huang et al. 2024, arXiv 2406.12753;
-`code/judge.py` of GAIR-NLP/OlympicArena). Other than there, an answer that the rules cannot compare
-is "undecided" and not wrong, small numbers are not all equal, a spelled-out unit is no error if it
-is the one asked for, and an equation may be any multiple of another. The same judge compares an
-answer with gold (scores, diagnostics) and two answers with each other (agreement, votes, pairs).
+type, exact text first and math-verify for the rest. Its types and tolerances are those of the
+benchmark's own judge (Huang et al. 2024, arXiv 2406.12753; `code/judge.py` of
+GAIR-NLP/OlympicArena). Other than there, an answer that the rules cannot compare is "undecided" and
+not wrong, small numbers are not all equal, a spelled-out unit is no error if it is the one asked
+for, and an equation may be any multiple of another. A judge compares an answer with gold (scores,
+diagnostics) and two answers with each other (agreement, votes, pairs).
 """
 
 from __future__ import annotations
