@@ -313,7 +313,9 @@ class TestUse:
         assert choose_judge({"name": "string"}, asked) is string_judge
         judge = choose_judge({"name": "olympicarena", "timeout_seconds": 1.0}, asked)
         assert judge([("a", "AB", "B, A")]) == ["right"]
-        with pytest.raises(ValueError, match="judge 'oracle' is not one of string, olympicarena"):
+        with pytest.raises(
+            ValueError, match="judge 'oracle' is not one of string, math, olympicarena"
+        ):
             choose_judge({"name": "oracle"}, asked)
 
 

@@ -98,8 +98,11 @@ def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path):
         "splits": {"train_2": {"path": paths[0]}, "test": {"path": paths[1]}},
         "remove_overlap": "none",
     }
+    reading = {"answer_key": "####", "stop": [], "extraction": "paper", "quirks": {}}
+    reading["judge"] = {"name": "string"}
+    params = {"task": "t", "settings": settings, "reading": reading, "gold_unread": 0.0}
     job = SimpleNamespace(
-        params=SimpleNamespace(task="t", settings=settings),
+        params=SimpleNamespace(**params),
         input={"sources": paths},
         output=SimpleNamespace(report=tmp_path / "contamination.csv"),
     )
