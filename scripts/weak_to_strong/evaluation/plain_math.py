@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 from string import ascii_lowercase
 
-_DECIMAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
+_DECIMAL = re.compile(r"[+-]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)?(?:\.\d*)?")
 _FRACTION = re.compile(
     r"(-?)(?:\\[dt]?frac(?:\{(-?\d{1,99})\}\{(\d{1,99})\}|(\d)(\d))|(\d{1,99})/(\d{1,99}))",
     re.ASCII,
