@@ -189,7 +189,7 @@ def _compare_readings(gold: str, prediction: str, units: bool) -> str:
     if unread:
         plain = all(is_balanced(text) and text.isascii() and text.isprintable() for text in unread)
         return "wrong" if plain and len(unread) == 1 else UNDECIDED
-    if are_apart(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
+    if numbers_differ(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
         return "wrong"
     return _refute(gold, prediction, values) or "right"
 
@@ -243,7 +243,7 @@ def _ending(latex: str) -> tuple[str, str]:
     return ending.strip(), "unit" if ending[0].isspace() else "either"
 
 
-def are_apart(one: Any, other: Any) -> bool:
+def numbers_differ(one: Any, other: Any) -> bool:
     """Whether two values are numbers that differ: exact ones at all, others by a share of 1e-5.
 
     It says in a fraction of the time what `simplify` would find out about their difference.
@@ -311,7 +311,7 @@ def compare_expressions(gold: str, prediction: str) -> str:
     values = [read_value(text, units=False) for text in texts]
     if None in values:
         return compare(gold, prediction)
-    apart = are_apart(*values)
+    apart = numbers_differ(*values)
     equal = not apart and verify(*values, timeout_seconds=None, raise_on_error=True)
     return "right" if equal else "wrong"
 

@@ -256,7 +256,10 @@ def read_quantity(text: str) -> Quantity | None:
     unit = _read_unit(after, (number["currency"] or number["behind"] or "").strip().lower())
     if unit is None:
         return None
-    return read._replace(percent=bool(number["percent"]), **unit._asdict())
+    percent = bool(number["percent"])
+    # A list has no unit behind it, so the comma is that of a decimal.
+    comma = read.comma and not percent and not unit.kind
+    return read._replace(percent=percent, comma=comma, **unit._asdict())
 
 
 def written_verdict(prediction: str, gold: str) -> str | None:
@@ -517,6 +520,7 @@ _EXPONENTS = ("exponent", "times", "bare_times", "power", "bare_power")
 
 def _plain_decimal(text: str) -> tuple[str, bool]:
     """A decimal with a point and no groups, and whether its comma may also part a list."""
+    grouped = bool(re.search("[ '_]", text))
     text = re.sub("[ '_]", "", text)
     if "," not in text:
         return (text.replace(".", "") if text.count(".") > 1 else text), False
@@ -529,7 +533,7 @@ def _plain_decimal(text: str) -> tuple[str, bool]:
     groups = text.split(",")
     if len(groups[-1]) == 3 and text[0] != "0" and len(groups[0]) <= 3:
         return "".join(groups), False
-    return text.replace(",", "."), True
+    return text.replace(",", "."), not grouped
 
 
 def _are_words(text: str) -> bool:
