@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weak_to_strong.evaluation.quantities import (
-    mark_unit,
-    read_quantity,
-    strip_words,
-    tidy,
-    written_verdict,
-)
+from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
+from weak_to_strong.evaluation.quantities import read_quantity, written_verdict
 
 RIGHT = [
     *[("12.5%", "12.5"), ("50%", "50"), ("50%", "0.5"), ("28 percent", r"28\%"), ("28 pct", "28")],
@@ -50,6 +45,10 @@ RIGHT = [
         ("10_000", "10000"),
         ("*73*", "73"),
     ],
+    *[("5 ft 3 in", "63 inches"), ("5 hours and 30 minutes", "330 minutes")],
+    *[("5 ft 3 in", "5 feet, 3 inches"), ("2 hours 30 minutes", "2.5 hours")],
+    *[("1.5k", "1500"), ("$1.5K", "1,500 dollars"), ("$2M", "2 million dollars"), ("No. 5", "5")],
+    *[("4,5 m", "4.5"), ("16 386,17 €", "16386.17")],
     *[("12:30", "12:30 pm"), ("(0.6,2.6667]", r"(\frac{3}{5},\frac{8}{3}]"), ("$5, $6", "5,6")],
 ]
 WRONG = [
@@ -60,6 +59,9 @@ WRONG = [
     *[("18 eggs", "19"), ("5 cm", "5 kg"), ("5 dollars", "€5"), ("12.5%", "1.25"), ("0.33", "1/3")],
     *[("1.5e3", "15000"), ("10 000", "1000"), ("12:00", "1:00"), ("5 million", "6"), ("-5", "5")],
     *[("(1e-7,2)", "(2e-7,2)"), ("1e-7, 3", "3, 2e-7")],
+    *[("5 ft 3 in", "5.3 ft"), ("5 ft 3 in", "5 ft"), ("2 hours 30 minutes", "2.3 hours")],
+    *[("1 hour 5 minutes", "65 seconds"), ("1.5k", "1.5"), ("$2M", "2"), ("No. 5", "6")],
+    *[("16 386,17 €", "$16,386.17"), ("3 hours 5 minutes", "5 ft 3 in")],
     *[("0.3334", "1/3"), ("4 4/9", "4"), ("1e-400", "1e-401"), ("28", "0.28")],
 ]
 #: What is read otherwise, or not at all.
@@ -67,7 +69,9 @@ NOT_READ = [
     *[("12,34", "1234"), ("5 or more", "5"), ("at least 5", "5"), ("5m", "5"), ("3ab", "3")],
     *[("5 apples and 3 pears", "5"), ("5!", "5"), ("3 x", "3"), ("AZYUK2A", "2"), ("1.2.3", "1")],
     *[("x=5", "y=5"), ("1, 2", "12"), ("32, 349", "32349"), ("not 5", "5"), ("1e999999", "1")],
-    *[("5 ft 3 in", "5"), ("x - 5", "-5"), ("52_8", "52"), ("1/0", "1"), ("11 7/6", "73/6")],
+    *[("5 ft 3 in", "5"), ("5 ft 3 in", "63"), ("5 ft 13 in", "73 in"), ("300K", "300000")],
+    *[("5 ft and 3 m", "5 ft"), ("5 cm 3 cm", "8 cm"), ("2kx", "2000"), ("No. 5 or 6", "5")],
+    *[("x - 5", "-5"), ("52_8", "52"), ("1/0", "1"), ("11 7/6", "73/6")],
 ]
 
 

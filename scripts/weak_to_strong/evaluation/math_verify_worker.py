@@ -21,8 +21,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn, TextIO
 
+from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
 from weak_to_strong.evaluation.plain_math import parse_fraction
-from weak_to_strong.evaluation.quantities import mark_unit, strip_words, tidy
 
 READY = "ready"
 UNDECIDED = "undecided"

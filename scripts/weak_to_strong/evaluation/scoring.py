@@ -22,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import polars as pl
 
+from weak_to_strong.evaluation.answer_text import tidy
 from weak_to_strong.evaluation.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.evaluation.plain_math import parse_decimal, plain_verdict
-from weak_to_strong.evaluation.quantities import tidy, written_verdict
+from weak_to_strong.evaluation.quantities import written_verdict
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.method.answers import (
