@@ -10,7 +10,8 @@ One rule for each kind of writing. Values are exact fractions.
 - A unit, a currency or words beside a number are left out where the other answer has none. Two
   units of one kind are converted (`100 cm` is `1 m`). Two other known units differ. Unknown words
   that differ cannot be compared.
-- Several units of one kind are added (`5 ft 3 in`), where the other answer has such a unit too.
+- Several units of one kind are added: `5 ft 3 in` is `63 inches`. A bare number is right for it if
+  it is the total in one of the units.
 - `1.5k` is 1500. `$2M` is two million dollars. `No. 5` is 5.
 - Words that change a number (`at least 5`, `5 or 6`, `not 5`) leave it unread.
 - Exact numbers are compared exactly. A decimal is right for a fraction without end (`1/3`) if it is
@@ -161,9 +162,10 @@ def _units_fit(one: Quantity, other: Quantity) -> str:
     return "fit" if words[0] <= words[1] or words[1] <= words[0] else "open"
 
 
-#: `5 ft 3`, and what stands between the two.
+#: `5 ft 3`, what stands between the two, and a last unit.
 _SEVERAL_UNITS = re.compile(r"\d ?[A-Za-z]+\.?(?:,? and|,)? \d")
 _BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.])(?:,? and|,)? (?=\d)")
+_INCHES = re.compile(r"(?<=\d) ?in\.?\Z")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?: ?([ap])\.?m\.?)?", re.I)
 
 
@@ -183,25 +185,35 @@ def clock_verdict(one: str, other: str) -> str | None:
 
 
 def sum_verdict(one: str, other: str) -> str | None:
-    """The verdict on `5 ft 3 in` and another quantity; None where one is no such quantity."""
+    """The verdict on `5 ft 3 in` and another quantity; None where one is no such quantity.
+
+    A bare number is right if it is the total in one of the units.
+    """
     if not (_SEVERAL_UNITS.search(one) or _SEVERAL_UNITS.search(other)):
         return None
-    sums = [_read_sum(text) for text in (one, other)]
-    return None if None in sums else "right" if sums[0] == sums[1] else "wrong"
+    sides = [_read_sum(text) for text in (one, other)]
+    if None in sides:
+        return None
+    kinds = [kind for kind, _, _ in sides]
+    (_, total, sizes), (_, other_total, _) = sides if kinds[0] else reversed(sides)
+    if kinds[0] == kinds[1]:
+        return "right" if total == other_total else "wrong"
+    in_units = [total / size for size in sizes] if "" in kinds else []
+    return "right" if other_total in in_units else "wrong"
 
 
-def _read_sum(text: str) -> tuple[str, Fraction] | None:
-    """Kind and total of quantities whose units of one kind go down, or of a single one."""
-    # Alone, `in` may be a preposition.
-    text = re.sub(r" ?in\.?\Z", " inches", text) if _SEVERAL_UNITS.search(text) else text
-    parts = [read_quantity(part) for part in _BETWEEN_UNITS.split(text)]
-    if any(part is None or part.percent or not part.kind or not part.known for part in parts):
+def _read_sum(text: str) -> tuple[str, Fraction, list[Fraction]] | None:
+    """Kind, total, and sizes of the units, of one quantity or several whose units go down."""
+    # Elsewhere `in` may be a preposition.
+    parts = [read_quantity(part) for part in _BETWEEN_UNITS.split(_INCHES.sub(" inches", text))]
+    if any(part is None or part.percent or not part.known for part in parts):
         return None
     for larger, smaller in pairwise(parts):
         fits = larger.kind == smaller.kind and 0 <= smaller.value * smaller.size < larger.size
         if not fits or larger.value < 0 or larger.value.denominator != 1:
             return None
-    return parts[0].kind, sum(part.value * part.size for part in parts)
+    total = sum(part.value * part.size for part in parts)
+    return parts[0].kind, total, [part.size for part in parts]
 
 
 def list_verdict(one: str, other: str) -> str | None:
