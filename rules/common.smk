@@ -74,6 +74,13 @@ def task_setting(name):
     return lambda wildcards: getattr(graph.task(task_of(wildcards)), name)
 
 
+def reading_settings(task):
+    """How answers to a task are read and compared."""
+    entry = graph.task(task)
+    keys = ("answer_key", "stop", "extraction", "quirks")
+    return {key: getattr(entry, key) for key in keys} | {"judge": graph.judge(task)}
+
+
 def chain_setting(name):
     """Parameter function: a setting as it holds for the chain that a wildcard names."""
     return lambda wildcards: getattr(graph.settings(chain_of(wildcards)), name)

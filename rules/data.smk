@@ -68,7 +68,7 @@ rule withhold_gold:
 
 
 rule contamination:
-    """Duplicates within splits and overlap between them."""
+    """Duplicates within splits and overlap between them; gold graded against itself."""
     input:
         sources=lambda wildcards: raw_files.sources(wildcards.task),
     output:
@@ -83,6 +83,8 @@ rule contamination:
         local=lambda wildcards: raw_files.local_digests(wildcards.task),
         task="{task}",
         settings=lambda wildcards: raw_files.data_settings(wildcards.task),
+        reading=lambda wildcards: reading_settings(wildcards.task),
+        gold_unread=task_setting("gold_unread"),
     message:
         "Contamination report of task {wildcards.task}"
     script:

@@ -20,6 +20,7 @@ rule score:
         code=code("score"),
         answer_key=task_setting("answer_key"),
         stop=task_setting("stop"),
+        extraction=task_setting("extraction"),
         quirks=task_setting("quirks"),
         judge=judge,
         timeout_seconds=evaluation.math_timeout,

@@ -19,6 +19,7 @@ rule majority_vote:
         request="samples",
         answer_key=task_setting("answer_key"),
         stop=task_setting("stop"),
+        extraction=task_setting("extraction"),
         quirks=task_setting("quirks"),
         judge=judge,
     message:

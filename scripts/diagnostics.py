@@ -3,8 +3,8 @@
 Input:
     files: every table that a chain names. The script finds them by the chains.
 Params:
-    chains: list of {task, weak, strong, seed, answer_key, quirks, judge, questions, gold, kept,
-        weak_labels, icl_labels, votes, pairs}; see `evaluation.diagnostics.chain_diagnostics`.
+    chains: list of {task, weak, strong, seed, answer_key, extraction, quirks, judge, questions,
+        gold, kept, weak_labels, icl_labels, votes, pairs}; see `diagnostics.chain_diagnostics`.
     bins: of the calibration table.
 Threads: most comparison processes at once.
 Output:

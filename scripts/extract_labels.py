@@ -6,6 +6,7 @@ Params:
     request: name of the request in it.
     answer_key: text that introduces the final answer.
     stop: stop strings.
+    extraction: how an answer is read, one of `answers.EXTRACTIONS`.
     quirks: fields of `PaperQuirks`.
     judge: of `choose_judge`; answers are normalised for that of strings only.
 Output:
@@ -35,6 +36,7 @@ def main(snakemake: Any) -> None:
         params.stop,
         PaperQuirks(**params.quirks),
         raw=params.judge["name"] != "string",
+        extraction=params.extraction,
     )
     write_table(labels, LABELS, snakemake.output.labels)
     logger.info("%d labels, %d without a final answer", len(labels), count_empty(labels))

@@ -5,7 +5,7 @@ Input:
     questions: QUESTIONS of train_2.
 Params:
     request: name of the sampled request.
-    answer_key, stop, quirks, judge: as for labels.
+    answer_key, stop, extraction, quirks, judge: as for labels.
 Output:
     samples: SAMPLES.
     votes: VOTES.
@@ -32,7 +32,14 @@ def main(snakemake: Any) -> None:
     quirks = PaperQuirks(**params.quirks)
     raw = params.judge["name"] != "string"
     # Written first and voted over from there: the texts of all samples need not fit into memory.
-    samples = read_answers(generations, params.answer_key, params.stop, quirks, raw=raw)
+    samples = read_answers(
+        generations,
+        params.answer_key,
+        params.stop,
+        quirks,
+        raw=raw,
+        extraction=params.extraction,
+    )
     write_table(samples, SAMPLES, snakemake.output.samples)
     questions = read_table(snakemake.input.questions, QUESTIONS)
     votes = majority_vote(

@@ -7,7 +7,8 @@ Input:
     scores, generations: Parquet files of the evaluation, any number.
     problems: evaluated split of each task, in the order of params.tasks.
     contamination: contamination report of each task (CSV), in the same order.
-    metrics_json, agreement: not read; the page takes both from the tables above.
+    agreement: JSON of `score`, in the order of params.tasks; what the extraction filters found.
+    metrics_json: not read; the page takes it from the tables above.
 Params:
     experiment: its name.
     tasks: names of the tasks.
@@ -21,6 +22,7 @@ Output:
     ledger: CSV with the columns of `costs.LEDGER`, one row a job.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,10 @@ def main(snakemake: Any) -> None:
         },
         config=params.config,
         versions=library_versions(),
+        filters={
+            task: json.loads(Path(path).read_text(encoding="utf-8"))["filters"]
+            for task, path in zip(params.tasks, given.agreement, strict=True)
+        },
     )
     with publish(snakemake.output.html) as part:
         part.write_text(build_report(inputs), encoding="utf-8")

@@ -6,13 +6,15 @@ Input:
 Params:
     answer_key: what precedes a final answer.
     stop: strings at which a response ends.
+    extraction: how its answer is read, one of `answers.EXTRACTIONS`.
     quirks: fields of `PaperQuirks`, for paper mode.
     judge: settings of `choose_judge`; another one than that of strings serves math mode.
     timeout_seconds: CPU time of one comparison.
 Threads: most comparison processes at once.
 Output:
     scores: SCORES (Parquet).
-    agreement: JSON, verdicts of one scorer against the other's, and math mode's by answer type.
+    agreement: JSON, verdicts of one scorer against the other's, math mode's by answer type, and
+        what each extraction filter found (`filters`: FILTER_COUNTS as rows).
 """
 
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.evaluation.judges import choose_judge, verdicts_by_type
-from weak_to_strong.evaluation.scoring import score_generations, scorer_agreement
+from weak_to_strong.evaluation.scoring import count_filters, score_generations, scorer_agreement
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.method.answers import PaperQuirks
 from weak_to_strong.tables.files import write_json
@@ -37,24 +39,29 @@ def main(snakemake: Any) -> None:
     judge = None
     if params.judge["name"] != "string":
         judge = choose_judge(params.judge, problems, snakemake.threads)
-    # The texts of one round at a time in memory.
-    scores = pl.concat(
-        score_generations(
-            read_table(file, GENERATIONS),
-            problems,
-            params.answer_key,
-            params.stop,
-            quirks=PaperQuirks(**params.quirks),
-            judge=judge,
-            timeout_seconds=params.timeout_seconds,
-            workers=snakemake.threads,
+    reading = (params.answer_key, params.stop)
+    scores, filters = [], []
+    for file in files:  # the texts of one round at a time in memory
+        generations = read_table(file, GENERATIONS)
+        filters.append(count_filters(generations, *reading, params.extraction))
+        scores.append(
+            score_generations(
+                generations,
+                problems,
+                *reading,
+                quirks=PaperQuirks(**params.quirks),
+                judge=judge,
+                timeout_seconds=params.timeout_seconds,
+                workers=snakemake.threads,
+                extraction=params.extraction,
+            )
         )
-        for file in files
-    )
+    scores = pl.concat(scores)
     write_table(scores, SCORES, snakemake.output.scores)
     summary = scorer_agreement(scores)
     if types := verdicts_by_type(scores, problems):
         summary["answer_types"] = types
+    summary["filters"] = pl.concat(filters).to_dicts()
     write_json(summary, snakemake.output.agreement)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import string
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -21,8 +23,10 @@ from weak_to_strong.data.readers import (
     load_table,
     load_task,
     read_rows,
+    write_value,
 )
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
+from weak_to_strong.method.prompts import sft_target
 from weak_to_strong.tables.schemas import PROBLEMS
 
 PUBLISHED = os.environ.get("W2S_PUBLISHED_DIR")
@@ -244,6 +248,9 @@ class TestBadFiles:
             "object.json": ('{"question": "Q"}', "not a list of objects"),
             "numbers.jsonl": ("1\n2\n", "not a list of objects"),
             "data.txt": ("{}", r"ends in none of \.jsonl"),
+            "ragged.csv": ("question,answer\n1\n", "line 2: 1 fields"),
+            "quotes.csv": ('question,answer\n"1,2\n', "unexpected end of data"),
+            "twice.csv": ("answer,answer\n1,2\n", "a column's name stands twice"),
             "fake.parquet": ("PAR", "cannot read it"),
         }
         for name, (text, message) in cases.items():
@@ -276,6 +283,88 @@ class TestBadFiles:
             ValueError, match=r"a\.jsonl: (row 1: `question` is a|text that is not)"
         ):
             load_table(write(tmp_path / "a.jsonl", [{"question": question, "answer": "1"}]))
+
+
+class TestFilesAsPeopleSendThem:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.csv", 'question,answer\nHow many?,"1,002"\n'),
+            ("a.CSV", 'question,answer\r\nHow many?,"1,002"\r\n'),
+            ("a.tsv", "question\tanswer\nHow many?\t1,002\n"),
+            ("a.JSONL", '{"question": "How many?", "answer": "1,002"}\n'),
+            ("a.json", '{"question": "How many?", "answer": "1,002"}\n' * 2),
+            ("a.jsonl", '{"Question": "How many?", "ANSWER": "1,002"}\n'),
+        ],
+    )
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_read_alike(self, tmp_path, name, text, packed):
+        path = tmp_path / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+        frame = load_table(path)
+        assert frame.select("question", "answer").row(0) == ("How many?", "1,002")
+
+    def test_columns_in_other_capitals_are_noted(self, tmp_path, caplog):
+        caplog.set_level("INFO", "weak_to_strong")
+        rows = [{"Problem": "P", "Solution": r"\boxed{2}", "Level": "Level 5"}]
+        frame = load_math(write(tmp_path / "a.jsonl", rows))
+        assert frame.select("question", "answer", "level").row(0) == ("P", "2", "5")
+        assert "column 'Problem' is read as 'problem'" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("solution", "answer"),
+        [
+            (r"so \boxed 2", "2"),
+            (r"so \boxed {2}.", "2"),
+            (r"so \fbox{2}", "2"),
+            (r"so \framebox{2}", "2"),
+            (r"so \boxed{2}, and not \boxed 3", "2"),
+        ],
+    )
+    def test_boxes(self, tmp_path, solution, answer):
+        rows = [{"problem": "P", "solution": solution, "answer": None}]
+        assert load_math(write(tmp_path / "a.jsonl", rows))["answer"].to_list() == [answer]
+
+    def test_math_files_of_answers_alone(self, tmp_path):
+        rows = [{"ID": "2024-I-1", "Problem": "P", "Answer": 204}]
+        frame = load_math(write(tmp_path / "a.jsonl", rows))
+        assert frame.select("id", "question", "answer", "solution").row(0) == (
+            "2024-I-1",
+            "P",
+            "204",
+            None,
+        )
+
+    @pytest.mark.parametrize("text", ["1+1\n####2", "1+1\n#### 2\nDone.", "1+1\n####\u00a02"])
+    def test_gsm8k_answer_lines_read_and_teach_the_same(self, tmp_path, text):
+        rows = [{"question": "Q", "answer": text, "solution": None}]
+        row = load_gsm8k(write(tmp_path / "a.jsonl", rows)).row(0, named=True)
+        assert row["answer"] == "2"
+        assert sft_target(row["solution"], row["answer"], "####") == "1+1\n#### 2"
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (1e-05, "0.00001"),
+            (1e16, "10000000000000000"),
+            (0.30000000000000004, "0.3"),
+            (42.0, "42"),
+            (-2.50, "-2.5"),
+            (0.0, "0"),
+            (1e300, "1e300"),
+            (Decimal("12.50"), "12.5"),
+            (Decimal("1E+3"), "1000"),
+            (7, "7"),
+            ("1e-05", "1e-05"),
+        ],
+    )
+    def test_numbers_are_written_out(self, value, text):
+        assert write_value(value) == text
+
+    def test_decimal_columns(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        pl.DataFrame({"question": ["Q"], "answer": [Decimal("1.50")]}).write_parquet(path)
+        assert load_table(path)["answer"].to_list() == ["1.5"]
 
 
 class TestLoadTask:

@@ -331,7 +331,7 @@ class TestUse:
         assert judge([("a", "AB", "B, A"), ("a", "A", "AB")]) == ["right", "wrong"]
         judge = choose_judge({**settings, "released_judge": True}, asked)
         assert judge([("a", "AB", "B, A"), ("a", "A", "AB")]) == ["right", "right"]
-        with pytest.raises(ValueError, match="judge 'oracle' is not one of string, olympicarena"):
+        with pytest.raises(ValueError, match="judge 'oracle' is not one of string, math, olym"):
             choose_judge({"name": "oracle"}, asked)
 
 
@@ -352,3 +352,14 @@ def test_released_sides_agree():
     assert len(apart) == 39
     assert Counter(case.answer_type for case in apart) == {"SC": 35, "MC": 4}
     assert set(judge_many(cases, released_judge=True)) == {"right"}
+
+
+def test_the_math_judge_sees_one_answer_in_two_writings():
+    """In agreement, votes and pairs, where the string judge sees two."""
+    judge = choose_judge({"name": "math", "timeout_seconds": 5.0}, pl.DataFrame())
+    rows = [("0", "$1,234.00", "1234"), ("0", "18 eggs", "18"), ("0", "", ""), ("0", "1", "2")]
+    assert judge(rows) == ["right", "right", "right", "wrong"]
+    assert agreement_filter(labels(["$1,234.00"]), labels(["1234"]), judge=judge).height == 1
+    drawn = samples({"0": ["$1,234.00", "7", "1234", "7", "1,234"]})
+    assert majority_vote(drawn, judge=judge).row(0) == ("0", "$1,234.00", 0.6, 5)
+    assert majority_vote(drawn).row(0) == ("0", "7", 0.4, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from weak_to_strong.evaluation import scoring
 from weak_to_strong.evaluation.math_verify_worker import compare, is_balanced, to_latex
 from weak_to_strong.evaluation.scoring import (
     VERDICTS,
+    count_filters,
     math_verify_many,
     parse_decimal,
     score_generations,
@@ -126,6 +128,16 @@ class TestCompare:
     )
     def test_equal_under_another_writing(self, gold, prediction):
         assert compare(gold, prediction) == "right"
+
+    def test_small_numbers_are_not_all_equal(self):
+        for one, other in (
+            (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
+            (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"),
+            (r"\frac{\pi}{10^9}", r"\frac{2\pi}{10^9}"),
+        ):
+            assert compare(one, other) == "wrong"
+            assert compare(one, one + "+0") == "right"
+        assert compare(r"\sin^2(1)+\cos^2(1)-1", "0") == "right"
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -410,6 +422,47 @@ class TestScoreGenerations:
         with pytest.raises(ValueError, match="unknown questions") as error:
             score_generations(generations(rows), problems(["1"]), "####", [])
         assert str(error.value).isprintable()
+
+
+def test_what_the_filters_find():
+    table = generations([("a", "0", 0, "#### 1"), ("a", "1", 0, "####2"), ("a", "2", 0, "it is 3")])
+    table = pl.concat([table, generations([("b", "0", 0, "no Question"), ("b", "1", 0, "#### 4")])])
+    table = table.with_columns(
+        finish_reason=pl.when(pl.col("id") == "2").then(pl.lit("length")).otherwise("finish_reason")
+    )
+    names = ("answers", "used", "strict", "flexible", "last_number", "cut", "ended", "too_long")
+    for extraction, used, cut in (("flexible", (2, 1), (0, 0)), ("paper", (1, 1), (0, 1))):
+        counts = count_filters(table, "####", [], extraction)
+        assert counts["request"].to_list() == ["a", "b"]
+        ended = 0 if extraction == "flexible" else 1
+        assert counts.select(names).rows() == [
+            (3, used[0], 1, 2, 3, cut[0], ended, 1),
+            (2, used[1], 1, 1, 1, cut[1], 1, 0),
+        ]
+
+
+def test_flexible_extraction_scores_what_the_papers_does_not_find():
+    table = generations([("a", "0", 0, "####**18 eggs**\nDone.")])
+    for extraction, verdict in (("paper", "wrong"), ("flexible", "right")):
+        scores = score_generations(table, problems(["18"]), "####", [], extraction=extraction)
+        assert scores["math"].to_list() == [verdict]
+
+
+#: Pairs of gold and predicted answers of several kinds of tasks, with the verdict of a reader.
+LABELLED = Path(__file__).with_name("labelled_pairs.tsv")
+
+
+def test_agreement_with_labelled_pairs():
+    """At least 95 in 100 as a reader judges them, and none right that is wrong."""
+    with LABELLED.open(encoding="utf-8", newline="") as file:
+        lines = (line for line in file if not line.startswith("#"))
+        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        pairs = pl.DataFrame(list(rows))
+    assert pairs.height >= 300
+    assert pairs["task"].n_unique() >= 5
+    verdicts = pl.Series(math_verify_many(pairs.select("prediction", "gold").iter_rows()))
+    assert pairs.filter((verdicts == "right") & (pairs["label"] == "wrong")).rows() == []
+    assert (verdicts == pairs["label"]).mean() >= 0.95
 
 
 @pytest.mark.skipif(not PUBLISHED, reason="W2S_PUBLISHED_DIR does not name the released data")

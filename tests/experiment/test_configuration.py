@@ -120,6 +120,30 @@ def test_the_settings_of_pairs_are_the_keys_of_the_schema_with_their_defaults():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "judge", "stop", "kept"),
+    [
+        ({"extraction": "paper"}, "string", ["Question", "Answer"], True),
+        ({}, "math", ["\nQuestion:"], False),
+        ({"prompt": "olympicarena"}, "olympicarena", ["\nQuestion:"], False),
+        ({"judge": "string", "stop": ["X"]}, "string", ["X"], False),
+    ],
+)
+def test_defaults_of_reading_depend_on_the_extraction(demo, changes, judge, stop, kept):
+    entry = demo["tasks"]["gsm_embedded"]
+    for key in ("extraction", "stop"):
+        entry.pop(key)
+    entry |= changes
+    task = complete(demo)["tasks"]["gsm_embedded"]
+    assert (task["judge"], task["stop"]) == (judge, stop)
+    released_judge = task["quirks"].pop("released_judge")
+    assert released_judge is False
+    assert set(task["quirks"].values()) == {kept}
+    entry["quirks"] = {"last_equals": not kept}
+    quirks = complete(demo)["tasks"]["gsm_embedded"]["quirks"]
+    assert quirks == {**task["quirks"], "last_equals": not kept, "released_judge": False}
+
+
 def test_completing_twice_changes_nothing(demo):
     once = complete(demo)
     assert complete(once) == once

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from weak_to_strong.evaluation.diagnostics import DIAGNOSTICS
 from weak_to_strong.evaluation.metrics import metrics_table
-from weak_to_strong.evaluation.scoring import VERDICTS
+from weak_to_strong.evaluation.scoring import VERDICTS, count_filters
 from weak_to_strong.jobs.costs import COSTS, LEDGER
 from weak_to_strong.report.display_text import (
     MAX_SHOWN_CHARACTERS,
@@ -410,6 +410,8 @@ def test_the_rule_writes_page_and_costs(tmp_path, run_rule):
     for rule in ("splits", "report"):
         cost = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "peak_memory_mb": 80.5}
         write_json({"rule": rule, "outputs": {}, "cost": cost}, tmp_path / f"logs/{rule}.json")
+    found = count_filters(example.generations, "####", ["Question"], "paper")
+    write_json({"filters": found.to_dicts()}, tmp_path / "scores.json")
     run_rule(
         "report",
         {
@@ -420,6 +422,7 @@ def test_the_rule_writes_page_and_costs(tmp_path, run_rule):
             "generations": ["generations.parquet"],
             "problems": ["problems.parquet"],
             "contamination": ["contamination.csv"],
+            "agreement": ["scores.json"],
         },
         {"html": "index.html", "costs": "costs.csv", "ledger": "ledger.csv"},
         experiment="example",
@@ -430,6 +433,8 @@ def test_the_rule_writes_page_and_costs(tmp_path, run_rule):
     )
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "no duplicated and no shared questions" in html
+    assert "Answers found, sums" in html
+    assert "Last number" in html
     assert str(tmp_path) not in html
     # The record of the report itself is that of an earlier run.
     assert pl.read_csv(tmp_path / "costs.csv")["rule"].to_list() == ["splits"]

@@ -99,7 +99,10 @@ def test_an_id_is_no_formula_in_a_spreadsheet(tmp_path, run_rule):
         "remove_overlap": "none",
     }
     report = {"report": "contamination.csv"}
-    run_rule("contamination", {"sources": paths}, report, task="t", settings=settings)
+    reading = {"answer_key": "####", "stop": [], "extraction": "paper", "quirks": {}}
+    reading["judge"] = {"name": "string"}
+    params = {"settings": settings, "reading": reading, "gold_unread": 0.0}
+    run_rule("contamination", {"sources": paths}, report, task="t", **params)
     cells = pl.read_csv(tmp_path / "contamination.csv")["ids"].drop_nulls().to_list()
     assert f"'{evil}" in cells
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]

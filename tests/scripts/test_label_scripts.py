@@ -20,7 +20,13 @@ from weak_to_strong.tables.schemas import (
 )
 
 JUDGE = {"name": "string"}
-KEYS = {"answer_key": "####", "stop": ["Question"], "quirks": {}, "judge": JUDGE}
+KEYS = {
+    "answer_key": "####",
+    "stop": ["Question"],
+    "extraction": "paper",
+    "quirks": {},
+    "judge": JUDGE,
+}
 PROMPT = "question_answer"
 PAIR_INPUTS = {"weak_labels": "weak"} | {name: name for name in ("samples", "votes", "questions")}
 
@@ -94,7 +100,7 @@ def test_stage_1_draws_filters_and_makes_a_training_set(labelled, run_rule):
 def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
     """Both stages with the other prompt, answer key and judge."""
     judge = {"name": "olympicarena", "timeout_seconds": 1.0}
-    keys = {"answer_key": r"\boxed", "stop": ["Question"], "quirks": {}, "judge": judge}
+    keys = KEYS | {"answer_key": r"\boxed", "judge": judge}
     asked = questions("01", answer_type=["MC", "NV"], subject="Biology")
     write_table(asked, QUESTIONS, tmp_path / "questions")
     texts = {"weak": [r"\boxed{A, C}", r"\boxed{1,2}"], "icl": [r"\boxed{CA}", r"\boxed{12}"]}

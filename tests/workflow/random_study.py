@@ -30,6 +30,8 @@ CONFIG = {
             "columns": {"question": "question", "solution": "solution", "answer": "answer"},
             "splits": {name: {"path": f"data/{name}.jsonl"} for name in SIZES},
             "max_tokens": 8,
+            # Random text of answer lines, which flexible extraction reads in other places.
+            "extraction": "paper",
         }
     },
     "models": {

@@ -30,6 +30,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 from weak_to_strong.experiment.configuration import complete
 from weak_to_strong.experiment.schema import load_schema
 from weak_to_strong.jobs import code_digest
+from weak_to_strong.method.answers import PaperQuirks
 
 HUB = {"hub": "owner/data", "revision": "0" * 40, "file": "a.jsonl"}
 URL = {"url": "https://host/a.jsonl", "sha256": "0" * 64}
@@ -71,6 +72,8 @@ CONFIG = {
 #: Which entry of a mapping by name is changed.
 ENTRIES = {"tasks": "own", "models": "strong", "variants": "ablation", "methods": "dpo"}
 
+#: Quirks whose defaults depend on `extraction`.
+NORMALISATION = [name for name in PaperQuirks.__dataclass_fields__ if name != "released_judge"]
 SPLIT = "tasks.own.splits.train_1"
 METHOD = "methods.more"
 MOVED = {SPLIT: {"from": "train_2", "count": 3}}
@@ -121,6 +124,10 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tasks.<name>.prompt": (
         {"tasks.own.columns.answer_type": "t"},
         {"tasks.own.prompt": "olympicarena"},
+    ),
+    "tasks.<name>.extraction": (
+        {"tasks.own.stop": ["Q"], "tasks.own.quirks": dict.fromkeys(NORMALISATION, False)},
+        {"tasks.own.extraction": "paper"},
     ),
     "tasks.<name>.stop": ({}, {"tasks.own.stop": ["Q"]}),
     "tasks.<name>.max_tokens": ({}, {"tasks.own.max_tokens": 1000}),

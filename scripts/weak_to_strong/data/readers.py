@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import polars as pl
 
 from weak_to_strong.data.embedded_forms import restate
 from weak_to_strong.data.embedded_task import generate_problems
-from weak_to_strong.method.answers import last_boxed
+from weak_to_strong.method.answers import last_box, last_boxed
 from weak_to_strong.method.olympicarena_prompts import read_parts, split_prompt
+from weak_to_strong.method.prompts import answer_line
 from weak_to_strong.tables.frames import UNREADABLE
 from weak_to_strong.tables.schemas import PROBLEMS
 
+logger = logging.getLogger("weak_to_strong")
+
 #: OlympicArena answer types that no answer string can be compared with: programs and "other".
 UNGRADED_ANSWER_TYPES = frozenset({"CODE", "OT"})
-#: Endings of the raw files that can be read.
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+#: Endings of the raw files that can be read, in small or capital letters; all but Parquet also with
+#: `.gz` behind them.
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")
+#: What to do with other files.
+CONVERSIONS = {
+    ".zst": "unpack it with `zstd -d FILE`",
+    ".xz": "unpack it with `xz -d FILE`",
+    ".bz2": "unpack it with `bzip2 -d FILE`",
+    ".zip": "unpack it with `unzip FILE`",
+    ".xlsx": "save its sheet as CSV",
+    ".xls": "save its sheet as CSV",
+    ".arrow": "write it as Parquet (`datasets.Dataset.from_file(FILE).to_parquet(NAME)`)",
+}
+#: Numbers are written out up to this many digits, and larger or smaller ones with an exponent.
+LONGEST_NUMBER = 20
 #: The order in which splits are cut from one stream or pool: held-out data first, so that it
 #: stays the same when a training split grows.
 DRAW_ORDER = ("test", "validation", "train_1", "train_2")
@@ -30,33 +51,37 @@ DRAW_ORDER = ("test", "validation", "train_1", "train_2")
 def load_gsm8k(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
     """GSM8K: rows {question, answer ending in `#### n`}, or {question, solution, answer}.
 
-    The solution keeps its `<<...>>` calculator marks and its last line.
+    The answer is what follows the last `####` on its line. The solution keeps its `<<...>>`
+    calculator marks and its last line. A row whose `solution` is null is read in the first form.
     """
-    rows = read_rows(path)
-    columns = require_columns(rows, path, ["question", "answer"])
+    rows = read_columns(path, ["question", "answer"], ["solution"])
 
     def convert(row: dict) -> dict:
-        if "solution" in columns:
+        if row.get("solution") is not None:
             return row
-        _, key, answer = str(row.get("answer") or "").rpartition("####")
-        return {**row, "solution": row.get("answer"), "answer": answer if key else None}
+        text = row.get("answer")
+        answer = answer_line(text) if isinstance(text, str) else None
+        return {**row, "solution": text, "answer": answer}
 
     return build_problems(map(convert, rows), path, optional_answers)
 
 
 def load_math(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
-    r"""MATH: rows {problem, solution[, answer][, subject or type][, level][, unique_id]}.
+    r"""MATH: rows {problem[, solution][, answer][, subject or type][, level][, unique_id]}.
 
-    Without `answer` it is the contents of the last `\boxed{}` of the solution. `Level 3` is read
-    as level `3`.
+    A row without `answer` has it in the last box of its solution (`\boxed{2}`, `\boxed 2`,
+    `\fbox{2}`, `\framebox{2}`). Files of answers alone, as AIME's, have no `solution`. `Level 3` is
+    read as level `3`.
     """
-    rows = read_rows(path)
-    columns = require_columns(rows, path, ["problem", "solution"])
+    names = ["solution", "answer", "level", "subject", "type", "unique_id", "id"]
+    rows = read_columns(path, ["problem"], names)
+    require_columns(rows, path, ["answer" if "solution" not in set().union(*rows) else "solution"])
 
     def convert(row: dict) -> dict:
-        answer = row.get("answer")
-        if "answer" not in columns:
-            answer = last_boxed(str(row.get("solution") or ""))
+        answer, solution = row.get("answer"), str(row.get("solution") or "")
+        if answer is None or not str(answer).strip():
+            # A closed box first, as released; other forms of a box where there is none.
+            answer = last_boxed(solution) or last_box(solution) or None
         level = row.get("level")
         return {
             **row,
@@ -86,8 +111,8 @@ def load_olympicarena(
         ValueError: as for `load_task`; a row without an answer type, or with a type, unit, name or
             prompt that is no text.
     """
-    rows = read_rows(path)
-    require_columns(rows, path, ["id", "problem", "answer", "answer_type", "subject", "language"])
+    required = ["id", "problem", "answer", "answer_type", "subject", "language"]
+    rows = read_columns(path, required)
     known = sorted({str(row.get("subject")) for row in rows})
 
     def wanted(row: dict) -> bool:
@@ -170,7 +195,8 @@ def load_table(
     columns = dict(columns or {})
     if unknown := sorted(set(columns) - set(PROBLEMS)):
         raise ValueError(f"columns: unknown names {unknown}; known: {list(PROBLEMS)}")
-    rows = read_rows(path)
+    wanted = {**{name: name for name in PROBLEMS}, **columns}
+    rows = read_columns(path, [], wanted.values())
     optional = {"answer": optional_answers, "solution": optional_solutions}
     due = {"question": "question", "answer": "answer", **columns}
     require_columns(rows, path, [due[name] for name in due if not optional.get(name)])
@@ -258,23 +284,46 @@ def number_rows(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(id=pl.int_range(pl.len()).cast(pl.String))
 
 
+def check_suffix(name: str) -> None:
+    """Check that a raw file of this name can be read.
+
+    Raises:
+        ValueError: says how to convert it.
+    """
+    kind, packed = _file_kind(Path(name))
+    if kind not in SUFFIXES or (packed and kind == ".parquet"):
+        ending = Path(name).suffix.lower()
+        fix = CONVERSIONS.get(ending, "unpack or convert it, and name it so")
+        raise ValueError(f"its name ends in none of {', '.join(SUFFIXES)}; {fix}")
+
+
+def _file_kind(path: Path) -> tuple[str, bool]:
+    """The ending of a raw file in small letters, without `.gz`, and whether `.gz` is there."""
+    packed = path.suffix.lower() == ".gz"
+    return Path(path.stem if packed else path.name).suffix.lower(), packed
+
+
 def read_rows(path: str | Path) -> list[dict]:
-    """Rows of a .jsonl, .json (a list of objects) or .parquet file, in order.
+    """Rows of a file of one of the `SUFFIXES`, in order.
+
+    A .json file is a list of objects, or has one object on each line. All values of .csv and .tsv
+    files are texts, and empty fields are missing.
 
     Raises:
         ValueError: not readable, or empty; names the file (and the line).
     """
     path = Path(path)
     try:
-        if path.suffix == ".parquet":
+        check_suffix(path.name)
+        kind, packed = _file_kind(path)
+        if kind == ".parquet":
             rows = pl.read_parquet(path).to_dicts()
-        elif path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
-        elif path.suffix in (".jsonl", ".ndjson"):
-            rows = _read_lines(path)
         else:
-            raise ValueError(f"its name ends in none of {', '.join(SUFFIXES)}")
-    except (*UNREADABLE, ValueError, RecursionError) as error:
+            with (gzip.open if packed else open)(
+                path, "rt", encoding="utf-8-sig", newline=""
+            ) as file:
+                rows = _READERS[kind](file)
+    except (*UNREADABLE, ValueError, RecursionError, EOFError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: cannot read it ({reason})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -284,15 +333,78 @@ def read_rows(path: str | Path) -> list[dict]:
     return rows
 
 
-def _read_lines(path: Path) -> list:
+def _read_lines(lines: Iterable[str]) -> list:
     rows = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(f"line {number}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return rows
+
+
+def _read_json(file: TextIO) -> Any:
+    """A list of objects, or objects line by line, as some files named .json hold them."""
+    text = file.read()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines):
+            return _read_lines(lines)
+        raise error
+
+
+def _read_table(file: TextIO, separator: str) -> list[dict]:
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    names = next(reader, [])
+    if len(set(names)) < len(names):
+        raise ValueError(f"line 1: a column's name stands twice in {names}")
+    rows = []
+    for values in reader:
+        if len(values) not in (0, len(names)):
+            raise ValueError(
+                f"line {reader.line_num}: {len(values)} fields, the first line has {len(names)}"
+            )
+        if values:
+            rows.append({name: value or None for name, value in zip(names, values, strict=True)})
+    return rows
+
+
+_READERS: dict[str, Callable[[TextIO], Any]] = {
+    ".jsonl": _read_lines,
+    ".ndjson": _read_lines,
+    ".json": _read_json,
+    ".csv": partial(_read_table, separator=","),
+    ".tsv": partial(_read_table, separator="\t"),
+}
+
+
+def read_columns(
+    path: str | Path, required: Iterable[str], optional: Iterable[str] = ()
+) -> list[dict]:
+    """`read_rows` with the columns of these names, that the file may write in other capitals.
+
+    Raises:
+        ValueError: as for `read_rows`; a required column is missing, or stands there in two
+            spellings.
+    """
+    rows = read_rows(path)
+    columns, required = set().union(*rows), list(required)
+    renamed = {}
+    for name in dict.fromkeys([*required, *optional]):
+        others = sorted(column for column in columns if column.lower() == name.lower())
+        if name in columns or not others:
+            continue
+        if len(others) > 1:
+            raise ValueError(f"{path}: columns {others} differ in capitals alone; rename one")
+        if others[0] not in renamed:
+            renamed[others[0]] = name
+            logger.info("%s: column %r is read as %r", path, others[0], name)
+    if renamed:
+        rows = [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
+    require_columns(rows, path, required)
     return rows
 
 
@@ -302,6 +414,17 @@ def require_columns(rows: list[dict], path: str | Path, required: Iterable[str])
     if missing := [name for name in required if name not in columns]:
         raise ValueError(f"{path}: no column {missing}; the file has {sorted(columns)}")
     return columns
+
+
+def write_value(value: str | int | float | Decimal) -> str:
+    """A value as a person writes it: `0.00001` for `1e-05`, `0.3` for `0.30000000000000004`."""
+    if not isinstance(value, float | Decimal):
+        return str(value)
+    number = Decimal(f"{value:.15g}") if isinstance(value, float) else value
+    number = number.normalize() if number else Decimal(0)
+    if abs(number.adjusted()) >= LONGEST_NUMBER:
+        return f"{number:E}".replace("E+", "e").replace("E", "e")
+    return f"{number:f}"
 
 
 def build_problems(
@@ -323,17 +446,17 @@ def build_problems(
         row.setdefault("id", number)
         for name, column in values.items():
             value = row.get(name)
-            if not isinstance(value, (str, int, float, type(None))):
+            if not isinstance(value, (str, int, float, Decimal, type(None))):
                 kind = type(value).__name__
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is a {kind}, text is due")
-            if isinstance(value, float) and not math.isfinite(value):
+            if isinstance(value, float | Decimal) and not math.isfinite(value):
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is {value}, no number")
             if name == "parts" and value is not None:
                 try:
                     read_parts(str(value))
                 except ValueError as error:
                     raise ValueError(f"{path}: row {number + 1}: `parts` is {error}") from None
-            column.append(None if value is None else str(value))
+            column.append(None if value is None else write_value(value))
     try:
         frame = pl.DataFrame(values, schema=PROBLEMS)
     except UnicodeEncodeError as error:

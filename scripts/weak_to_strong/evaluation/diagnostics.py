@@ -167,6 +167,7 @@ def pair_quality(
     answer_key: str,
     quirks: PaperQuirks = PAPER,
     judge: Judge = string_judge,
+    extraction: str = "paper",
 ) -> list[dict]:
     """Whether the pairs of Stage II prefer right answers (paper section 3.2), as named values.
 
@@ -180,12 +181,14 @@ def pair_quality(
         answer_key: text that introduces the final answer.
         quirks: flaws of the paper's normalisation to keep.
         judge: compares answers with gold answers.
+        extraction: how an answer is found, one of `answers.EXTRACTIONS`.
     """
     values = []
     raw = judge is not string_judge
     for side in ("chosen", "rejected"):
         texts = pairs[side].str.strip_chars()
-        answers = pairs.select("id", predict_column(texts, answer_key, quirks, raw=raw))
+        predictions = predict_column(texts, answer_key, quirks, raw=raw, extraction=extraction)
+        answers = pairs.select("id", predictions)
         right = right_rows(answers.with_row_index("pair"), gold, judge=judge)["pair"]
         numbers = pl.int_range(pairs.height, dtype=pl.UInt32, eager=True)
         values.append(_pair_share(f"{side}_accuracy", numbers.is_in(right.implode()), pairs))
@@ -277,6 +280,7 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
     Args:
         chain: {task, weak, strong, seed, answer_key}, and
             variant: name of an ablation, if it is one; `method` is then `<method>@<variant>`.
+            extraction: one of `answers.EXTRACTIONS`; the paper's if absent.
             quirks: name -> whether the flaw is kept; as in the released code if absent.
             judge: settings for `judges.choose_judge`; string equality if absent.
             gold, questions: paths of GOLD, and of QUESTIONS for another judge.
@@ -326,7 +330,8 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
         yield from rows("calibration", "majority", 0, quality)
     for method, path in chain["pairs"].items():
         pairs = read_table(path, PAIRS)
-        quality = pair_quality(pairs, gold, chain["answer_key"], quirks, judge)
+        extraction = chain.get("extraction", "paper")
+        quality = pair_quality(pairs, gold, chain["answer_key"], quirks, judge, extraction)
         yield from rows("pairs", method, 0, quality)
 
 

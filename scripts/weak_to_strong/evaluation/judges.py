@@ -1,11 +1,15 @@
-r"""Judge of OlympicArena's answers, by answer type: exact text first, math-verify for the rest.
+r"""The judges of a task: they decide when two answers are the same.
 
-Types and tolerances are those of the benchmark's own judge (Huang et al. 2024, arXiv 2406.12753;
-`code/judge.py` of GAIR-NLP/OlympicArena). There are four differences. An answer that the rules
-cannot compare is "undecided" and not wrong. Small numbers are not all equal. A spelled-out unit is
-no error if it is the one asked for. An equation may be any multiple of another. The same judge
-compares an answer with gold (scores, diagnostics) and two answers with each other (agreement,
-votes, pairs).
+The judge `string` compares normalised strings. `math` asks the math scorer. `olympicarena` goes by
+answer type: exact text first, math-verify for the rest.
+
+Types and tolerances of `olympicarena` are those of the benchmark's own judge (Huang et al. 2024,
+arXiv 2406.12753; `code/judge.py` of GAIR-NLP/OlympicArena). There are four differences. An answer
+that the rules cannot compare is "undecided" and not wrong. Small numbers are not all equal. A
+spelled-out unit is no error if it is the one asked for. An equation may be any multiple of another.
+
+A judge compares an answer with gold (scores, diagnostics) and two answers with each other
+(agreement, votes, pairs).
 
 The quirk `released_judge` adds what the paper's authors accepted too, as their released training
 rows show: a single choice whose letter stands anywhere in the other answer, a multiple choice with
@@ -27,12 +31,13 @@ from weak_to_strong.evaluation.scoring import (
     VERDICTS,
     ask_workers,
     fast_verdict,
+    math_verify_many,
     parse_decimal,
 )
 from weak_to_strong.method.answers import Judge, string_judge
 from weak_to_strong.method.olympicarena_prompts import read_parts
 
-JUDGES = ("string", "olympicarena")
+JUDGES = ("string", "math", "olympicarena")
 #: Numbers that differ by no more than this are equal.
 NUMBER_TOLERANCE = Decimal("1e-5")
 #: They may also differ by no more than this share of the larger one. This is our addition: without
@@ -140,17 +145,35 @@ def question_judge(
     return judge
 
 
+def math_judge(timeout_seconds: float = 5.0, workers: int = 1) -> Judge:
+    """The math scorer as a judge of raw answers: `$1,234.00` and `1234` are the same."""
+
+    def judge(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+        verdicts = math_verify_many(
+            [(one, other) for _, one, other in rows], timeout_seconds, workers
+        )
+        # Two texts without an answer are the same, as for the other judges.
+        return [
+            "right" if one == other else verdict
+            for (_, one, other), verdict in zip(rows, verdicts, strict=True)
+        ]
+
+    return judge
+
+
 def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: int = 1) -> Judge:
     """The judge of a task.
 
     Args:
-        settings: `name`, one of `JUDGES`; for `olympicarena` also `timeout_seconds` and,
-            optionally, `released_judge`, see `judge_many`.
+        settings: `name`, one of `JUDGES`; for all but `string` also `timeout_seconds`; for
+            `olympicarena` optionally `released_judge`, see `judge_many`.
         questions: PROBLEMS or QUESTIONS with the questions that are answered.
         workers: most comparison processes at once.
     """
     if settings["name"] == "string":
         return string_judge
+    if settings["name"] == "math":
+        return math_judge(settings["timeout_seconds"], workers)
     if settings["name"] != "olympicarena":
         raise ValueError(f"judge {settings['name']!r} is not one of {', '.join(JUDGES)}")
     return question_judge(

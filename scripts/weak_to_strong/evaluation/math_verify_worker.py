@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn, TextIO
 
+from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
 from weak_to_strong.evaluation.plain_math import parse_fraction
 
 READY = "ready"
@@ -28,6 +29,10 @@ UNDECIDED = "undecided"
 #: Signals of a process that fails by itself, as at its limits of memory and stack.
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 VALUE = "value"
+#: Numbers that are not both exact are equal if they differ by no more than this share,
+RELATIVE_TOLERANCE = 1e-5
+#: and those above this are not approximated.
+LARGEST = 1e300
 
 _UNICODE = str.maketrans(
     {
@@ -38,6 +43,7 @@ _UNICODE = str.maketrans(
         "÷": r"\div ",
         "π": r"\pi ",
         "∞": r"\infty ",
+        "≈": r"\approx ",
         "≠": r"\neq ",
         "≤": r"\leq ",
         "≥": r"\geq ",
@@ -71,6 +77,7 @@ _SAID_AGAIN = re.compile(
 _MIXED = re.compile(r"(-?\d+) (\d+)/(\d+)")
 _ORDINAL = re.compile(r"\^ ?\{? ?\\(?:text|mathrm|mbox) ?\{ ?(?:st|nd|rd|th) ?\}(?: ?\})?")
 _REPEATING = re.compile(r"(\d*)\.(\d{,9})\\(?:overline|bar) ?\{(\d{1,9})\}")
+_NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?|\\[a-z]+")
 _BASE = re.compile(r"\d_\{?(\d+)\}?\s*$")
 _PREFIXES = {"": "", "centi": "c", "milli": "m", "kilo": "k"}
 #: Endings that math-verify drops as units and that an algebraic term may end in.
@@ -95,7 +102,11 @@ _SPELLING = re.compile(r"\\(?:text|mbox)|[^A-Za-z/^2-9]")
 
 
 def to_latex(text: str) -> str:
-    """One line of LaTeX without maths delimiters, an outer \\boxed or common Unicode signs."""
+    """One line of LaTeX: the answer alone, without maths delimiters or common Unicode signs.
+
+    Words around it, an outer \\boxed, Markdown's emphasis and what follows `\\approx` are left out.
+    """
+    text = strip_words(tidy(text))
     text = _MATH_MARKS.sub("", _ROW_SPACE.sub(r"\1", text))
     text = _ROOT.sub(lambda match: rf"\sqrt{{{''.join(filter(None, match.groups()))}}}", text)
     text = _POWER.sub(lambda match: f"^{{{match[0].translate(_NUMERALS)}}}", text)
@@ -107,12 +118,21 @@ def to_latex(text: str) -> str:
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text) if _MIXED.fullmatch(text) else text
     text = _REPEATING.sub(_to_fraction, text)
     text = _ORDINAL.sub("", _DOTS.sub(r"\\ldots ", text).rstrip())
+    text = mark_unit(_drop_rounded(text))
     text = _SAID_AGAIN.sub(r"\1", text)
     boxed = re.fullmatch(r"\\(?:boxed|fbox)\s*\{(.*)\}", text)
     if boxed and is_balanced(boxed[1]):
         return boxed[1]
     # math-verify would read an inner box alone.
     return text.replace(r"\boxed", "").replace(r"\fbox", "")
+
+
+def _drop_rounded(text: str) -> str:
+    r"""`x \approx 11` -> `x = 11`, and `x = 1/3 \approx 0.33` -> `x = 1/3`."""
+    exact, about, rounded = text.partition(r"\approx")
+    if not about:
+        return text
+    return f"{exact}={rounded}" if _NAME.fullmatch(exact.strip()) else exact.rstrip() or rounded
 
 
 def _to_fraction(decimal: re.Match) -> str:
@@ -169,7 +189,7 @@ def _compare_readings(gold: str, prediction: str, units: bool) -> str:
     if unread:
         plain = all(is_balanced(text) and text.isascii() and text.isprintable() for text in unread)
         return "wrong" if plain and len(unread) == 1 else UNDECIDED
-    if are_apart(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
+    if numbers_differ(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
         return "wrong"
     return _refute(gold, prediction, values) or "right"
 
@@ -223,10 +243,11 @@ def _ending(latex: str) -> tuple[str, str]:
     return ending.strip(), "unit" if ending[0].isspace() else "either"
 
 
-def are_apart(one: Any, other: Any) -> bool:
-    """Whether two values are numbers that differ by more than math-verify's rounding.
+def numbers_differ(one: Any, other: Any) -> bool:
+    """Whether two values are numbers that differ: exact ones at all, others by a share of 1e-5.
 
     It says in a fraction of the time what `simplify` would find out about their difference.
+    math-verify rounds to six decimals, so that for it all small numbers are equal.
     """
     from sympy import Expr, MatrixExpr, UnevaluatedExpr
 
@@ -235,14 +256,20 @@ def are_apart(one: Any, other: Any) -> bool:
             return False
         if value.has(UnevaluatedExpr):  # a percentage equals its number
             return False
+    if one.is_Rational and other.is_Rational:
+        return bool(one != other)
     try:
-        numbers = [complex(value.evalf(20)) for value in (one, other)]
+        # Strict: what is left of a difference that is nothing raises, and is no small number.
+        numbers = [value.evalf(20, strict=True) for value in (one, other)]
+        sizes = [abs(number) for number in numbers]
+        if not all(size.is_Float or size.is_Rational for size in sizes):
+            return False
+        scale = max(sizes)
+        return scale < LARGEST and bool(abs(numbers[0] - numbers[1]) > RELATIVE_TOLERANCE * scale)
     except MemoryError:
         raise
     except Exception:  # sympy raises of all kinds; then nothing is sure, and the rest decides
         return False
-    scale = max(map(abs, numbers))
-    return scale < float("inf") and abs(numbers[0] - numbers[1]) > 1e-5 * max(1.0, scale)
 
 
 def _refute(gold: str, prediction: str, values: list) -> str | None:
@@ -284,7 +311,7 @@ def compare_expressions(gold: str, prediction: str) -> str:
     values = [read_value(text, units=False) for text in texts]
     if None in values:
         return compare(gold, prediction)
-    apart = are_apart(*values)
+    apart = numbers_differ(*values)
     equal = not apart and verify(*values, timeout_seconds=None, raise_on_error=True)
     return "right" if equal else "wrong"
 

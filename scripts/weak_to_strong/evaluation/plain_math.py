@@ -16,7 +16,9 @@ from fractions import Fraction
 from itertools import pairwise
 from string import ascii_lowercase
 
-_DECIMAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
+from weak_to_strong.evaluation.quantities import written_verdict
+
+_DECIMAL = re.compile(r"[+-]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)?(?:\.\d*)?")
 _FRACTION = re.compile(
     r"(-?)(?:\\[dt]?frac(?:\{(-?\d{1,99})\}\{(\d{1,99})\}|(\d)(\d))|(\d{1,99})/(\d{1,99}))",
     re.ASCII,
@@ -34,9 +36,8 @@ _POINT = {
     **{f"\\{name}": 2.2 + math.sqrt(3 + 7 * rank) % 1 for rank, name in enumerate(_GREEK)},
     r"\pi": math.pi,
 }
-#: A name before a value, a percentage, a text without formulas, and words that are formulas.
+#: A name before a value, a text without formulas, and words that are formulas.
 _NAMED = re.compile(r"[A-Za-z](?:\([A-Za-z]\))? ?= ?([^=<>]*)")
-_PERCENTAGE = re.compile(r"(-?\d{1,99}(?:\.\d{1,99})?) ?\\?%", re.ASCII)
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox) ?\{([^{}\\$]*)\}")
 #: A number and what it counts: in \\text{}, which math-verify drops, or in bare words.
 _UNIT = re.compile(
@@ -87,8 +88,8 @@ def parse_fraction(text: str) -> Fraction | None:
 def plain_verdict(prediction: str, gold: str) -> str | None:
     r"""The verdict of math mode on two lines of LaTeX where both are plain, else None.
 
-    A decimal and a fraction that are nearly equal are left to math-verify's rounding. A whole
-    percentage equals its number and its hundredth, an angle its number of degrees.
+    Numbers with their units, times and lists are compared by `quantities.written_verdict`. Other
+    expressions are never "right" here: they are "wrong" if `certainly_differ` says so.
     """
     lines = [_TEXT.sub(r"\1", line).strip() for line in (prediction, gold)]
     if all(map(_is_words, lines)):
@@ -100,50 +101,19 @@ def plain_verdict(prediction: str, gold: str) -> str | None:
     ]
     if sum("=" in line for line in lines) == 1:
         lines = [match[1] if (match := _NAMED.fullmatch(line)) else line for line in lines]
-    lines = [line.removesuffix(r"^\circ").removesuffix(r"^{\circ}") for line in lines]
-    units = [match if (match := _unit(line)) else None for line in lines]
-    if not any(units):
-        return _number_verdict(*lines) or ("wrong" if are_apart(*lines) else None)
-    bare = [match[1] if match else line for match, line in zip(units, lines, strict=True)]
-    verdict = _number_verdict(*bare) or ("wrong" if are_apart(*bare) else None)
-    # Of two units, and of bare words, math-verify knows more.
-    certain = units.count(None) == 1 and any(match and match[2] for match in units)
-    return verdict if certain or verdict == "wrong" else None
+    if verdict := written_verdict(*lines):
+        return verdict
+    return "wrong" if certainly_differ(*map(_without_unit, lines)) else None
 
 
-def _unit(line: str) -> re.Match | None:
+def _without_unit(line: str) -> str:
+    line = line.removesuffix(r"^\circ").removesuffix(r"^{\circ}")
     match = _UNIT.fullmatch(line)
-    return match if match and not _FORMULA.search(match[2] or match[3]) else None
+    return match[1] if match and not _FORMULA.search(match[2] or match[3]) else line
 
 
 def _is_words(text: str) -> bool:
     return bool(_WORDS.fullmatch(text)) and not _FORMULA.search(text)
-
-
-def _number_verdict(*lines: str) -> str | None:
-    percentages = [_PERCENTAGE.fullmatch(line) for line in lines]
-    if all(percentages):
-        return _number_verdict(*(match[1] for match in percentages))
-    decimals = [parse_decimal(line) for line in lines]
-    numbers = [
-        parse_fraction(line) if decimal is None else Fraction(decimal)
-        for line, decimal in zip(lines, decimals, strict=True)
-    ]
-    if any(percentages):
-        percent = Fraction(next(filter(None, percentages))[1])
-        number = next((number for number in numbers if number is not None), None)
-        if number is None:
-            return None
-        apart = min(abs(number - percent), abs(number - percent / 100))
-        if apart == 0 and percent.denominator == 1:
-            return "right"
-        return "wrong" if apart > _APART else None
-    if None in numbers:
-        return None
-    if numbers[0] == numbers[1]:
-        return "right"
-    near = abs(numbers[0] - numbers[1]) <= _APART
-    return None if near and decimals.count(None) == 1 else "wrong"
 
 
 def approximate(latex: str) -> complex | None:
@@ -167,7 +137,7 @@ def approximate(latex: str) -> complex | None:
     return value if not reader.tokens else None
 
 
-def are_apart(one: str, other: str) -> bool:
+def certainly_differ(one: str, other: str) -> bool:
     r"""Whether two answers certainly differ: one has an element that is none of the other's.
 
     Elements are what stands between commas, brackets around all of it aside, so that this holds

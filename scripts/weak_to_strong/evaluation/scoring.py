@@ -22,8 +22,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import polars as pl
 
+from weak_to_strong.evaluation.answer_text import tidy
 from weak_to_strong.evaluation.math_verify_worker import READY, UNDECIDED, squeeze, to_latex
 from weak_to_strong.evaluation.plain_math import parse_decimal, plain_verdict
+from weak_to_strong.evaluation.quantities import written_verdict
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.method.answers import (
@@ -31,6 +33,7 @@ from weak_to_strong.method.answers import (
     Judge,
     PaperQuirks,
     extract_column,
+    find_answers_column,
     normalise_column,
 )
 from weak_to_strong.method.prompts import clean_column
@@ -60,6 +63,8 @@ def fast_verdict(prediction: str, gold: str) -> str | None:
         return "right" if decimals[0] == decimals[1] else "wrong"
     if max(map(len, texts)) > MAX_CHARACTERS:
         return UNDECIDED
+    if verdict := written_verdict(*map(tidy, texts)):
+        return verdict
     lines = [to_latex(text) for text in texts]
     if squeeze(lines[0]) == squeeze(lines[1]):
         return "right"
@@ -260,6 +265,7 @@ def score_generations(
     judge: Judge | None = None,
     timeout_seconds: float = 5.0,
     workers: int = 1,
+    extraction: str = "paper",
 ) -> pl.DataFrame:
     """Score every generation by both scorers.
 
@@ -271,6 +277,7 @@ def score_generations(
         quirks: flaws of the paper's normalisation that paper mode keeps.
         judge: compares answers with gold in math mode; by default math-verify alone.
         timeout_seconds, workers: as for `math_verify_many`; a judge has its own.
+        extraction: one of `answers.EXTRACTIONS`.
 
     Returns:
         SCORES, in the order of `generations`. `prediction` is normalised as in the paper; math
@@ -284,7 +291,8 @@ def score_generations(
     gold = problems.select("id", "answer", "level").with_columns(
         normalised=normalise_column(problems["answer"], quirks)
     )
-    extracted = extract_column(clean_column(generations["response"], stops), answer_key)
+    responses = clean_column(generations["response"], stops)
+    extracted = extract_column(responses, answer_key, extraction)
     table = generations.with_columns(
         prediction=normalise_column(extracted, quirks), extracted=extracted
     ).join(gold, on="id", how="left", maintain_order="left")
@@ -298,6 +306,51 @@ def score_generations(
         paper=paper_verdict(pl.col("prediction"), pl.col("normalised")),
         math=pl.Series(verdicts, dtype=pl.String),
     ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
+
+
+#: What the extraction filters found in the answers to one request (see `answers.find_answers`).
+FILTER_COUNTS = pl.Schema(
+    {
+        "request": pl.String,
+        "answers": pl.Int64,
+        "used": pl.Int64,
+        "strict": pl.Int64,
+        "flexible": pl.Int64,
+        "last_number": pl.Int64,
+        "cut": pl.Int64,
+        "ended": pl.Int64,
+        "too_long": pl.Int64,
+    }
+)
+
+
+def count_filters(
+    generations: pl.DataFrame, answer_key: str, stops: Sequence[str], extraction: str
+) -> pl.DataFrame:
+    """FILTER_COUNTS of each request, in the order of their first rows.
+
+    Columns: `answers` of the request; those in which the task's own extraction (`used`) and each
+    filter find an answer; texts with a stop string, or for the paper's extraction `Question`, in
+    them (`cut`); and texts without an answer that the model ended or a stop string did (`ended`),
+    or that reached `max_tokens` (`too_long`).
+    """
+    marks = [*stops, "Question"] if extraction == "paper" else list(stops)
+    responses = clean_column(generations["response"], stops)
+    used = extract_column(responses, answer_key, extraction).alias("used")
+    inside = [pl.col("response").str.contains(mark, literal=True) for mark in marks]
+    cut = pl.any_horizontal(pl.lit(False), *inside)
+    table = generations.select("request", "finish_reason", cut=cut).with_columns(
+        used != "",
+        *(found != "" for found in find_answers_column(responses, answer_key)),
+    )
+    empty = ~pl.col("used")
+    counts = table.group_by("request", maintain_order=True).agg(
+        pl.len().alias("answers"),
+        pl.col("used", "strict", "flexible", "last_number", "cut").sum(),
+        ended=(empty & (pl.col("finish_reason") == "stop")).sum(),
+        too_long=(empty & (pl.col("finish_reason") == "length")).sum(),
+    )
+    return counts.select(pl.col(name).cast(kind) for name, kind in FILTER_COUNTS.items())
 
 
 def scorer_agreement(scores: pl.DataFrame, examples: int = 20) -> dict:

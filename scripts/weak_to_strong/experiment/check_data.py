@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from weak_to_strong.experiment.schema import ConfigError, check_text, complain
@@ -60,7 +59,7 @@ def check_task(name: str, task: dict) -> None:
 
 def _check_source(path: list, source: dict) -> None:
     """Check one raw file as far as that needs no network."""
-    from weak_to_strong.data.readers import SUFFIXES
+    from weak_to_strong.data.readers import check_suffix
     from weak_to_strong.data.sources import check_source, remote_name
 
     pinned = {key: "0" * 64 if value is None else value for key, value in source.items()}
@@ -85,12 +84,11 @@ def _check_source(path: list, source: dict) -> None:
             f"the file's name has more than {MAX_FILE_NAME} bytes",
             "fetch the file yourself and name it by `path`",
         )
-    if Path(name).suffix not in SUFFIXES:
-        raise complain(
-            [*path, key],
-            f"{name} ends in none of {', '.join(SUFFIXES)}",
-            "unpack or convert it, and name it so",
-        )
+    try:
+        check_suffix(name)
+    except ValueError as error:
+        message, _, fix = str(error).partition("; ")
+        raise complain([*path, key], message.replace("its name", name), fix) from None
 
 
 def check_filled_in(path: list, text: str) -> None:

@@ -63,9 +63,28 @@ def complete(config: dict) -> dict:
         own = entry.get("methods") or {}
         _check_removed(["tasks", name, "methods"], own, common)
         methods = _fill_methods(_merge(common, own))
-        filled["tasks"][name] = {**_fill(entry, load_schema()["$defs"]["task"]), "methods": methods}
+        task = _fill_reading(_fill(entry, load_schema()["$defs"]["task"]))
+        filled["tasks"][name] = {**task, "methods": methods}
     check_schema(filled)
     return filled
+
+
+def _fill_reading(task: dict) -> dict:
+    """`task` with the defaults that depend on its `extraction`: `stop`, `judge` and `quirks`."""
+    from weak_to_strong.method.answers import DEFAULT_STOPS
+
+    as_in_paper = task["extraction"] == "paper"
+    judge = "string" if as_in_paper else "math"
+    if not as_in_paper and task["prompt"] == "olympicarena":
+        judge = "olympicarena"
+    return {
+        **task,
+        "judge": task["judge"] or judge,
+        "stop": DEFAULT_STOPS[task["extraction"]] if task["stop"] is None else task["stop"],
+        "quirks": {
+            name: as_in_paper if kept is None else kept for name, kept in task["quirks"].items()
+        },
+    }
 
 
 def _merge(default: Any, given: Any) -> Any:

@@ -56,6 +56,8 @@ class Task:
 
     Attributes:
         data: the settings that decide its tables (`DATA_KEYS`).
+        extraction: how a final answer is read, one of `answers.EXTRACTIONS`.
+        gold_unread: largest share of gold answers that may not be read back.
         training: overrides of `training`, by trainer.
         engine: overrides of `engine`.
         methods: the common methods under the task's own, by name.
@@ -65,7 +67,9 @@ class Task:
     data: Settings
     prompt: str
     answer_key: str
+    extraction: str
     judge: str
+    gold_unread: float
     quirks: Settings
     stop: list[str]
     max_tokens: int
@@ -75,7 +79,8 @@ class Task:
 
     @classmethod
     def read(cls, name: str, entry: Settings) -> Task:
-        keys = ("prompt", "answer_key", "judge", "quirks", "stop", "max_tokens")
+        keys = ("prompt", "answer_key", "extraction", "judge", "gold_unread")
+        keys += ("quirks", "stop", "max_tokens")
         return cls(
             name,
             data={key: entry[key] for key in DATA_KEYS if key in entry},

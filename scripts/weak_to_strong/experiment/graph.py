@@ -578,6 +578,7 @@ class Graph:
         return {
             **asdict(chain),
             "answer_key": task.answer_key,
+            "extraction": task.extraction,
             "quirks": task.quirks,
             "judge": self.judge(chain.task),
             "questions": self.data(chain.task, "train_2"),

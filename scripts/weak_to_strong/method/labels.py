@@ -39,10 +39,11 @@ def read_answers(
     quirks: PaperQuirks = PAPER,
     *,
     raw: bool = False,
+    extraction: str = "paper",
 ) -> Frame:
     """GENERATIONS rows with the response cleaned, and its final answer as `prediction`.
 
-    The answer is extracted from the cleaned text, as in the paper. Row order is kept.
+    The answer is extracted from the cleaned text. Row order is kept.
 
     Args:
         generations: GENERATIONS.
@@ -50,10 +51,13 @@ def read_answers(
         stops: stop strings; a response is cut at the first one.
         quirks: flaws of the paper's normalisation to keep.
         raw: leave the answer as it stands in the text, without normalisation.
+        extraction: how the answer is found, one of `answers.EXTRACTIONS`.
     """
     response = pl.col("response")
     clean = partial(clean_column, stops=stops)
-    predict = partial(predict_column, answer_key=answer_key, quirks=quirks, raw=raw)
+    predict = partial(
+        predict_column, answer_key=answer_key, quirks=quirks, raw=raw, extraction=extraction
+    )
     return generations.with_columns(
         response.map_batches(clean, return_dtype=pl.String, is_elementwise=True)
     ).with_columns(
@@ -68,13 +72,14 @@ def labels_from_generations(
     quirks: PaperQuirks = PAPER,
     *,
     raw: bool = False,
+    extraction: str = "paper",
 ) -> pl.DataFrame:
     """LABELS of one greedy request, in the row order of its generations.
 
     Args:
         generations: GENERATIONS rows of a single request with one sample for each id.
         answer_key: text that introduces the final answer.
-        stops, quirks, raw: as for `read_answers`.
+        stops, quirks, raw, extraction: as for `read_answers`.
 
     Raises:
         ValueError: rows of several requests, or several rows for one id.
@@ -89,5 +94,5 @@ def labels_from_generations(
             f"request {repeated['request'][0]!r} has several responses to id "
             f"{repeated['id'][0]!r}; labels need one greedy response for each question"
         )
-    answers = read_answers(generations, answer_key, stops, quirks, raw=raw)
+    answers = read_answers(generations, answer_key, stops, quirks, raw=raw, extraction=extraction)
     return answers.select("id", "response", "prediction")

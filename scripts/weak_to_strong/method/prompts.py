@@ -64,11 +64,18 @@ def few_shot_prompt(prompt: str, demonstrations: Sequence[Mapping[str, str]]) ->
     return "\n\n".join([*shots, prompt])
 
 
+def answer_line(solution: str) -> str | None:
+    """What follows the last `####` on its line, stripped; null where nothing does."""
+    _, key, rest = solution.rpartition("####")
+    return (rest.strip(" \t\u00a0").split("\n", 1)[0].strip() or None) if key else None
+
+
 def sft_target(solution: str, answer: str, answer_key: str) -> str:
     """The text that supervised fine-tuning on a gold solution teaches, without a leading space.
 
     With key `####` the solution already ends in its answer line and only loses its calculator
-    marks (`<<48/2=24>>`); with key `\\boxed` a sentence with the boxed answer is appended, with
+    marks (`<<48/2=24>>`). A line `####42` without a space gets one, and what follows the answer's
+    line is left out. With key `\\boxed` a sentence with the boxed answer is appended, with
     another ` {answer_key} {answer}`.
 
     Raises:
@@ -81,6 +88,9 @@ def sft_target(solution: str, answer: str, answer_key: str) -> str:
         return f"{solution} {answer_key} {answer}"
     target = _CALCULATOR_MARK.sub("", solution)
     if "#### " not in target.rsplit("\n", 1)[-1]:
+        before = target.rpartition("####")[0]
+        if line := answer_line(target):
+            return f"{before}#### {line}"
         raise ValueError(
             f"solution {solution[-60:]!r} has no last line `#### answer`; "
             "add it or set `answer_key` of the task"

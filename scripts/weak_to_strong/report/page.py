@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from weak_to_strong.report.sections import (
     contamination_tables,
     costs_table,
     diagnostics_tables,
+    filter_tables,
 )
 from weak_to_strong.tables.schemas import GENERATIONS, SCORES
 
@@ -61,6 +62,7 @@ class ReportInputs:
         contamination: contamination.CONTAMINATION by task.
         config: the completed configuration.
         versions: library -> version.
+        filters: scoring.FILTER_COUNTS by task, as rows.
     """
 
     experiment: str
@@ -75,6 +77,7 @@ class ReportInputs:
     contamination: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def build_report(inputs: ReportInputs) -> str:
@@ -106,7 +109,10 @@ def build_report(inputs: ReportInputs) -> str:
                 *diagnostics_tables(inputs.diagnostics),
                 *calibration_tables(inputs.diagnostics),
             ],
-            "agreement": agreement_tables(inputs.scores, inputs.nodes, inputs.problems),
+            "agreement": [
+                *agreement_tables(inputs.scores, inputs.nodes, inputs.problems),
+                *filter_tables(inputs.filters, inputs.nodes),
+            ],
             "contamination": contamination_tables(inputs.contamination),
             "browser": sample_answers(
                 inputs.metrics, inputs.problems, inputs.nodes, inputs.scores, inputs.generations

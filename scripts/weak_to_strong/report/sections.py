@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -20,8 +20,10 @@ from weak_to_strong.report.display_text import (
 from weak_to_strong.report.names import (
     ChainName,
     MetricValue,
+    NodeName,
     list_chains,
     method_label,
+    node_label,
     rows_of_chain,
 )
 from weak_to_strong.report.page_table import PageTable
@@ -40,6 +42,22 @@ _DIAGNOSTIC_TITLES = {
 _SIDES = {"weak": "weak side", "icl": "in-context side"}
 #: Distinct disagreements of the scorers that are listed for each task.
 _DISAGREEMENTS = 12
+#: Columns of scoring.FILTER_COUNTS and their headings.
+_FILTER_COLUMNS = {
+    "answers": "Answers",
+    "used": "Found",
+    "strict": "Strict",
+    "flexible": "Flexible",
+    "last_number": "Last number",
+    "cut": "Cut at a stop string",
+    "ended": "Ended without answer",
+    "too_long": "Too long",
+}
+_FILTER_CAPTION = (
+    "number of responses in which each filter finds a final answer. Found is the task's own "
+    "`extraction`. If many responses have a last number and few have a found answer, the answers "
+    "have a form that is not understood, or a stop string ends the reasoning."
+)
 #: Columns of costs.COSTS: heading, and how a value becomes text.
 _COST_COLUMNS = {
     "rule": ("Rule", str),
@@ -211,6 +229,32 @@ def _disagreements_tables(name: str, scores: pl.DataFrame) -> list[PageTable]:
     label = f"First disagreements, {name}"
     columns = ["Question", "Prediction", "Gold answer", "Paper", "Math"]
     return [PageTable(label, f"{label}.", columns, body, text_columns=5)]
+
+
+def filter_tables(
+    filters: Mapping[str, Sequence[Mapping[str, Any]]], nodes: Mapping[str, Mapping[str, Any]]
+) -> list[PageTable]:
+    """One table for each task: in how many answers of each model each filter finds an answer.
+
+    Args:
+        filters: scoring.FILTER_COUNTS by task, as rows.
+        nodes: facts of each request. Other requests are left out.
+    """
+    tables = []
+    for task, rows in filters.items():
+        body = []
+        for row in rows:
+            if facts := nodes.get(row["request"]):
+                node = NodeName(facts["method"], facts["iteration"] or 0)
+                label = f"{node_label(node)} ({facts['decoding']})"
+                chain = f"{facts['weak']} \u2192 {facts['strong']}"
+                counts = (count_text(row[name]) for name in _FILTER_COLUMNS)
+                body.append([label, chain, str(facts["seed"]), *counts])
+        if body:
+            columns = ["Model", "Chain", "Seed", *_FILTER_COLUMNS.values()]
+            caption = f"{task}: {_FILTER_CAPTION}"
+            tables.append(PageTable(f"Answers found, {task}", caption, columns, body, 3))
+    return tables
 
 
 def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[PageTable]:

@@ -49,8 +49,8 @@ GENERATIONS = pl.Schema(
 )
 
 #: One side's answer to each question of train_2. `response` is the cleaned text. `prediction` is
-#: its final answer, "" if there is none, normalised as in the paper; with the judge `olympicarena`
-#: it is not normalised.
+#: its final answer, "" if there is none. With the judge `string` it is normalised as in the paper;
+#: with the judges `math` and `olympicarena` it stays as it is in the text.
 LABELS = pl.Schema({"id": pl.String, "response": pl.String, "prediction": pl.String})
 
 #: Questions on which the weak and the ICL side agree (Stage I). `prediction` is null for padding.
