@@ -5,6 +5,8 @@ An import of vLLM costs many seconds, so three rounds serve all the tests.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,9 +115,21 @@ def serve(requests: list[dict], engine: dict, store: Path) -> tuple[pl.DataFrame
 
 
 @pytest.fixture(scope="module")
-def rounds(tmp_path_factory: pytest.TempPathFactory) -> Rounds:
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of temporary files of this process and of its engines."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr("tempfile.tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Rounds:
     root = tmp_path_factory.mktemp("generation")
     models = make_models(root)
+    # Weights that are not the base's: an engine that saw them would take them.
+    shutil.copyfile(root / "full/model.safetensors", root / "base/model_backup.safetensors")
     questions = [f"{a}+{a * b}-{b}?" for a in range(1, 7) for b in range(2, 6)]
     rows = {"id": [f"q{index}" for index in range(len(questions))], "question": questions}
     table = pl.DataFrame(rows).with_columns(
@@ -168,6 +182,12 @@ def test_one_load_per_base_serves_it_and_all_its_adapters(rounds: Rounds) -> Non
     assert rounds.cost["engine_loads"] == 2
     different = {tuple(rounds.texts(name)) for name in ("base", "shots", "one", "two", "full")}
     assert len(different) == 5
+
+
+def test_engines_leave_no_temporary_files(rounds: Rounds, temporary: Path) -> None:
+    assert rounds.cost["engine_loads"]
+    names = [path.name for path in temporary.rglob("*")]
+    assert [name for name in names if name.startswith(("vllm_dist_", "w2s-"))] == []
 
 
 def test_the_prefix_of_few_shot_prompts_is_computed_once(rounds: Rounds) -> None:
