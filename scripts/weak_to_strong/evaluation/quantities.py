@@ -50,6 +50,8 @@ _FRACTION_SIGNS = {"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔
 
 #: Before the number of an item, with nothing behind that number.
 _ITEM = re.compile(r"\A(?:No\.|\N{NUMERO SIGN}|#) ?(?=\d+\Z)")
+#: The only text of more than `MAX_SENTENCE` characters that is read.
+_LONG_NUMBER = re.compile(r"[+-]?\d{1,2000}(?:\.\d{1,2000})?")
 #: A digit that belongs to a unit: of `m^2`, `cm2` or `s^{-1}`.
 _RAISED = re.compile(r"(?:\^ ?\{? ?-?|(?<![A-Za-z])(?:[mck]?m|ft|in|s))\Z")
 
@@ -91,7 +93,7 @@ def read_quantity(text: str) -> Quantity | None:
     Args:
         text: as `tidy` gives it: plain text or LaTeX, perhaps with `$` around formulas.
     """
-    if len(text) > MAX_SENTENCE or "\n" in text.strip():
+    if (len(text) > MAX_SENTENCE and not _LONG_NUMBER.fullmatch(text)) or "\n" in text.strip():
         return None
     text = spell_out(_simplify(text))
     numbers = [
