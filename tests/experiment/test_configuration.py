@@ -1,5 +1,6 @@
 """The configuration's schema, defaults and one-line refusals."""
 
+import json
 import shutil
 from copy import deepcopy
 from dataclasses import asdict
@@ -235,12 +236,18 @@ def test_each_entry_of_a_list_is_looked_at_a_few_times_only(demo):
 
 
 def test_a_file_of_a_model_that_snakemake_would_fill_in(demo, tmp_path):
+    """A file that is no part of the model is no input, whatever its name."""
     folder = tmp_path / "model"
     shutil.copytree(ROOT / demo["models"]["tiny_weak"]["path"], folder)
     config = change(demo, "models.tiny_weak.path", str(folder))
-    load_configuration(config)
     (folder / "{base}.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"tiny_weak\.path`: .*/\{base\}\.json holds `\{`"):
+    load_configuration(config)
+    weights = (folder / "model.safetensors").rename(folder / "{base}.safetensors")
+    header = weights.read_bytes()[8 : 8 + int.from_bytes(weights.read_bytes()[:8], "little")]
+    names = [name for name in json.loads(header) if name != "__metadata__"]
+    index = json.dumps({"weight_map": dict.fromkeys(names, weights.name)})
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ConfigError, match=r"\{base\}\.safetensors"):
         load_configuration(config)
 
 

