@@ -41,7 +41,7 @@ def test_configuration(fresh_project, path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("seeds: [3]\n", "the key `seeds` stands twice"),
+        ("sampling: {n: 3}\n", "the key `sampling` stands twice"),
         ("__use_yte__: true\n", "has the key `__use_yte__`, with which Snakemake runs code"),
     ],
 )

@@ -94,8 +94,8 @@ def weight_files(folder: Path, key: str) -> list[str]:
     for shard in shards:
         if not _SHARD.fullmatch(shard):
             raise ValueError(
-                f"{key}: {folder / SHARD_INDEX} names {shard[:80]!r}, which cannot be a shard; save "
-                "the model with `save_pretrained`"
+                f"{key}: {folder / SHARD_INDEX} names {shard[:80]!r}, which cannot be a shard; "
+                "save the model with `save_pretrained`"
             )
         if shard not in names:
             raise ValueError(f"{key}: {folder} lacks {shard}, which {SHARD_INDEX} names")
