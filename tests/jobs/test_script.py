@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,25 +94,28 @@ def planned(tmp_path, monkeypatch):
     monkeypatch.setattr(script_module, "PACKAGE", tmp_path / "weak_to_strong")
     script = tmp_path / "votes.py"
     script.write_text("LIMIT = 1\n")
-    return script, rule_job("votes", params={"code": code_digest(script)})
+    # Under another rule's name, as in a module, and in the copy that Snakemake runs.
+    job = rule_job("w2s_votes", params={"code": code_digest(script)})
+    copy = types.FunctionType(compile("0", "tmp1a2b.votes.py", "exec"), {})
+    return script, lambda: check_code(job, copy)
 
 
 @pytest.mark.parametrize("edited", ["LIMIT = 2\n", "LIMIT = \n", None])
 def test_code_that_is_not_the_planned_code_is_refused(planned, edited):
-    script, job = planned
-    check_code(job)
+    script, check = planned
+    check()
     script.write_text("LIMIT = 1  # a remark\n")
-    check_code(job)
+    check()
     script.write_text(edited) if edited else script.unlink()
-    line = "^the code of rule votes has changed since this run was planned; run again$"
+    line = "^the code of rule w2s_votes has changed since this run was planned; run again$"
     with pytest.raises(ValueError, match=line):
-        check_code(job)
+        check()
     script.write_text("LIMIT = 1\n")
-    check_code(job)
+    check()
 
 
 def test_a_rule_without_a_digest_is_not_checked():
-    check_code(rule_job("verify"))
+    check_code(rule_job("verify"), len)
 
 
 def test_sigterm_ends_it_like_an_exception(tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from weak_to_strong.jobs.code_digest import PACKAGE, code_digest
@@ -24,11 +25,16 @@ def _end(number: int, _frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def check_code(snakemake: Any) -> None:
+def check_code(snakemake: Any, main: Callable[..., Any]) -> None:
     """Check that a rule's code is the code that the run was planned with.
 
     Called before and after a job's work. The second call also covers what the job imported late,
     and the processes that it started.
+
+    Args:
+        snakemake: what Snakemake gives a script.
+        main: of the rule's script. Its file tells the script: a rule has another name where the
+            workflow is a module of another one. Snakemake runs a copy, `tmp....<script>.py`.
 
     Raises:
         ValueError: the code has changed.
@@ -36,8 +42,9 @@ def check_code(snakemake: Any) -> None:
     planned = snakemake.params.get("code")
     if planned is None:
         return
+    script = Path(main.__code__.co_filename).stem.rpartition(".")[2]
     try:
-        present = code_digest(PACKAGE.parent / f"{snakemake.rule}.py", read_again=True)
+        present = code_digest(PACKAGE.parent / f"{script}.py", read_again=True)
     except (OSError, SyntaxError, ValueError):
         present = None  # A file is gone, or is half edited.
     if present != planned:
@@ -72,10 +79,10 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
         with Meter() as meter:
-            check_code(snakemake)
+            check_code(snakemake, main)
             start = start_record(snakemake)
             counts = main(snakemake) or {}
-            check_code(snakemake)
+            check_code(snakemake, main)
         command = hide_secrets(os.environ.get(COMMAND, ""))
         leave_record(snakemake, command, start, {**meter.cost(), **counts})
     except Exception as error:
