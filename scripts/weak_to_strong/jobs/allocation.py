@@ -7,6 +7,7 @@ allocation and uses the threads of its rule.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,19 @@ def node_names(environment: Mapping[str, str]) -> tuple[str, ...]:
         job = environment["SLURM_JOB_ID"]
         listed = _output("squeue", "--noheader", f"--jobs={job}", "--format=%N")
     return tuple(_output("scontrol", "show", "hostnames", listed).split())
+
+
+def node_address(name: str) -> str:
+    """The address at which SLURM reaches a node.
+
+    Raises:
+        RuntimeError: SLURM knows no such node.
+    """
+    shown = _output("scontrol", "show", "node", "--oneliner", name)
+    found = re.search(r"\bNodeAddr=(\S+)", shown)
+    if not found:
+        raise RuntimeError(f"SLURM has no address of node {name}: {shown}")
+    return found[1]
 
 
 def _output(*command: str) -> str:

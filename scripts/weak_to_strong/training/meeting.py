@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.allocation import node_address
+
 #: Variable with the file of the store, on one machine.
 STORE_FILE = "W2S_STORE_FILE"
 #: Variables with the file of the store's address, and the name of another node, on several nodes.
@@ -79,9 +81,16 @@ def own_address(other_node: str) -> str:
     """Address of the interface through which this machine reaches another one.
 
     A machine's own name may stand for an address that no other machine can reach (127.0.1.1).
+
+    Args:
+        other_node: name of a node. A name that only SLURM knows is looked up there.
     """
+    try:
+        address = socket.gethostbyname(other_node)
+    except OSError:
+        address = socket.gethostbyname(node_address(other_node))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((other_node, 9))  # nothing is sent
+        probe.connect((address, 9))  # nothing is sent
         return probe.getsockname()[0]
 
 
