@@ -8,7 +8,8 @@ from weak_to_strong.experiment.paths import REQUEST_STORE, TRAINING_STORE
 from weak_to_strong.experiment.raw_files import RawFiles, digest_small
 from weak_to_strong.experiment.yaml_keys import check_keys
 from weak_to_strong.jobs.code_digest import code_digest
-from weak_to_strong.jobs.snakemake_adapter import config_files, faults_in_one_line
+from weak_to_strong.jobs.snakemake_adapter import config_files, faults_in_one_line, job_facts
+from weak_to_strong.jobs.verify import find_stale
 from weak_to_strong.paper.released import find_released
 
 with faults_in_one_line(WorkflowError):
@@ -124,3 +125,8 @@ def released_files(wildcards):
         return [f"{PUBLISHED_DIR}/{path}" for path in find_released(PUBLISHED_DIR)]
     except ValueError:
         return []
+
+
+def stale_jobs(wildcards):
+    """Parameter function: a line for each job that other parameters or other code have made."""
+    return find_stale(Path(paths.root), lambda *job: job_facts(workflow, *job))
