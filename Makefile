@@ -76,7 +76,7 @@ rebuild-models: setup ## Pretrain the embedded models again, into results/embedd
 test: setup ## Run the tests
 	python -m pytest $(ARGS)
 
-test-unit: setup ## Run the tests that load no model and start no Snakemake; about a minute
+test-unit: setup ## Run the tests that load no model and start no Snakemake; about two minutes
 	python -m pytest -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
 
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
