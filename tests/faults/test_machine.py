@@ -195,8 +195,9 @@ def test_cleaning_keeps_what_an_unfinished_experiment_goes_on_from(finished):
 
 
 def test_cleaning_waits_for_a_run(fresh):
-    run = fresh.start(TABLE)
-    assert wait_for(lambda: run.find("/.snakemake/scripts/"), 300, run)
+    # A training takes longer than the start of the command that cleans.
+    run = fresh.start(f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json")
+    assert wait_for(lambda: run.find(".train.py"), 300, run)
     done = clean(fresh)
     assert done.returncode == 1
     assert "a run is at work in this folder" in done.stderr
