@@ -33,7 +33,6 @@ TWO_MEANINGS = {
     "ANSWER_KEYS",  # method.answers: of the configuration; training.pretraining: in its text
     "END_SECONDS",  # jobs.locks, training.processes: until a process is killed
     "START_SECONDS",  # jobs.locks: for a lock; evaluation.scoring: for a worker
-    "are_apart",  # evaluation.plain_math, evaluation.math_verify_worker
     "compare",  # evaluation.math_verify_worker: answers; jobs.verify: files with their record
     "publish",  # tables.files: one file; training.saving: a trained model
     "run",  # generation.engine_worker: an engine; training.launching: a training
