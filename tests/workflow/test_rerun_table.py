@@ -4,12 +4,14 @@ Each key is changed once, and the jobs before and after are compared. A test tha
 write: a row of the table in config/README.md.in, or another value of a new key in SPECIAL.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -312,7 +314,8 @@ def folder(tmp_path_factory):
         (folder / name / "config.json").write_text(MODEL_CONFIG)
         (folder / name / "tokenizer.json").write_text("{}")
         save_file({"w": np.ones(1, np.float32)}, folder / name / "model.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
+    # The rules files set variables for the jobs of a run, in this very process.
+    with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
         patch.chdir(folder)
         patch.setattr(code_digest, "code_digest", lambda script: "")
         yield folder
