@@ -223,7 +223,7 @@ def other_value(key: str, schema: dict, value: Any) -> Any:
         return (value or schema.get("minimum", 1)) + 1
     if "number" in kinds:
         return 0.5 if value != 0.5 else 0.9
-    raise NotImplementedError(
+    raise ValueError(
         f"tests/workflow/test_rerun_table.py: add to SPECIAL another value of the key `{key}`"
     )
 
