@@ -6,9 +6,10 @@ SHELL := bash
 
 ## Settings: make TARGET NAME=value
 DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
-CORES ?= 2#  processor cores that Snakemake may use
+CORES ?= 2#  processor cores that Snakemake and the tests may use
+CONFIG ?= config/config.yaml#  configuration whose models and data doctor asks for
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of clean-work and slurm-costs
+ARGS ?=#  further arguments of snakemake (demo, seeds, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -27,7 +28,7 @@ endif
 # Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds smollm2 paper-mini rebuild-models test test-unit test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
+.PHONY: record help setup demo seeds methods broken-stages smollm2 paper-mini rebuild-models doctor test test-unit test-gpu test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -62,6 +63,14 @@ demo: setup ## Run the embedded study on a CPU and show its results
 seeds: setup ## The embedded study with three seeds, greedy answers only
 	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
+methods: setup ## The embedded study with the methods of config/methods/, three seeds, greedy answers only
+	$(call experiment,methods,--configfile config/config.yaml $(sort $(wildcard config/methods/*.yaml)) \
+	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
+
+broken-stages: setup ## The embedded study with stages that are broken on purpose: do its figures tell?
+	$(call experiment,broken-stages,--configfile config/config.yaml config/broken-stages.yaml \
+	  --config experiment=broken-stages)
+
 smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
@@ -73,17 +82,27 @@ paper-mini: setup ## The paper's whole matrix with tiny models (20 to 40 minutes
 rebuild-models: setup ## Pretrain the embedded models again, into results/embedded/
 	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
 
-test: setup ## Run the tests
-	python -m pytest $(ARGS)
+# Not after setup: it says what setup would have to mend.
+doctor: ## Is this machine ready for a study? Driver, packages, disk, models and data, SLURM (CONFIG=its configuration)
+	@test -x $(VENV)/bin/python || { echo "doctor: no packages here: make setup DEVICE=$(DEVICE)" >&2; exit 1; }
+	@PYTHONPATH=scripts python -m weak_to_strong.cluster.doctor $(CONFIG)
 
-test-unit: setup ## Run the tests that load no model and start no Snakemake; about two minutes
-	python -m pytest -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
+PYTEST := python -m pytest --numprocesses $(CORES)
+
+test: setup ## Run the tests
+	$(PYTEST) $(ARGS)
+
+test-unit: setup ## Run the tests that load no model and start no Snakemake; about a minute
+	$(PYTEST) -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
 
 test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
 test-faults: setup ## Kill, stop, starve and damage runs: 20 minutes (as root: all of it)
 	python -m pytest tests/faults --timeout 1800 $(ARGS)
+
+test-gpu: setup ## Ten minutes of checks on one GPU, with a report (DEVICE=cuda; DEVICE=cpu tries the checks themselves)
+	PYTHONPATH=scripts python -m weak_to_strong.cluster.gpu_test --device $(DEVICE) $(ARGS)
 
 slurm-costs: setup ## What an experiment cost on a SLURM cluster (EXPERIMENTS=its name)
 	PYTHONPATH=scripts python -m weak_to_strong.cluster.slurm_costs $(EXPERIMENTS) $(ARGS)

@@ -28,7 +28,7 @@ from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, QUESTIONS
 CHARACTERS_A_TOKEN = 4
 ANSWER = "So that makes it 12 in all, and then " * 16
 WORKER = f"""
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 class Answers:
     cached = 0
@@ -45,7 +45,7 @@ class Answers:
 def tokenise(weights, prompts):
     return [list(prompt.encode()[::{CHARACTERS_A_TOKEN}]) for prompt in prompts]
 
-run(Answers, tokenise)
+run_worker(Answers, tokenise)
 """
 
 

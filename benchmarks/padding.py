@@ -71,8 +71,8 @@ def padding(lengths: list[int]) -> dict[str, float]:
             sort_updates(order, lengths, UPDATE),
             get_length_grouped_indices(lengths, UPDATE, generator=generator),
         )
-        for name, each in zip(ORDERS, orders, strict=True):
-            shares[name].append(padding_share(each, lengths, MICRO_BATCH))
+        for name, indices in zip(ORDERS, orders, strict=True):
+            shares[name].append(padding_share(indices, lengths, MICRO_BATCH))
     return {name: statistics.mean(values) for name, values in shares.items()}
 
 

@@ -104,14 +104,14 @@ from weak_to_strong.generation.engine_worker import VllmEngine
 finish, weights = base_loader.process_weights_after_loading, []
 
 def count(model, *arguments):
-    weights.append(sum(each.numel() * each.element_size() for each in model.parameters()))
+    weights.append(sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
     finish(model, *arguments)
 
 base_loader.process_weights_after_loading = count
 engine = VllmEngine(json.loads(sys.argv[1]))._engine
 runner = engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
 cache = engine.vllm_config.cache_config
-kept = sum(each.numel() * each.element_size() for each in runner.kv_caches)
+kept = sum(tensor.numel() * tensor.element_size() for tensor in runner.kv_caches)
 print(json.dumps([*weights, kept, cache.num_gpu_blocks * cache.block_size]), flush=True)
 os._exit(0)
 """

@@ -132,10 +132,10 @@ def draw_workflow(path: Path) -> None:
     runs.barh(sums["variation"], sums["files"], color="#fdae6b", label="artefacts")
     runs.barh(sums["variation"], sums["identical"], label="the same to the last byte")
     runs.set(xlabel="files", title="The same study again")
-    for each in axes.flat:
-        each.invert_yaxis()
-        each.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, -0.2), ncols=3)
-        each.tick_params(axis="y", labelsize="small")
+    for panel in axes.flat:
+        panel.invert_yaxis()
+        panel.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, -0.2), ncols=3)
+        panel.tick_params(axis="y", labelsize="small")
     plans.set_yticklabels(names)
     figure.savefig(path, metadata={"Date": None})
 

@@ -48,8 +48,8 @@ def generated_gsm8k(rng: random.Random) -> Iterator[tuple[str, str]]:
         for _ in range(3):
             draw = rng.random()
             if draw < 0.45:
-                other = rng.choice([f"{gold:,}", f"{gold}.00", f"${gold}", f"{gold} dollars"])
-                yield other if rng.random() < 0.04 else str(gold), str(gold)
+                rewritten = rng.choice([f"{gold:,}", f"{gold}.00", f"${gold}", f"{gold} dollars"])
+                yield rewritten if rng.random() < 0.04 else str(gold), str(gold)
             elif draw < 0.48:
                 yield "", str(gold)
             elif draw < 0.49:

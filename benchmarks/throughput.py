@@ -90,7 +90,7 @@ class SharedEngine(engine_worker.VllmEngine):
     def close(self):
         self.tell()
 
-engine_worker.run(SharedEngine, engine_worker.tokenise, engine_worker.import_vllm)
+engine_worker.run_worker(SharedEngine, engine_worker.tokenise, engine_worker.import_vllm)
 """
 
 

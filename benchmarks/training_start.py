@@ -49,7 +49,7 @@ from weak_to_strong.training import launching, libraries
 from weak_to_strong.training.training_run import TrainingJob
 if sys.argv[2] == "collecting":
     libraries.collection_paused = contextlib.nullcontext
-launching.run(TrainingJob(**json.loads(sys.argv[1])))
+launching.run_training(TrainingJob(**json.loads(sys.argv[1])))
 """
 
 

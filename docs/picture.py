@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 #: Width and height in pixels: the findings and the first rows of the results.
-SIZE = (1120, 1516)
+SIZE = (1120, 1860)
 
 
 def take_picture(report: Path, picture: Path) -> None:

@@ -369,7 +369,7 @@ def memory_rows() -> list[dict[str, Any]]:
             row = {"training": " ".join(f"{k}={v}" for k, v in way.items()), "gpus": gpus}
             for name, shape in shapes.items():
                 cost = TrainingCost.of(shape, "sft", settings)
-                gpu = cost.gpu_bytes(gpus) + cost.activation_bytes
+                gpu = cost.gpu_bytes(gpus) + cost.work_bytes(gpus)
                 row[f"{name} gpu_gb"] = round(gpu / 1e9, 1)
                 row[f"{name} host_gb"] = round(cost.host_bytes / 1e9, 1)
             rows.append(row)

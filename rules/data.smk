@@ -20,7 +20,7 @@ rule fetch_source:
 
 
 rule problems:
-    """One split as a canonical table, with gold answers: train_1, validation or test."""
+    """One split as a canonical table, with gold answers: train_1, validation or a test set."""
     input:
         sources=lambda wildcards: raw_files.sources(wildcards.task, wildcards.split),
     output:
@@ -28,7 +28,7 @@ rule problems:
     log:
         paths.log("problems", "{task}/{split}"),
     wildcard_constraints:
-        split="train_1|validation|test",
+        split=r"train_1|validation|test(-[A-Za-z0-9_-]+)?",
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -2,15 +2,15 @@
 
 
 rule score:
-    """Score all answers of a task's models, by string equality and by mathematical equality."""
+    """Score the answers of a task's models to a test set, as strings and as mathematics."""
     input:
-        generations=lambda wildcards: graph.evaluation_generations(wildcards.task),
-        problems=lambda wildcards: graph.data(wildcards.task, evaluation.split),
+        generations=lambda wildcards: graph.evaluation_generations(evaluated_of(wildcards)),
+        problems=lambda wildcards: graph.evaluated_split(evaluated_of(wildcards)).path(paths),
     output:
         scores=paths.scores,
         agreement=paths.agreement,
     log:
-        paths.log("score", "{task}"),
+        paths.log("score", "{evaluated}"),
     conda:
         "../envs/analysis.yaml"
     threads: 2
@@ -22,10 +22,12 @@ rule score:
         stop=task_setting("stop"),
         extraction=task_setting("extraction"),
         quirks=task_setting("quirks"),
+        answer_after=task_setting("answer_after"),
+        chat=lambda wildcards: graph.task(task_of(wildcards)).chat is not None,
         judge=judge,
         timeout_seconds=evaluation.math_timeout,
     message:
-        "Score task {wildcards.task}"
+        "Score task {wildcards.evaluated}"
     script:
         "../scripts/score.py"
 
@@ -33,9 +35,9 @@ rule score:
 rule metrics:
     """metrics.csv: every figure of the experiment, with its interval."""
     input:
-        scores=collect(paths.scores, task=graph.tasks),
+        scores=collect(paths.scores, evaluated=EVALUATED),
     output:
-        csv=f"{paths.report}/metrics.csv",
+        csv=paths.metrics,
         json=f"{paths.report}/metrics.json",
         table=f"{paths.report}/table.txt",
     log:
@@ -52,6 +54,7 @@ rule metrics:
         ks=evaluation.ks,
         bootstrap_draws=evaluation.bootstrap_draws,
         seed=0,
+        trackers=paths.trackers,
     message:
         "Metrics of experiment {params.experiment}"
     script:

@@ -21,6 +21,7 @@ rule extract_labels:
         stop=task_setting("stop"),
         extraction=task_setting("extraction"),
         quirks=task_setting("quirks"),
+        answer_after=task_setting("answer_after"),
         judge=judge,
     message:
         "Labels of the {wildcards.side} side, iteration {wildcards.iteration}: {wildcards.chain}"
@@ -29,10 +30,12 @@ rule extract_labels:
 
 
 rule demonstrations:
-    """Few-shot demonstrations drawn from the weak labels, with no check of correctness."""
+    """Few-shot demonstrations drawn from the weak labels, with no check of correctness.
+
+    Where a variant breaks them on purpose, they are gold solutions of train_1.
+    """
     input:
-        weak_labels=lambda wildcards: graph.labels(chain_of(wildcards), "weak", 1),
-        questions=questions,
+        unpack(lambda wildcards: graph.demonstration_inputs(chain_of(wildcards))),
     output:
         demonstrations=paths.demonstrations,
     log:
@@ -49,6 +52,8 @@ rule demonstrations:
         ],
         seed=lambda wildcards: chain_of(wildcards).seed,
         prompt=task_setting("prompt"),
+        answer_after=task_setting("answer_after"),
+        answer_key=lambda wildcards: graph.gold_answer_key(chain_of(wildcards)),
     message:
         "Demonstrations: {wildcards.chain}"
     script:

@@ -25,11 +25,15 @@ rule base_model:
 
 
 rule train:
-    """Train a node: SFT, DPO or ORPO, from its base or from M_plus."""
+    """Train a node, from its base or from M_plus."""
     input:
         unpack(lambda wildcards: graph.training_files(node_of(wildcards))),
         splits=after_data_checks,
-        rows=paths.rows,
+        rows=lambda wildcards: graph.rows(node_of(wildcards)),
+        # Its digest tells a changed function from a changed comment.
+        function=lambda wildcards: ancient(
+            function_files(graph.method(node_of(wildcards)).reward_function)
+        ),
     output:
         model=directory(paths.model),
         manifest=paths.manifest,
@@ -37,7 +41,7 @@ rule train:
     log:
         paths.log("train", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_with("sft", "dpo", "orpo"),
+        method=methods_with(*TRAINERS),
     conda:
         "../envs/training.yaml"
     threads: 1
@@ -45,9 +49,13 @@ rule train:
         **training_job(checkpoint_steps=100, checkpoint_minutes=10, processes=0),
     params:
         code=code("train"),
+        trainer_code=lambda wildcards: trainer_code(graph.method(node_of(wildcards)).trainer),
         trainer=lambda wildcards: graph.method(node_of(wildcards)).trainer,
-        settings=lambda wildcards: graph.training_settings(node_of(wildcards)),
+        settings=lambda wildcards: training_settings(node_of(wildcards)),
+        chat=lambda wildcards: graph.training_chat(node_of(wildcards)),
         work=TRAINING_STORE,
+        node=lambda wildcards: node_of(wildcards).key,
+        trackers=paths.trackers,
     message:
         "Train {wildcards.method} (iteration {wildcards.iteration}) of {wildcards.chain}"
     script:
@@ -72,6 +80,7 @@ rule generate:
             shard_size=64,
             engine_processes=0,
             tensor_parallel_size=1,
+            pipeline_parallel_size=1,
             max_num_seqs=256,
             gpu_memory_percent=90,
         ),
@@ -80,7 +89,44 @@ rule generate:
         requests=lambda wildcards: graph.round_requests(graph.round(wildcards.round)),
         engine=lambda wildcards: graph.engine(task_of(wildcards)),
         work=REQUEST_STORE,
+        trackers=paths.trackers,
     message:
         "Generation round {wildcards.round}"
     script:
         "../scripts/generate.py"
+
+
+rule ask_endpoint:
+    """Serve all requests of a round whose model is behind an endpoint; needs no GPU."""
+    input:
+        files=lambda wildcards: graph.round_inputs(graph.round(wildcards.round)),
+        splits=after_data_checks,
+    output:
+        generations=paths.generations,
+        stats=paths.generation_stats,
+    log:
+        paths.log("ask_endpoint", "{round}"),
+    wildcard_constraints:
+        round=names_of(round_.key for round_ in graph.asked_rounds()) or "none",
+    conda:
+        "../envs/inference.yaml"
+    resources:
+        **cpu_job(
+            key_env=endpoint_setting("key_env"),
+            requests_at_once=endpoint_setting("requests_at_once"),
+            request_retries=endpoint_setting("retries"),
+            request_seconds=endpoint_setting("timeout"),
+        ),
+    params:
+        code=code("ask_endpoint"),
+        requests=lambda wildcards: graph.round_requests(graph.round(wildcards.round)),
+        model=lambda wildcards: graph.asked_model(graph.round(wildcards.round)),
+        work=REQUEST_STORE,
+    message:
+        "Generation round {wildcards.round}, at an endpoint"
+    script:
+        "../scripts/ask_endpoint.py"
+
+
+# A round whose model is behind an endpoint is no work for an engine.
+ruleorder: ask_endpoint > generate

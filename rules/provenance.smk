@@ -7,7 +7,8 @@ from weak_to_strong.jobs.metadata import follow_records
 if is_first_process(workflow):
     # OSError: whoever may only read the folder can still look at the plan.
     with faults_in_one_line(WorkflowError), suppress(OSError):
-        for root in (paths.root, f"{PREFIX}results/published", f"{PREFIX}results/embedded"):
+        others = (f"{PREFIX}results/published", f"{PREFIX}results/embedded", comparison.root)
+        for root in (paths.root, *others):
             follow_records(Path(root))
 
 

@@ -1,6 +1,6 @@
 """Figures and the report, one page that holds everything it shows."""
 
-FIGURES = ("accuracy", "iterations", "filter", "pass_at_k", "calibration")
+FIGURES = ("accuracy", "iterations", "filter", "pass_at_k", "calibration", "selection")
 
 
 rule plots:
@@ -39,12 +39,14 @@ rule report:
         metrics_json=rules.metrics.output.json,
         diagnostics=rules.diagnostics.output.csv,
         plots=collect(paths.figure, figure=FIGURES, format="svg"),
-        scores=collect(paths.scores, task=graph.tasks),
-        agreement=collect(paths.agreement, task=graph.tasks),
+        scores=collect(paths.scores, evaluated=EVALUATED),
+        agreement=collect(paths.agreement, evaluated=EVALUATED),
         generations=graph.evaluation_generations(),
-        problems=collect(paths.split, task=graph.tasks, split=evaluation.split),
+        problems=[
+            graph.evaluated_split(evaluated).path(paths) for evaluated in graph.evaluated_sets()
+        ],
         contamination=collect(paths.contamination, task=graph.tasks),
-        template=own_file("scripts/weak_to_strong/report/page.html.j2"),
+        template=page_templates("page.html.j2"),
     output:
         html=report(
             paths.page,
@@ -53,6 +55,7 @@ rule report:
         ),
         costs=f"{paths.report}/costs.csv",
         ledger=f"{paths.report}/ledger.csv",
+        models=paths.models_table,
     log:
         paths.log("report"),
     localrule: True
@@ -63,7 +66,10 @@ rule report:
         experiment=graph.experiment.name,
         config=graph.deciding_settings(),
         nodes=graph.evaluation_nodes(),
+        sources=graph.model_sources(),
         tasks=graph.tasks,
+        prices=graph.prices(),
+        evaluated=EVALUATED,
         logs=paths.logs,
     message:
         "Report of experiment {params.experiment}"

@@ -26,7 +26,7 @@ rule agreement_filter:
 
 
 rule sft_set:
-    """Training rows of any node that is trained with SFT, also of those trained on gold."""
+    """Training rows of any node that is trained with SFT, but those made from pairs."""
     input:
         unpack(lambda wildcards: graph.training_inputs(node_of(wildcards))),
     output:
@@ -35,15 +35,17 @@ rule sft_set:
     log:
         paths.log("sft_set", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_with("sft"),
+        method=methods_on(*TABLES_OF_KIND, *graph.experiment.selections),
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         code=code("sft_set"),
-        kind=lambda wildcards: graph.method(node_of(wildcards)).data,
+        kind=lambda wildcards: graph.kind_of_rows(node_of(wildcards)),
+        seed=lambda wildcards: chain_of(wildcards).seed,
         answer_key=task_setting("answer_key"),
         prompt=task_setting("prompt"),
+        reasoning=task_setting("reasoning"),
     message:
         "SFT set of {wildcards.method} (iteration {wildcards.iteration}): {wildcards.chain}"
     script:

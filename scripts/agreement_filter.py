@@ -4,7 +4,8 @@ Input:
     weak, icl: LABELS of train_2, from the weak and from the ICL side.
     questions: QUESTIONS of train_2.
 Params:
-    settings: `filter` of the configuration: `keep_empty`, `pad_to` and `pad_seed`.
+    settings: `filter` of the configuration: `keep_empty`, `pad_to` and `pad_seed`; `keep` where a
+        variant breaks the filter on purpose.
     judge: settings of `choose_judge`.
 Output:
     kept: KEPT.
@@ -42,7 +43,13 @@ def main(snakemake: Any) -> None:
         return answer_verdicts
 
     counting = judge if judge is string_judge else count  # strings are always decided
-    agreeing = kept = agreement_filter(weak, icl, keep_empty=settings["keep_empty"], judge=counting)
+    agreeing = kept = agreement_filter(
+        weak,
+        icl,
+        keep_empty=settings["keep_empty"],
+        keep=settings.get("keep", "agreeing"),
+        judge=counting,
+    )
     if settings["pad_to"] is not None:
         kept = pad_disagreeing(agreeing, weak, icl, settings["pad_to"], settings["pad_seed"])
     summary = {

@@ -41,9 +41,9 @@ def main(snakemake: Any) -> None:
     ]
     report = pl.concat([report, pl.DataFrame(removed, schema=CONTAMINATION, orient="row")])
     for row in report.filter(pl.col("count") > 0).iter_rows(named=True):
-        other = f", with {row['other_split']}" if row["other_split"] else ""
+        partner = f", with {row['other_split']}" if row["other_split"] else ""
         logger.info(
-            "%s: %d of %d of %s%s", row["kind"], row["count"], row["rows"], row["split"], other
+            "%s: %d of %d of %s%s", row["kind"], row["count"], row["rows"], row["split"], partner
         )
     # A spreadsheet would take an id that begins so for a formula.
     formula = pl.col("ids").str.contains(r"^[=+\-@\t\r]")

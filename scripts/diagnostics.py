@@ -4,7 +4,8 @@ Input:
     files: every table that a chain names. The script finds them by the chains.
 Params:
     chains: list of {task, weak, strong, seed, answer_key, extraction, quirks, judge, questions,
-        gold, kept, weak_labels, icl_labels, votes, pairs}; see `diagnostics.chain_diagnostics`.
+        gold, kept, weak_labels, icl_labels, votes, samples, selections,
+        pairs}; see `diagnostics.chain_diagnostics`.
     bins: of the calibration table.
 Threads: most comparison processes at once.
 Output:

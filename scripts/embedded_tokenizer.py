@@ -3,7 +3,7 @@
 Params:
     task: the embedded task: templates, data_seed, problems.
     settings: `tokenizer` of config/embedded_models.yaml: vocab_size, context, documents,
-        drill_share, seed.
+        drill_share, seed and, optionally, authors.
 Output:
     folder: a tokenizer as a Hugging Face folder.
 """
@@ -27,6 +27,7 @@ def main(snakemake: Any) -> None:
         settings["seed"],
         settings["drill_share"],
         experiment_questions(**task),
+        authors=settings.get("authors"),
     )
     texts = list(islice(documents, settings["documents"]))
     tokenizer = train_tokenizer(texts, settings["vocab_size"], settings["context"])

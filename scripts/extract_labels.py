@@ -8,6 +8,7 @@ Params:
     stop: stop strings.
     extraction: how an answer is read, one of `answers.EXTRACTIONS`.
     quirks: fields of `PaperQuirks`.
+    answer_after: mark after which the answer of a reasoning model stands, or None.
     judge: of `choose_judge`; answers are normalised for that of strings only.
 Output:
     labels: LABELS.
@@ -37,6 +38,7 @@ def main(snakemake: Any) -> None:
         PaperQuirks(**params.quirks),
         raw=params.judge["name"] != "string",
         extraction=params.extraction,
+        answer_after=params.answer_after,
     )
     write_table(labels, LABELS, snakemake.output.labels)
     logger.info("%d labels, %d without a final answer", len(labels), count_empty(labels))

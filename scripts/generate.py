@@ -8,11 +8,14 @@ Params:
     requests: list of mappings, see `generation.requests.Request`.
     engine: mapping, see `generation.engine_settings.EngineSettings`.
     work: folder of finished samples. Keep it between runs.
+    trackers: folder of the experiment's runs in trackers (`jobs.trackers`).
 Resources:
     shard_size: number of prompts that are generated, and stored, together.
-    tensor_parallel_size: number of GPUs that share an engine's weights.
-    engine_processes: number of engine processes that share the work. 0 means as many as the job's
-        GPUs have room for (`tensor_parallel_size` GPUs each), or one for each thread without GPUs.
+    tensor_parallel_size: number of GPUs of a node that share an engine's layers.
+    pipeline_parallel_size: number of nodes among which an engine's layers are divided.
+    engine_processes: number of engines that share the work. 0 means as many as the job's GPUs have
+        room for (`tensor_parallel_size` GPUs of each of `pipeline_parallel_size` nodes), or one for
+        each thread without GPUs.
     gpu: number of GPUs of the job.
     max_num_seqs: most samples that an engine generates at once.
     gpu_memory_percent: share of a GPU's memory that an engine takes.
@@ -23,9 +26,10 @@ Output:
 
 from typing import Any
 
-from weak_to_strong.generation.rounds import generate_round
+from weak_to_strong.generation.rounds import generate_round, generation_figures
 from weak_to_strong.jobs.allocation import find_allocation
 from weak_to_strong.jobs.script import run_script
+from weak_to_strong.jobs.trackers import report_figures, tracked_run
 from weak_to_strong.tables.files import write_json
 from weak_to_strong.tables.frames import write_batches
 from weak_to_strong.tables.schemas import GENERATIONS
@@ -35,7 +39,7 @@ def main(snakemake: Any) -> dict[str, Any]:
     """Serve the round; return what this job generated, for its record."""
     resources, threads = snakemake.resources, snakemake.threads
     allocation = find_allocation(resources, threads)
-    size = resources.tensor_parallel_size
+    size, nodes = resources.tensor_parallel_size, resources.pipeline_parallel_size
     generations, stats, cost = generate_round(
         snakemake.params.requests,
         {
@@ -44,8 +48,9 @@ def main(snakemake: Any) -> dict[str, Any]:
             "max_num_seqs": resources.max_num_seqs,
             "gpu_memory_utilization": resources.gpu_memory_percent / 100,
             "tensor_parallel_size": size,
+            "pipeline_parallel_size": nodes,
             "processes": resources.engine_processes
-            or (allocation.engines(size) if allocation else threads),
+            or (allocation.engines(size, nodes) if allocation else threads),
         },
         snakemake.params.work,
         allocation.cpus if allocation else threads,
@@ -53,6 +58,8 @@ def main(snakemake: Any) -> dict[str, Any]:
     )
     write_batches(generations, GENERATIONS, snakemake.output.generations)
     write_json(stats, snakemake.output.stats)
+    run = tracked_run(snakemake.wildcards.round, snakemake.params.trackers)
+    report_figures(run, generation_figures(cost))
     return cost
 
 

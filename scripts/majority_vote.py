@@ -5,7 +5,7 @@ Input:
     questions: QUESTIONS of train_2.
 Params:
     request: name of the sampled request.
-    answer_key, stop, extraction, quirks, judge: as for labels.
+    answer_key, stop, extraction, quirks, answer_after, judge: as for labels.
 Output:
     samples: SAMPLES.
     votes: VOTES.
@@ -39,6 +39,7 @@ def main(snakemake: Any) -> None:
         quirks,
         raw=raw,
         extraction=params.extraction,
+        answer_after=params.answer_after,
     )
     write_table(samples, SAMPLES, snakemake.output.samples)
     questions = read_table(snakemake.input.questions, QUESTIONS)

@@ -1,15 +1,17 @@
 """Metrics of all evaluated models of an experiment.
 
 Input:
-    scores: SCORES, one table for each task.
+    scores: SCORES, one table for each task or test set.
 Params:
     experiment: name of the experiment.
     nodes: request -> facts of its node: task, weak, strong, method, stage, iteration, seed,
-        decoding, predecessor (see `metrics_table`).
+        decoding, predecessor, counterpart, of several test sets also test_set (see
+        `metrics_table`).
     split: name of the evaluated split.
     ks: k of pass@k and maj@k.
     bootstrap_draws: number of resamples of the bootstrap intervals.
     seed: seed of the resampling.
+    trackers: folder of the experiment's runs in trackers (`jobs.trackers`).
 Output:
     csv: METRICS.
     json: METRICS, and one record for each model and seed.
@@ -20,8 +22,9 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.evaluation.metrics import metrics_json, metrics_table
+from weak_to_strong.evaluation.metrics import accuracy_figures, metrics_json, metrics_table
 from weak_to_strong.jobs.script import run_script
+from weak_to_strong.jobs.trackers import report_figures, tracked_run
 from weak_to_strong.report.results_table import results_table
 from weak_to_strong.tables.files import publish, write_json
 from weak_to_strong.tables.frames import read_table
@@ -47,6 +50,8 @@ def main(snakemake: Any) -> None:
     write_json(metrics_json(metrics), output.json)
     with publish(output.table) as part:
         part.write_text(results_table(metrics), encoding="utf-8")
+    for node, figures in accuracy_figures(metrics, params.nodes, params.split).items():
+        report_figures(tracked_run(node, params.trackers), figures)
 
 
 if "snakemake" in globals():

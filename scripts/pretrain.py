@@ -5,7 +5,7 @@ Input:
 Params:
     task: the embedded task: templates, data_seed, problems.
     settings: the model's entry in config/embedded_models.yaml: shape, training, steps, block,
-        drill_share, seed and, optionally, competition_share.
+        drill_share, seed and, optionally, competition_share, authors and drill_largest.
     tokenizer: settings of the tokenizer, for the manifest.
     work: folder of checkpoints.
 Output:
@@ -20,6 +20,7 @@ from typing import Any
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.tables.files import hash_file, hash_value, write_json
 from weak_to_strong.training.pretraining import (
+    DRILL_LARGEST,
     experiment_questions,
     generate_documents,
     pack_tokens,
@@ -44,6 +45,8 @@ def main(snakemake: Any) -> None:
             settings["drill_share"],
             experiment_questions(**task),
             settings.get("competition_share", 0.0),
+            settings.get("authors"),
+            settings.get("drill_largest", DRILL_LARGEST),
         ),
         tokenizer,
         settings["steps"] * settings["training"]["batch_size"],

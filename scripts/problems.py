@@ -1,4 +1,4 @@
-"""Make one split of a task: train_1, validation or test.
+"""Make one split of a task: train_1, validation or a test set.
 
 Input:
     sources: raw files of the split, in the order of `sources.source_entries`.

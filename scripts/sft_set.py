@@ -4,14 +4,17 @@ Input (those of the kind, see `TABLES_OF_KIND`):
     problems: PROBLEMS of train_1.
     questions: QUESTIONS of train_2.
     gold: GOLD of train_2.
-    weak_labels: LABELS of train_2 from the weak side.
+    weak_labels, icl_labels: LABELS of train_2 from one side.
     kept: KEPT of the agreement filter.
+    selected: SELECTED of a selection.
 Params:
     kind: which rows to take, see `sft_rows`.
+    seed: of the draw, for the kinds that draw.
     answer_key: text that introduces the final answer in targets made from gold.
     prompt: style of the prompts.
+    reasoning: answer_after and reasoning of `chat.settle_reasoning`; None for texts without.
 Output:
-    rows: SFT_ROWS.
+    rows: SFT_ROWS; WEIGHTED_ROWS of the kind `weighted`.
     export: the same rows as LLaMA-Factory JSON.
 """
 
@@ -19,17 +22,29 @@ from typing import Any
 
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
+from weak_to_strong.method.chat import settle_reasoning
 from weak_to_strong.method.training_sets import TABLES_OF_KIND, export_llama_factory_sft, sft_rows
 from weak_to_strong.tables.files import write_json
 from weak_to_strong.tables.frames import read_table, write_table
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PROBLEMS, QUESTIONS, SFT_ROWS
+from weak_to_strong.tables.schemas import (
+    GOLD,
+    KEPT,
+    LABELS,
+    PROBLEMS,
+    QUESTIONS,
+    SELECTED,
+    SFT_ROWS,
+    WEIGHTED_ROWS,
+)
 
 SCHEMAS = {
     "problems": PROBLEMS,
     "questions": QUESTIONS,
     "gold": GOLD,
     "weak_labels": LABELS,
+    "icl_labels": LABELS,
     "kept": KEPT,
+    "selected": SELECTED,
 }
 
 
@@ -45,9 +60,13 @@ def main(snakemake: Any) -> None:
         params.kind,
         answer_key=params.answer_key,
         prompt=params.prompt,
+        seed=params.seed,
         **tables,
     )
-    write_table(rows, SFT_ROWS, snakemake.output.rows)
+    if params.reasoning:
+        rows = settle_reasoning(rows, ["completion"], **params.reasoning)
+    schema = WEIGHTED_ROWS if params.kind == "weighted" else SFT_ROWS
+    write_table(rows, schema, snakemake.output.rows)
     write_json(export_llama_factory_sft(rows), snakemake.output.export)
     logger.info("%d rows of %d questions", len(rows), rows["id"].n_unique())
 

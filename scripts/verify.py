@@ -14,7 +14,7 @@ from typing import Any
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.records import library_versions, read_records
 from weak_to_strong.jobs.script import run_script
-from weak_to_strong.jobs.verify import CRATE, RECORD, compare, describe, ro_crate
+from weak_to_strong.jobs.verify import CRATE, RECORD, describe, find_differences, ro_crate
 from weak_to_strong.tables.files import read_json, write_json
 
 
@@ -29,7 +29,7 @@ def main(snakemake: Any) -> None:
     if is_first and not present["files"]:
         raise ValueError(f"{root}: there are no results; run the experiment first")
     earlier = {"files": {}} if is_first else read_json(root / RECORD)
-    problems = [*compare(earlier, present, root, records), *params.stale]
+    problems = [*find_differences(earlier, present, root, records), *params.stale]
     if problems:
         for line in problems:
             logger.warning("%s", line)

@@ -8,10 +8,10 @@ method       the paper's own steps, as pure functions
 data         raw files and embedded problems -> canonical tables and splits
 models       base models and manifests
 generation   requests -> texts, with vLLM
-training     rows -> models, with TRL; the embedded models' pretraining
 evaluation   texts -> verdicts -> metrics; diagnostics with gold
+training     rows -> models, with TRL; the embedded models' pretraining
 paper        what the authors published: figures, released data and checks against them
 experiment   configuration -> graph of models, files and rounds
-cluster      what a job needs on a SLURM cluster, and what it cost
+cluster      what a job needs on a SLURM cluster, what it cost, and whether a machine is ready
 report       metrics -> page, plots, the paper's tables
 """

@@ -2,6 +2,7 @@
 
 import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,12 +82,13 @@ def test_a_job_asks_for_one_task_a_node_with_all_its_cpus(graph):
         (TRAINING_RESOURCES, jobs.training(node)),
         (GENERATION_RESOURCES, jobs.generation(round_key)),
     ):
-        found = {name: jobs.gpu_resource(name, needs) for name in names}
-        assert (found["gpu"], found["nodes"], found["cpus_per_task"]) == (1, 1, 4)
-        assert (found["slurm_partition"], found["slurm_account"]) == ("gpu", "project")
+        resources = {name: jobs.gpu_resource(name, needs) for name in names}
+        assert (resources["gpu"], resources["nodes"], resources["cpus_per_task"]) == (1, 1, 4)
+        assert (resources["slurm_partition"], resources["slurm_account"]) == ("gpu", "project")
         # The executor's default would be a task for each GPU.
-        assert found["tasks_per_gpu"] == 0
-        assert [found[name] for name in ("mpi", "tasks", "slurm_extra", "gpu_model")] == [None] * 4
+        assert resources["tasks_per_gpu"] == 0
+        for name in ("mpi", "tasks", "slurm_extra", "gpu_model"):
+            assert resources[name] is None
 
 
 def test_a_job_on_two_nodes_asks_for_equal_parts(graph):
@@ -94,16 +96,46 @@ def test_a_job_on_two_nodes_asks_for_equal_parts(graph):
     overrides = {rule: {"nodes": 2, "gpu": 4} for rule in ("train", "generate")}
     jobs = make_jobs(graph, overrides, gpu={**SITE["gpu"], "model": "a100"})
     for needs in (jobs.training(node), jobs.generation(round_key)):
-        found = {name: jobs.gpu_resource(name, needs) for name in TRAINING_RESOURCES[:-1]}
-        assert (found["gpu"], found["nodes"], found["tasks"], found["mpi"]) == (4, 2, 2, "srun")
-        assert found["slurm_extra"] == "--gpus-per-node=a100:2"
+        resources = {name: jobs.gpu_resource(name, needs) for name in TRAINING_RESOURCES[:-1]}
+        assert (resources["gpu"], resources["nodes"]) == (4, 2)
+        assert (resources["tasks"], resources["mpi"]) == (2, "srun")
+        assert resources["slurm_extra"] == "--gpus-per-node=a100:2"
 
 
-def test_nodes_alone_may_be_set(graph):
+def test_an_engine_that_no_node_holds_asks_for_whole_nodes(tmp_path, monkeypatch):
+    """70 billion weights of 16 bits take four of these GPUs, and a node has two."""
+    monkeypatch.chdir(tmp_path)
+    graph = make_graph(parameters=70 * 10**9)
+    _, round_key = of_strong(graph)
+    engine = {"dtype": "bfloat16", "max_model_len": 2048}
+    monkeypatch.setattr(graph, "engine", lambda task: engine)
+    with pytest.raises(ValueError, match=r"let engines have 2 nodes \(gpu\.engine_nodes"):
+        make_jobs(graph).generation(round_key)
+    jobs = make_jobs(graph, gpu={**SITE["gpu"], "engine_nodes": 2})
+    needs = jobs.generation(round_key)
+    resources = {name: jobs.gpu_resource(name, needs) for name in GENERATION_RESOURCES}
+    assert (resources["gpu"], resources["nodes"], resources["cpus_per_task"]) == (4, 2, 8)
+    assert (resources["tasks"], resources["mpi"]) == (2, "srun")
+    assert resources["slurm_extra"] == "--gpus-per-node=2"
+    assert (resources["tensor_parallel_size"], resources["pipeline_parallel_size"]) == (2, 2)
+
+
+def test_a_number_of_nodes_alone_gives_one_gpu_on_each(graph):
     node, round_key = of_strong(graph)
     jobs = make_jobs(graph, {rule: {"nodes": 2} for rule in ("train", "generate")})
     assert (jobs.training(node).gpus, jobs.training(node).nodes) == (2, 2)
     assert (jobs.generation(round_key).gpus, jobs.generation(round_key).nodes) == (2, 2)
+
+
+def test_a_model_behind_an_endpoint_is_in_no_plan_of_gpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_files = make_graph(parameters=10**8)
+    config = deepcopy(with_files.config)
+    config["models"]["weak"] = {"endpoint": {"url": "https://host/v1", "model": "m"}}
+    graph = Graph(load_configuration(config))
+    lines = make_jobs(graph).plan().splitlines()
+    assert {line.split()[1] for line in lines[1:]} == {"strong"}
+    assert len(lines) < len(make_jobs(with_files).plan().splitlines())
 
 
 def test_a_hub_model_of_unknown_size_waits_for_its_files(tmp_path, monkeypatch):
@@ -121,7 +153,7 @@ def test_a_hub_model_of_unknown_size_waits_for_its_files(tmp_path, monkeypatch):
     assert graph.base_manifest("strong") in graph.round_inputs(round_key)
 
 
-def test_rows_that_are_there_decide_the_time(graph, tmp_path):
+def test_the_time_follows_from_the_rows_once_their_table_exists(graph, tmp_path):
     node, _ = of_strong(graph)
     unknown = make_jobs(graph).training(node)
     table = tmp_path / graph.rows(node)
@@ -154,7 +186,7 @@ def test_every_rule_runs_beside_snakemake_or_says_what_its_jobs_ask_for():
         _, *blocks = re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.M)
         rules |= {block.partition(":")[0]: block for block in blocks}
     jobs = {name for name, text in rules.items() if "localrule: True" not in text}
-    assert jobs == {"train", "generate", "score", "metrics", "pretrain"}
+    assert jobs == {"train", "generate", "ask_endpoint", "score", "metrics", "pretrain"}
     assert all(re.search(r"\*\*\w+_job\(", rules[name]) for name in jobs)
 
 
@@ -164,7 +196,7 @@ def test_cpu_jobs_grow_with_the_attempt(graph):
     assert [jobs.cpu_resource(name, 2) for name in names] == ["short", 16_000, 120]
 
 
-class TestFinding:
+class TestFindCluster:
     @staticmethod
     def settings(**defaults):
         return SimpleNamespace(
@@ -186,18 +218,20 @@ class TestFinding:
         assert find_cluster(graph, self.settings()) is None
         assert find_cluster(graph, self.settings(mem_mb=100)) is None
 
-    def test_the_profile_names_it_and_the_user_overrides(self, graph, file):
+    def test_the_profile_names_the_site_and_the_user_overrides_its_gpus(self, graph, file):
         jobs = find_cluster(graph, self.settings(site=str(file)))
         assert jobs.training(of_strong(graph)[0]).gpus == 2
 
-    def test_the_environment_goes_before_the_profile(self, graph, file, monkeypatch):
+    def test_w2s_site_goes_before_the_profile(self, graph, file, monkeypatch):
         monkeypatch.setenv("W2S_SITE", str(file))
         assert find_cluster(graph, self.settings(site="none.yaml")) is not None
         monkeypatch.setenv("W2S_SITE", "none.yaml")
-        with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        with pytest.raises(ConfigError, match=r"none\.yaml \(in .*\): cannot be read"):
             find_cluster(graph, self.settings(site=str(file)))
 
-    def test_caches_go_to_scratch_unless_the_user_has_put_them(self, graph, file, monkeypatch):
+    def test_caches_go_to_scratch_unless_the_user_has_set_their_place(
+        self, graph, file, monkeypatch
+    ):
         monkeypatch.setattr(os, "environ", {"W2S_SITE": str(file), "HF_HOME": "/mine"})
         file.write_text(file.read_text() + "scratch: /scratch\n")
         find_cluster(graph, self.settings())

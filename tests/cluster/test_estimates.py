@@ -111,14 +111,68 @@ def test_flops_of_a_trained_token(adapter, checkpointing, expected):
         ("dpo", {"precompute_ref": False}, 2 * (6 + 2)),
         ("dpo", {"precompute_ref": True}, 2 * 6 + 2),
         ("orpo", {"precompute_ref": True}, 2 * 6),
+        ("kto", {}, 2 * (6 + 3 * 2)),
+        ("grpo", {"beta": 0.0}, 2 * 6),
+        ("grpo", {"beta": 0.1}, 2 * (6 + 2)),
     ],
 )
 def test_flops_of_a_training(trainer, changes, expected):
     assert cost(trainer, {**LORA, **changes}).flops(7) == 7 * 1000 * expected
 
 
+SAMPLED = {**LORA, "beta": 0.0, "samples": 8, "global_batch_size": 16, "max_steps": None}
+
+
+def test_sampling_writes_the_answers_of_an_update_at_once():
+    training = cost("grpo", SAMPLED)
+    device = read_assumptions().device
+    at_once = replace(device, batch=16)
+    epoch = prefill_seconds(SHAPE, 30, device) + decode_seconds(SHAPE, 70, 5, at_once)
+    assert training.sampling_seconds(30, 70, 5, device) == pytest.approx(2 * epoch)
+    assert cost("dpo", LORA).sampling_seconds(30, 70, 5, device) == 0
+
+
+def test_steps_of_a_training_by_reward_count_answers():
+    """3 steps of 16 answers are those to 6 questions, of which there are 12: half a pass."""
+    half = cost("grpo", {**SAMPLED, "max_steps": 3}).for_rows(12)
+    assert half.settings["epochs"] == 0.5
+    assert cost("grpo", SAMPLED).for_rows(12).settings["epochs"] == 2
+
+
+def test_a_training_by_reward_counts_what_it_samples(gsm8k, assumptions):
+    entry = {"stage": "stage2", "start": "m_plus", "trainer": "grpo", "data": "questions"}
+    gsm8k["methods"] = {
+        "ttrl": {**entry, "reward": "majority"},
+        "grpo_agreement": {**entry, "reward": "agreement"},
+    }
+    gsm8k.setdefault("training", {})["grpo"] = {"epochs": 2}
+    plan = estimator(gsm8k, assumptions)
+    graph = Graph(load_configuration(gsm8k))
+    jobs = {}
+    for node in graph.trained_nodes():
+        jobs.setdefault(node.method, plan.training_job(node))
+    questions = assumptions.of_task("GSM8K", "train_2")
+    prompt, response = (assumptions.of_task("GSM8K", f"{x}_tokens") for x in ("prompt", "response"))
+    assert jobs["ttrl"].sampled_tokens == 2 * questions * 8 * response
+    assert jobs["ttrl"].tokens == 2 * questions * 8 * (prompt + response)
+    assert jobs["grpo_agreement"].sampled_tokens < jobs["ttrl"].sampled_tokens
+    assert jobs["dpo"].sampled_tokens == 0
+    rounds = sum(plan.generation_job(round_).tokens for round_ in graph.rounds())
+    sampled = sum(plan.training_job(node).sampled_tokens for node in graph.trained_nodes())
+    assert plan.estimate()["generated_tokens"] == round(rounds + sampled)
+
+
+def test_steps_in_place_of_epochs():
+    """8 steps of 5 rows are 4 passes over 10 rows."""
+    steps = {**LORA, "max_steps": 8, "global_batch_size": 5}
+    one = cost("sft", steps).for_rows(10)
+    assert one.settings["epochs"] == 4
+    assert one.flops(7) == 2 * cost("sft", LORA).for_rows(10).flops(7)
+
+
 def test_weights_are_gathered_for_each_micro_batch_and_pass():
-    # 5 rows by 2 are 3 micro-batches; 2 epochs of forward and backward; 2 bytes a weight.
+    # 5 rows, 2 at a time, are 3 micro-batches. Each gathers 2000 bytes of weights in 4 passes:
+    # forward and backward in 2 epochs.
     assert cost("sft", LORA).gathered_bytes(5) == 3 * 4 * 2000
     beside = {**LORA, "precompute_ref": False}
     assert cost("dpo", beside).gathered_bytes(5) == 3 * (4 + 2) * 2000
@@ -131,8 +185,8 @@ def test_training_takes_the_slower_of_arithmetic_and_gathering():
     sharded = {**LORA, "deepspeed": "config/deepspeed/zero3.json"}
     assert cost("sft", sharded).seconds(5, 70, DEVICE) == seconds
     assert cost("sft", sharded).seconds(50, 70, DEVICE) == 25 * 4 * 2000 / 500
-    one = replace(DEVICE, memory=1e6)
-    assert cost("sft", sharded).seconds(50, 70, one) == seconds
+    large_device = replace(DEVICE, memory=1e6)
+    assert cost("sft", sharded).seconds(50, 70, large_device) == seconds
     whole = {**LORA, "deepspeed": "config/deepspeed/zero2.json"}
     assert cost("sft", whole).seconds(50, 70, DEVICE) == seconds
 
@@ -153,11 +207,12 @@ def test_a_host_updates_full_weights_that_are_offloaded():
     assert cost("sft", {**batch, "adapter": "full"}).host_update_seconds(50, DEVICE) == 0
 
 
-def test_four_bits_and_the_constants_of_a_block_are_for_the_projections():
+def test_only_projections_are_quantised_and_have_constants_for_each_block():
     small = replace(SHAPE, parameters=100_000, vocabulary=50)
     nf4 = {**LORA, "dtype": "bfloat16", "quantization": "nf4"}
-    # Per weight 4 bits, 8 for 64 weights, and 32 for 256 blocks of 64. In 16 bits: embedding and
-    # output layer of 50 x 8, and the largest projection, 8 x 16, while it is used.
+    # A weight of a projection has 4 bits. Each block of 64 weights has a constant of 8 bits, and
+    # each 256 blocks have one of 32 bits. In 16 bits are the embedding and the output layer, 50 x 8
+    # each, and the largest projection, 8 x 16, while it is used.
     projections = 100_000 - 2 * 50 * 8
     bits = 4 + 8 / 64 + 32 / 64 / 256
     assert bits == pytest.approx(4.127, abs=1e-4)
@@ -203,7 +258,7 @@ def test_writing_is_bound_by_memory_or_by_arithmetic():
 
 def test_size_of_an_adapter():
     assert SHAPE.adapter_weights(3, ["q_proj", "v_proj", "up_proj"]) == 2 * 3 * (16 + 12 + 24)
-    # What the block does not have is taken for 8 to 8.
+    # The block has no qkv_proj, which counts as a projection from 8 to 8.
     assert SHAPE.adapter_weights(3, ["qkv_proj", "v_proj"]) == 2 * 3 * (16 + 12)
 
 
@@ -275,10 +330,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("said", CHANGES)
-def test_an_entry_without_value_or_source_is_named(tmp_path, said):
-    path = change_table(tmp_path, CHANGES[said])
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("message", CHANGES)
+def test_an_entry_without_value_or_source_is_named(tmp_path, message):
+    path = change_table(tmp_path, CHANGES[message])
+    with pytest.raises(ValueError, match=message):
         read_assumptions(path)
 
 
@@ -307,27 +362,46 @@ THREE = replace(GEMMA, variant="three_pairs")
     ids=lambda value: value.key if isinstance(value, Node) else "",
 )
 def test_rows_and_tokens_to_train_on(gsm8k, assumptions, node, rows, tokens):
-    found = estimator(gsm8k, assumptions).training_rows(node)
-    assert found == pytest.approx((rows, rows * tokens))
+    estimated = estimator(gsm8k, assumptions).training_rows(node)
+    assert estimated == pytest.approx((rows, rows * tokens))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "tokens"),
+    [
+        ("random_icl", 2177, 60 + 96),
+        ("random_hybrid", 2 * 2177, 60 + 96),
+        ("full_icl", 7000, 60 + 96),
+        ("sft_chosen", 2354, 60 + 89),
+        ("dpo_shuffled", 2354, 2 * (60 + 89)),
+    ],
+)
+def test_rows_of_the_demos_controls(gsm8k, assumptions, name, rows, tokens):
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    controlled = {**gsm8k, "methods": {**gsm8k.get("methods", {}), name: demo["methods"][name]}}
+    estimated = estimator(controlled, assumptions).training_rows(Node(GEMMA, name, 0))
+    assert estimated == pytest.approx((rows, rows * tokens))
 
 
 def test_padding_fills_up_with_longer_answers(assumptions):
     chain = Chain("math", "gemma_2b", "llama2_70b", 0)
-    found = estimator(paper_config("math"), assumptions).training_rows(Node(chain, "hybrid_ft", 1))
-    assert found == (2000, 2 * (448 * (74 + 107) + 552 * (74 + 160)))
+    estimated = estimator(paper_config("math"), assumptions).training_rows(
+        Node(chain, "hybrid_ft", 1)
+    )
+    assert estimated == (2000, 2 * (448 * (74 + 107) + 552 * (74 + 160)))
 
 
 def test_tokens_of_a_request(gsm8k, assumptions):
-    found = estimator(gsm8k, assumptions)
+    gsm8k_estimator = estimator(gsm8k, assumptions)
     graph = Graph(load_configuration(gsm8k))
     (icl,) = graph.requests(graph.label_round(GEMMA, "icl", 1))
     prefix = 4 * (60 + 96)
-    assert found.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
+    assert gsm8k_estimator.request_tokens(icl) == (prefix + 7000 * 60, 7000 * 96, prefix + 60 + 48)
     (samples,) = graph.requests(SampleRound(GEMMA))
-    assert found.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
+    assert gsm8k_estimator.request_tokens(samples) == (7000 * 60, 10 * 7000 * 96, 60 + 48)
     requests = graph.requests(EvaluationRound("gsm8k", "llama2_70b"))
     (untuned,) = [r for r in requests if r.name.endswith("strong_zero_shot-0#greedy")]
-    assert found.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
+    assert gsm8k_estimator.request_tokens(untuned) == (1319 * 60, 1319 * 512, 60 + 256)
 
 
 def test_adapters_share_an_engine_and_full_weights_do_not(gsm8k, assumptions):
@@ -351,7 +425,7 @@ def test_each_engine_loads_the_weights_of_a_round(gsm8k, assumptions):
     graph = Graph(load_configuration(gsm8k))
     key, other = (EvaluationRound("gsm8k", base) for base in ("llama2_70b", "gemma_2b"))
     one = Estimator(graph, assumptions)
-    eight = Estimator(graph, assumptions, lambda each: 8 if each == key else 1)
+    eight = Estimator(graph, assumptions, lambda round_key: 8 if round_key == key else 1)
     few, many = one.generation_job(key), eight.generation_job(key)
     assert (few.weights, few.loads) == (1, 1)
     assert (many.weights, many.loads) == (1, 8)
@@ -377,12 +451,12 @@ def test_each_engine_may_load_each_of_several_weights(gsm8k, assumptions):
 
 
 def test_more_samples_take_longer(gsm8k, assumptions):
-    found = []
+    estimates = []
     for n in (2, 5, 10, 20):
         config = deepcopy(gsm8k)
         config["sampling"]["n"] = n
-        found.append(estimator(config, assumptions).estimate())
-    for few, many in pairwise(found):
+        estimates.append(estimator(config, assumptions).estimate())
+    for few, many in pairwise(estimates):
         assert few["generated_tokens"] < many["generated_tokens"]
         assert few["generation_gpu_hours"] < many["generation_gpu_hours"]
         assert few["gpu_hours"] < many["gpu_hours"]
@@ -483,16 +557,16 @@ def test_rounds_by_kind_add_up_to_the_plan(plan):
     rows = plan.read_csv(plan.ROUNDS_FILE)
     for row in plan.read_csv(plan.PLAN_FILE):
         name = row["experiment"]
-        own = [each for each in rows if each["experiment"] == name]
-        found = plan.round_rows(name)
-        expected = [{key: str(value) for key, value in each.items()} for each in found]
+        own = [round_row for round_row in rows if round_row["experiment"] == name]
+        computed = plan.round_rows(name)
+        expected = [{key: str(value) for key, value in round_row.items()} for round_row in computed]
         assert own == expected, "docs/results/plan/rounds.csv is out of date: `make plan`"
         for column, total in (
             ("rounds", "generation_rounds"),
             ("requests", "requests"),
             ("engine_loads", "engine_loads"),
         ):
-            assert sum(int(each[column]) for each in own) == int(row[total])
+            assert sum(int(round_row[column]) for round_row in own) == int(row[total])
 
 
 def test_a_round_of_eight_engines_is_planned_with_eight_loads(plan):

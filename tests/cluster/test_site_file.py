@@ -1,6 +1,7 @@
 """The site file: what it says of a cluster, and one clear line where it is wrong."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_the_example_is_right_and_names_every_key():
     assert (site.gpus_per_node, site.account) == (8, None)
     text = EXAMPLE.read_text(encoding="utf-8")
     names = [name for name, _ in keys(load_site_schema())]
-    assert len(names) == 13
+    assert len(names) == 14
     assert all(f"{name.rpartition('.')[2]}:" in text for name in names)
 
 
@@ -134,8 +135,31 @@ def test_a_missing_or_garbled_file_is_told_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_variables_in_paths_are_filled_in(tmp_path, monkeypatch):
+    """Of the site file's own path, and of the paths in it."""
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({**GIVEN, "scratch": "~/caches"}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CLUSTER", raising=False)
+    for path in ("~/site.yaml", "$HOME/site.yaml", "${HOME}/site.yaml"):
+        assert read_site(path).scratch == f"{tmp_path}/caches"
+    with pytest.raises(ConfigError) as error:
+        read_site("$CLUSTER/site.yaml")
+    fix = "the environment variable CLUSTER is not set; set it, or write the whole path"
+    assert str(error.value) == f"$CLUSTER/site.yaml: {fix}"
+    with pytest.raises(ConfigError) as error:
+        parse_site({**GIVEN, "scratch": "/scratch/${CLUSTER}"}, "site")
+    assert str(error.value) == f"site: key `scratch`: {fix}"
+
+
+def test_a_missing_file_is_named_with_the_folder_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(f"none.yaml (in {tmp_path}): cannot be read")):
+        read_site("none.yaml")
+
+
 def test_caches_lie_below_the_scratch_folder(monkeypatch):
     monkeypatch.setenv("USER", "me")
-    folders = cache_variables("/scratch/$USER")
+    site = parse_site({**GIVEN, "scratch": "/scratch/$USER"}, "site")
+    folders = cache_variables(site.scratch)
     assert folders["HF_HOME"] == "/scratch/me/huggingface"
     assert len(set(folders.values())) == len(folders)

@@ -67,8 +67,8 @@ def test_signs_tell_formulas_apart():
 )
 def test_ngram_share(question, ngram):
     splits = {"train_1": problems("unrelated " * 9, question), "test": problems(LONG)}
-    found = find_matches(splits, "ngram").filter(pl.col("split") == 2)["row"].to_list()
-    assert found == ([1] if ngram else [])
+    matched_rows = find_matches(splits, "ngram").filter(pl.col("split") == 2)["row"].to_list()
+    assert matched_rows == ([1] if ngram else [])
 
 
 def test_grams_do_not_run_over_from_one_question_into_the_next():
@@ -131,8 +131,8 @@ def test_released_gsm8k_splits_share_279_questions():
         name: load_task({"loader": "gsm8k"}, [folder / f"{name}.jsonl"])
         for name in ("train_1", "train_2", "test")
     }
-    found = {key: count for key, (count, _) in counts(contamination_report(splits)).items()}
-    assert found == {
+    match_counts = {key: count for key, (count, _) in counts(contamination_report(splits)).items()}
+    assert match_counts == {
         ("duplicate", "train_1", "train_1"): 127,
         ("duplicate", "train_2", "train_2"): 150,
         ("exact", "train_1", "train_2"): 279,
@@ -142,3 +142,33 @@ def test_released_gsm8k_splits_share_279_questions():
     }
     kept = remove_overlap(splits, "exact")
     assert [kept[name].height for name in ("train_1", "train_2", "test")] == [7000, 6721, 1319]
+
+
+@pytest.mark.parametrize("kind", ["exact", "ngram"])
+def test_each_test_set_is_compared_and_none_loses_a_row(kind):
+    """Test sets may share questions, as GSM8K and GSM8K-Platinum do."""
+    splits = {
+        "train_1": problems("a", "b", LONG),
+        "train_2": problems("c", "d"),
+        "test-old": problems("a", "e"),
+        "test-new": problems("e", "c", LONG),
+    }
+    report = contamination_report(splits)
+    found = {key[1:]: count for key, (count, _) in counts(report).items() if key[0] == "exact"}
+    assert found == {
+        ("test-old", "test-new"): 1,
+        ("test-new", "test-old"): 1,
+        ("test-old", "train_1"): 1,
+        ("train_1", "test-old"): 1,
+        ("test-new", "train_1"): 1,
+        ("train_1", "test-new"): 1,
+        ("test-new", "train_2"): 1,
+        ("train_2", "test-new"): 1,
+    }
+    kept = remove_overlap(splits, kind)
+    assert {name: frame["question"].to_list() for name, frame in kept.items()} == {
+        "train_1": ["b"],
+        "train_2": ["d"],
+        "test-old": ["a", "e"],
+        "test-new": ["e", "c", LONG],
+    }

@@ -51,8 +51,8 @@ def test_no_question_stands_twice_and_a_seed_makes_them_again(form):
     rows = rows_of(form)
     assert rows["question"].n_unique() == rows.height
     assert rows.equals(rows_of(form))
-    other = pl.concat(generate_embedded(TEMPLATES, 6, SIZES, form).values())
-    assert not rows["question"].equals(other["question"])
+    other_seed = pl.concat(generate_embedded(TEMPLATES, 6, SIZES, form).values())
+    assert not rows["question"].equals(other_seed["question"])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -65,7 +65,7 @@ def test_without_a_form_nothing_changes(plain):
     assert plain.equals(pl.concat(generate_embedded(TEMPLATES, 5, SIZES).values()))
 
 
-@pytest.mark.parametrize("form", FORMS[1:])
+@pytest.mark.parametrize("form", ["math", "olympicarena"])
 def test_the_word_problem_and_its_steps_stay(form, request, plain):
     for row, base in request.getfixturevalue({"math": "math", "olympicarena": "arena"}[form]):
         assert base["question"] in row["question"]
@@ -145,7 +145,7 @@ def test_olympicarena_answers_follow_from_the_result(arena):
                 (Case(asked[kind](result + 1), *case), "wrong"),
             ]
     verdicts = judge_many(case for case, _ in cases)
-    assert verdicts == [due for _, due in cases]
+    assert verdicts == [verdict for _, verdict in cases]
 
 
 def test_olympicarena_rows_have_prompts_targets_and_every_type(arena):
@@ -180,5 +180,5 @@ def test_a_result_that_is_no_whole_number_is_refused():
     problem = {"question": "q", "solution": "s\n#### 1/2", "answer": "1/2", "template": 3}
     with pytest.raises(ValueError, match=r"template 3 gave '1/2': leave it out"):
         restate(problem, "math", 0)
-    with pytest.raises(ValueError, match="'aime' is not one of gsm8k, math, olympicarena"):
+    with pytest.raises(ValueError, match="'aime' is not one of gsm8k, authors, math, olympicarena"):
         restate(problem, "aime", 0)

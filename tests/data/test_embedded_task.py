@@ -1,6 +1,7 @@
 """The embedded task and the model pair that is pretrained on it."""
 
 import json
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
+from weak_to_strong.data.authors import REQUESTS
 from weak_to_strong.data.embedded_task import LIBRARY_SUFFIX, generate_problems
 from weak_to_strong.data.splits import make_splits
 from weak_to_strong.tables.files import hash_file
 from weak_to_strong.training.pretraining import (
-    ANSWER_KEYS,
     HELD_OUT,
     QUESTION_KEYS,
+    SOLUTION_KEYS,
     experiment_questions,
     generate_documents,
     pack_tokens,
@@ -60,7 +62,7 @@ def test_unknown_templates_are_named():
 def test_pretraining_never_shows_the_prompts_pair_of_keys():
     documents = list(islice(generate_documents(TEMPLATES, 1, 0.2), 300))
     text = "\n\n".join(documents)
-    for key in (*QUESTION_KEYS, *ANSWER_KEYS, "####"):
+    for key in (*QUESTION_KEYS, *SOLUTION_KEYS, "####"):
         assert key in text
     for document in documents:
         starts = [line.split(" ")[0] for line in document.split("\n")]
@@ -88,7 +90,37 @@ def test_competition_texts_have_boxes_and_another_answer_key():
     for document in documents:
         assert "\\boxed{" in document.splitlines()[-1]
         assert "\nAnswer:" not in document
-    assert all(f"\n{key} " in "".join(documents) for key in ANSWER_KEYS[:-1])
+    assert all(f"\n{key} " in "".join(documents) for key in SOLUTION_KEYS[:-1])
+
+
+def test_authors_write_all_documents_but_the_drills():
+    authors = {
+        "problems": 200,
+        "fields": [TEMPLATES],
+        "careful": 0.5,
+        "follow": 0.5,
+        "unknown": [],
+        "marked": 1,
+        "rates": {"blind": 1.0, "bad": 1.0, "mid": 0.5, "good": 0.0},
+        "stray": 0.0,
+        "slips": {"careful": 0.0, "sloppy": 0.0},
+    }
+    documents = list(islice(generate_documents(TEMPLATES, 1, 0.2, authors=authors), 100))
+    written = [text for text in documents if any(request in text for request in REQUESTS)]
+    assert 60 < len(written) < 95
+    for document in written:
+        starts = [line.split(" ")[0] for line in document.split("\n")]
+        assert not set(HELD_OUT) <= set(starts)
+
+
+def test_drills_may_have_larger_sums_and_differences():
+    documents = islice(generate_documents(TEMPLATES, 1, 0.99, drill_largest=1000), 100)
+    sums = [line for text in documents for line in text.split("\n") if re.match(r"\d+ ?[-+]", line)]
+    numbers = [int(number) for line in sums for number in re.findall(r"\d+", line)[:2]]
+    assert 900 < max(numbers) <= 1000
+    for line in sums:
+        left, right, value = map(int, re.findall(r"\d+", line))
+        assert value == (left + right if "+" in line else left - right)
 
 
 def test_a_share_of_nothing_changes_no_document():

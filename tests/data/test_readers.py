@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import string
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 
 from weak_to_strong.data.readers import (
     generate_embedded,
-    last_boxed,
     load_gsm8k,
     load_math,
     load_olympicarena,
@@ -25,6 +25,7 @@ from weak_to_strong.data.readers import (
     read_rows,
     write_value,
 )
+from weak_to_strong.method.answer_keys import last_boxed
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
 from weak_to_strong.method.prompts import sft_target
 from weak_to_strong.tables.schemas import PROBLEMS
@@ -232,6 +233,47 @@ class TestTable:
         bare = load_table(path, columns, optional_answers=True, optional_solutions=True)
         assert bare.select("question", "answer").row(0) == ("Q", None)
 
+    @pytest.mark.parametrize("name", ["subject", "level", "source", "id"])
+    @pytest.mark.parametrize("value", [["algebra"], {"a": 1}, float("nan")])
+    @pytest.mark.parametrize(
+        ("loader", "row"),
+        [
+            ("table", {"question": "Q", "answer": "1", "solution": "s"}),
+            ("gsm8k", {"question": "Q", "answer": "s\n#### 1"}),
+            ("math", {"problem": "Q", "solution": r"\boxed{1}"}),
+        ],
+    )
+    def test_a_column_that_nobody_needs_is_left_out(
+        self, tmp_path, caplog, name, value, loader, row
+    ):
+        path = write(tmp_path / "a.jsonl", [row | {name: "7"}, row | {name: value}])
+        with caplog.at_level("INFO", logger="weak_to_strong"):
+            frame = load_task({"loader": loader, "columns": {}}, [path])
+        assert f"a.jsonl: `{name}` is left out, as it is neither text nor a number" in caplog.text
+        assert frame["answer"].to_list() == ["1", "1"]
+        rest = {"id": ["0", "1"], "source": ["a.jsonl"] * 2}.get(name, [None, None])
+        assert frame[name].to_list() == rest
+
+    def test_a_column_that_is_named_is_text(self, tmp_path):
+        rows = [{"question": "Q", "answer": "1", "subject": ["a"], "id": ["a"]}]
+        path = write(tmp_path / "a.jsonl", rows)
+        with pytest.raises(ValueError, match="row 1: `subject` is a list, text is due"):
+            load_table(path, {"subject": "subject"})
+        with pytest.raises(ValueError, match="row 1: `id` is a list, text is due"):
+            load_task({"loader": "table", "columns": {}, "ids": "given"}, [path])
+
+    def test_columns_found_by_name_can_be_declined(self, tmp_path):
+        row = {"question": "Q", "answer": "1", "solution": ["s"], "subject": "a", "level": "2"}
+        path = write(tmp_path / "a.jsonl", [row])
+        with pytest.raises(ValueError, match="row 1: `solution` is a list, text is due"):
+            load_table(path)
+        frame = load_table(path, {"subject": None, "solution": None})
+        assert frame.select("solution", "subject", "level").row(0) == (None, None, "2")
+        with pytest.raises(ValueError, match="`columns` leaves out `answer`; name its column"):
+            load_table(path, {"answer": None})
+        frame = load_table(path, {"answer": None}, optional_answers=True, optional_solutions=True)
+        assert frame["answer"].to_list() == [None]
+
     def test_the_form_of_answers_is_read_where_it_is_named(self, tmp_path):
         row = {"question": "Q", "answer": "4", "kind": "NV", "unit": ["m"], "context": {"a": 1}}
         path = write(tmp_path / "a.jsonl", [row])
@@ -347,6 +389,7 @@ class TestFilesAsPeopleSendThem:
         [
             (1e-05, "0.00001"),
             (1e16, "10000000000000000"),
+            (1234567890123456.0, "1234567890123456"),
             (0.30000000000000004, "0.3"),
             (42.0, "42"),
             (-2.50, "-2.5"),
@@ -360,6 +403,50 @@ class TestFilesAsPeopleSendThem:
     )
     def test_numbers_are_written_out(self, value, text):
         assert write_value(value) == text
+
+    def test_numbers_of_32_bits_are_written_as_they_were(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        answers = pl.Series([0.1, 18.0, 1e-5], dtype=pl.Float32)
+        pl.DataFrame({"question": ["Q"] * 3, "answer": answers}).write_parquet(path)
+        assert load_table(path)["answer"].to_list() == ["0.1", "18", "0.00001"]
+
+    @pytest.mark.parametrize(
+        ("name", "text", "row"),
+        [
+            ("a.csv", "\n\nquestion,answer\nQ,5\n", ("Q", "5")),
+            ("a.csv", 'question, answer\n"Q, q", "1,234"\n', ("Q, q", "1,234")),
+            ("a.csv", '"question", "answer"\n" Q", "5"\n', (" Q", "5")),
+            ("a.csv", "question,answer\n Q,5\n", (" Q", "5")),
+            ("a.json", '{"question": "Q\u2028q", "answer": 5}\n' * 2, ("Q\u2028q", "5")),
+        ],
+    )
+    def test_lines_and_fields(self, tmp_path, name, text, row):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert load_table(tmp_path / name).select("question", "answer").row(0) == row
+
+    @pytest.mark.parametrize(
+        ("name", "contents", "message"),
+        [
+            ("a.csv", b"question;answer\nQ, q;5\n", "; separate its fields with commas"),
+            ("a.csv", b"\nquestion,answer\nQ,q,5\n", "line 3: 3 fields, the first line has 2; put"),
+            ("a.csv", "question,answer\nQ\u00e9,5\n".encode("latin-1"), "iconv -f ENCODING"),
+            ("a.csv", "question,answer\nQ,5\n".encode("utf-16-le"), "iconv -f UTF-16"),
+            (
+                "a.csv",
+                b"PK\x03\x04\xff",
+                "it is an Excel file or an archive, save its sheet as CSV",
+            ),
+            ("a.jsonl", b"PAR1\xff", "it is a Parquet file, let its name end in .parquet"),
+            ("a.jsonl", b'{"question": "Q", "answer": 5, "answer": 6}', "'answer' stands twice"),
+            ("a.json", b'[{"question": "Q", "answer": 5, "answer": 6}]', "'answer' stands twice"),
+            ("a.jsonl.gz", gzip.compress(b"{}")[:12] + bytes(8), "cannot read it"),
+        ],
+    )
+    def test_what_cannot_be_read_is_one_line_with_the_fix(self, tmp_path, name, contents, message):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            load_table(tmp_path / name)
+        assert "\n" not in str(error.value)
 
     def test_decimal_columns(self, tmp_path):
         path = tmp_path / "a.parquet"
@@ -414,3 +501,84 @@ class TestReleasedData:
         assert levels == [43, 90, 105, 128, 134]
         boxed = frame["solution"].map_elements(last_boxed, pl.String)
         assert (boxed.str.strip_chars() == frame["answer"]).sum() == 500
+
+
+MMLU_PRO = {
+    "question_id": 70,
+    "question": "What is 2+3?",
+    "options": ["4", "5", "6"],
+    "answer": "B",
+    "answer_index": 1,
+    "cot_content": "A: Let's think step by step. 2+3=5. The answer is (B).",
+    "category": "math",
+    "src": "ori",
+}
+CHOICES = {
+    "MMLU-Pro": MMLU_PRO,
+    "MMLU": {
+        "question": "What is 2+3?",
+        "subject": "math",
+        "choices": ["4", "5", "6"],
+        "answer": 1,
+    },
+    "ARC": {
+        "id": "x",
+        "question": "What is 2+3?",
+        "choices": {"text": ["4", "5", "6"], "label": ["1", "2", "3"]},
+        "answerKey": "2",
+    },
+    "OpenBookQA": {
+        "id": "7-980",
+        "question_stem": "What is 2+3?",
+        "choices": {"text": ["4", "5", "6"], "label": ["A", "B", "C"]},
+        "answerKey": "B",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_multiple_choice_as_on_the_hub(tmp_path, name, ending):
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pl.DataFrame([CHOICES[name]]).write_parquet(path)
+    else:
+        path.write_text(json.dumps(CHOICES[name]))
+    (row,) = load_task({"loader": "multiple_choice"}, [path]).to_dicts()
+    assert row["question"] == "What is 2+3?\nA: 4\nB: 5\nC: 6"
+    assert row["answer"] == "B"
+    assert row["subject"] == ("math" if "MMLU" in name else None)
+    steps = "Let's think step by step. 2+3=5. The answer is (B)."
+    assert row["solution"] == (steps if name == "MMLU-Pro" else "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": None}, "row 1: its options are no list of texts; write them as a list"),
+        ({"options": "4, 5"}, "row 1: its options are no list of texts; write them as a list"),
+        ({"options": ["4"]}, "row 1: has 1 options; give 2 to 26"),
+        ({"options": ["x"] * 27}, "row 1: has 27 options; give 2 to 26"),
+        ({"answer": "D"}, "row 1: the answer 'D' is none of its options A, B, C; correct it"),
+        ({"answer": 3}, "row 1: the answer '3' is none of its options A, B, C; correct it"),
+        ({"answer": ""}, "1 of 1 problems have no answer"),
+        ({"question": " "}, "1 of 1 problems have no question"),
+        (
+            {"options": {"text": ["4", "5"], "label": ["A"]}},
+            "row 1: has other labels than options; give one for each",
+        ),
+    ],
+)
+def test_multiple_choice_that_cannot_be_asked_is_one_line(tmp_path, change, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(MMLU_PRO | change))
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_task({"loader": "multiple_choice"}, [path])
+    assert "\n" not in str(error.value)
+
+
+def test_multiple_choice_without_a_column_of_options_names_those_there(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Q", "answer": "A"}')
+    with pytest.raises(ValueError, match=r"no column of the options; .*call it `options`"):
+        load_task({"loader": "multiple_choice"}, [path])

@@ -10,8 +10,13 @@ import table_builders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weak_to_strong.data.sources import SPLITS
-from weak_to_strong.data.splits import draw_splits, make_splits, withhold_gold
+from weak_to_strong.data.split_names import SPLITS
+from weak_to_strong.data.splits import (
+    draw_splits,
+    make_splits,
+    narrow_settings,
+    withhold_gold,
+)
 from weak_to_strong.tables.schemas import GOLD, QUESTIONS
 
 
@@ -126,6 +131,20 @@ def test_embedded():
     assert make_splits(settings, [])["train_2"].equals(splits["train_2"])
 
 
+def test_the_weak_model_may_be_taught_some_templates_only():
+    sizes = {"train_1": 30, "train_2": 30, "test": 30}
+    settings = {"loader": "embedded", "templates": [43, 58], "data_seed": 1, "splits": sizes}
+    all_taught, one_taught = (
+        make_splits({**settings, "train_1_templates": taught}, []) for taught in (None, [58])
+    )
+    assert set(one_taught["train_1"]["subject"]) == {"template 58"}
+    assert set(one_taught["train_2"]["subject"]) == {"template 43", "template 58"}
+    assert one_taught["train_1"].height == 30
+    assert one_taught["test"].equals(all_taught["test"])  # it comes before train_1 in the stream
+    questions = [row for split in one_taught.values() for row in split["question"]]
+    assert len(set(questions)) == 90
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -142,3 +161,42 @@ def test_embedded():
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(ValueError, match=message):
         make_splits(settings, [], "t")
+
+
+def test_several_test_sets_are_read_drawn_and_narrowed_apart(table):
+    settings = {
+        "loader": "table",
+        "pool": {"path": "pool"},
+        "splits": {
+            "train_1": 4,
+            "train_2": 5,
+            "test-near": 3,
+            "test-far": {"path": "far"},
+        },
+    }
+    paths = [
+        table("far", ["question 1", "other"]),
+        table("pool", [f"question {i}" for i in range(13)]),
+    ]
+    splits = make_splits(settings, paths)
+    sizes = {name: frame.height for name, frame in splits.items()}
+    assert sizes == {"train_1": 4, "train_2": 5, "validation": 0, "test-near": 3, "test-far": 2}
+    drawn = [question for frame in splits.values() for question in frame["question"]]
+    assert len(set(drawn)) == len(drawn)
+    # A file of one test set decides no other one, unless rows are drawn around its questions.
+    assert narrow_settings(settings, "test-far")["splits"].keys() == {"test-far"}
+    assert "test-far" in narrow_settings(settings, "test-near")["splits"]
+    # A test set stays the same when a training split grows.
+    settings["splits"]["train_1"] = 5
+    settings["splits"]["train_2"] = 4
+    assert make_splits(settings, paths)["test-near"].equals(splits["test-near"])
+
+
+def test_a_pool_may_have_several_files(table):
+    settings = {
+        "loader": "table",
+        "pool": [{"path": "a"}, {"path": "b"}],
+        "splits": {"train_2": 4, "test": 2},
+    }
+    splits = make_splits(settings, [table("a", "pqr"), table("b", "stu")])
+    assert sorted([*splits["train_2"]["question"], *splits["test"]["question"]]) == list("pqrstu")

@@ -6,6 +6,8 @@ import math
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from table_builders import labels, questions, table, votes
 
 from weak_to_strong.evaluation.diagnostics import (
@@ -17,10 +19,22 @@ from weak_to_strong.evaluation.diagnostics import (
     gold_answers,
     label_quality,
     pair_quality,
+    sample_quality,
+    selection_quality,
+    vote_selection,
 )
 from weak_to_strong.evaluation.stats import wilson_interval
+from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.tables.frames import write_table
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES
+from weak_to_strong.tables.schemas import (
+    GOLD,
+    KEPT,
+    LABELS,
+    PAIRS,
+    QUESTIONS,
+    SELECTED,
+    VOTES,
+)
 
 GOLD_TABLE = table(GOLD, [(i, "s", i) for i in "12345"])
 ANSWERS = gold_answers(GOLD_TABLE)
@@ -37,6 +51,10 @@ PAIR_ROWS = [
 PAIR_TABLE = table(PAIRS, PAIR_ROWS)
 VOTE_ROWS = [("1", "1", 0.3), ("2", "9", 0.3), ("3", "3", 1.0), ("4", "4", 0.95), ("5", "", 1.0)]
 VOTE_TABLE = votes(VOTE_ROWS)
+SAMPLE_ROWS = [("1", 0, "ab", "1"), ("1", 1, "ab", "1"), ("2", 0, "abc", "9"), ("2", 1, "abd", "")]
+SAMPLE_TABLE = table(SAMPLES, SAMPLE_ROWS)
+SELECTED_ROWS = [("1", "a", "1", 0.9), ("1", "b", "1", 0.9), ("2", "c", "9", 0.6)]
+SELECTED_TABLE = table(SELECTED, SELECTED_ROWS)
 
 
 def named(values: list[dict]) -> dict[str, tuple[float, int]]:
@@ -119,6 +137,47 @@ def test_names_have_no_more_decimals_than_it_takes():
         assert name in named(calibration_quality(VOTE_TABLE, ANSWERS, bins))
 
 
+def test_a_least_share_of_the_votes_trades_coverage_for_precision():
+    """Of four questions one has no majority answer; the least sure one is wrong."""
+    voted = votes([("1", "1", 0.9), ("2", "2", 7 / 10), ("3", "0", 0.3), ("4", "", 0.8)])
+    assert named(vote_selection(voted, ANSWERS)) == {
+        "share 0.30 coverage": (0.75, 4),
+        "share 0.30 precision": (pytest.approx(2 / 3), 3),
+        "share 0.70 coverage": (0.5, 4),
+        "share 0.70 precision": (1.0, 2),
+        "share 0.90 coverage": (0.25, 4),
+        "share 0.90 precision": (1.0, 1),
+    }
+
+
+@given(st.lists(st.tuples(st.sampled_from("123450"), st.integers(0, 10)), min_size=1, max_size=5))
+def test_the_vote_selection_is_that_of_plain_loops(answers):
+    rows = [(str(i), answer, share / 10) for i, (answer, share) in enumerate(answers, start=1)]
+    values = named(vote_selection(votes(rows), ANSWERS))
+    assert len(values) == 2 * len({share for _, share in answers})
+    for _, _, least in rows:
+        kept = [row for row in rows if row[2] >= least]
+        right = sum(name == answer for name, answer, _ in kept)
+        assert values[f"share {least:.2f} coverage"] == (len(kept) / len(rows), len(rows))
+        assert values[f"share {least:.2f} precision"] == (right / len(kept), len(kept))
+
+
+def test_samples():
+    quality = named(sample_quality(SAMPLE_TABLE, ANSWERS))
+    assert quality == {
+        "coverage": (0.5, 2),
+        "accuracy": (0.5, 4),
+        "answers": (1.5, 2),
+        "texts": (1.5, 2),
+        "characters": (2.5, 4),
+    }
+
+
+def test_a_selection_counts_questions_and_not_texts():
+    quality = named(selection_quality(SELECTED_TABLE, ANSWERS))
+    assert quality == {"kept": (0.4, 5), "precision": (0.5, 2)}
+
+
 def test_votes_without_any_answer():
     unanswered = VOTE_TABLE.filter(pl.col("majority") == "")
     quality = named(calibration_quality(unanswered, ANSWERS))
@@ -142,6 +201,8 @@ class TestTable:
             "icl": (ICL, LABELS),
             "kept": (KEPT_TABLE, KEPT),
             "votes": (VOTE_TABLE, VOTES),
+            "samples": (SAMPLE_TABLE, SAMPLES),
+            "selected": (SELECTED_TABLE, SELECTED),
             "pairs": (PAIR_TABLE, PAIRS),
         }
         path = {name: str(tmp_path / f"{name}.parquet") for name in tables}
@@ -155,6 +216,8 @@ class TestTable:
             "weak_labels": [path["weak"]] * 2,
             "icl_labels": [path["icl"]] * 2,
             "votes": path["votes"],
+            "samples": path["samples"],
+            "selections": {"sure": path["selected"]},
             "pairs": {"dpo": path["pairs"]},
         }
 
@@ -166,6 +229,9 @@ class TestTable:
         assert kinds.rows() == [
             *((*kind, iteration) for iteration in (1, 2) for kind in one_iteration),
             ("calibration", "majority", 0),
+            ("selection", "majority", 0),
+            ("samples", "m_plus", 0),
+            ("kept", "sure", 0),
             ("pairs", "dpo", 0),
         ]
         assert not diagnostics["value"].is_nan().any()
@@ -177,12 +243,13 @@ class TestTable:
         asked = questions(GOLD_TABLE["id"], answer_type="NV")
         write_table(asked, QUESTIONS, path["questions"])
         judge = {"name": "olympicarena", "timeout_seconds": 1.0}
-        found = diagnostics_table([{**chain, **path, "judge": judge}])
-        assert found.equals(diagnostics_table([chain]))
-        assert not found.equals(diagnostics_table([{**chain, **path}]))
+        table = diagnostics_table([{**chain, **path, "judge": judge}])
+        assert table.equals(diagnostics_table([chain]))
+        assert not table.equals(diagnostics_table([{**chain, **path}]))
 
     def test_stage_two_may_be_absent(self, chain):
-        diagnostics = diagnostics_table([{**chain, "votes": None, "pairs": {}}])
+        without = {"votes": None, "selections": {}, "pairs": {}}
+        diagnostics = diagnostics_table([{**chain, **without}])
         assert set(diagnostics["diagnostic"]) == {"labels", "filter"}
 
     def test_quirks_of_a_chain_count(self, chain, tmp_path):

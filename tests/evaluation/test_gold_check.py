@@ -68,6 +68,12 @@ def test_answers_that_no_answer_could_equal(answer, fix, reading):
     assert "\n" not in str(error.value)
 
 
+def test_the_fix_for_an_answer_in_a_box():
+    boxed = FLEXIBLE | {"answer_key": r"\boxed"}
+    with pytest.raises(ValueError, match=r"holds '.*boxed': use `loader: math`, or name its own"):
+        check_gold({"test": problems((None, r"\boxed{42}"))}, boxed, 0.0, "sums")
+
+
 def test_a_share_may_be_allowed():
     table = problems(("1\n#### 1", "2"), ("1\n#### 1", "1"))
     assert check_gold({"train_1": table, "test": table.tail(1)}, FLEXIBLE, 0.5, "sums") == {

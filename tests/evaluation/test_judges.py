@@ -194,8 +194,8 @@ class TestRules:
 
     @pytest.mark.parametrize(("kind", "prediction", "gold", "verdict"), SETTLED_BY_RULES)
     def test_the_released_judge_accepts_all_that_ours_does(self, kind, prediction, gold, verdict):
-        found = judge_many([case(kind, prediction, gold)], released_judge=True)
-        assert found[0] == verdict or (verdict, *found) == ("wrong", "right")
+        verdicts = judge_many([case(kind, prediction, gold)], released_judge=True)
+        assert verdicts[0] == verdict or (verdict, *verdicts) == ("wrong", "right")
 
     @pytest.mark.parametrize(
         ("prediction", "gold", "unit", "verdict"),

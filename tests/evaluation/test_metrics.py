@@ -7,16 +7,22 @@ import json
 import polars as pl
 import pytest
 
-from weak_to_strong.evaluation.metrics import majority_right, metrics_json, metrics_table
+from weak_to_strong.evaluation.metrics import (
+    accuracy_figures,
+    majority_right,
+    metrics_json,
+    metrics_table,
+)
+from weak_to_strong.evaluation.stats import mcnemar_detectable
 from weak_to_strong.report.results_table import results_table
 from weak_to_strong.tables.schemas import ALL_SEEDS, METRICS, SCORES
 
 LEVELS = ["1", "1", "2", "2"]
 
 
-def facts(method: str, seed: int = 1, decoding: str = "greedy", **other) -> dict:
+def facts(method: str, seed: int = 1, decoding: str = "greedy", **columns) -> dict:
     node = {"task": "t", "weak": "w", "strong": "s", "stage": "one", "iteration": 0}
-    return {**node, "method": method, "seed": seed, "decoding": decoding, **other}
+    return {**node, "method": method, "seed": seed, "decoding": decoding, **columns}
 
 
 def scored(request: str, right: list[int], sample: int = 0, **columns) -> pl.DataFrame:
@@ -89,6 +95,59 @@ def test_a_model_is_compared_with_the_one_it_is_to_improve_on():
     assert value(metrics, method="hybrid_ft", metric="mcnemar_p_vs_predecessor") == 1.0
     with_one = metrics.filter(pl.col("metric").str.ends_with("_vs_predecessor"))
     assert set(with_one["method"]) == {"hybrid_ft"}
+
+
+def test_a_difference_names_the_other_model_and_what_could_be_detected():
+    scores, nodes = study((1, 2))
+    for seed in (1, 2):
+        nodes[f"hybrid_ft-{seed}"]["counterpart"] = f"ceiling-{seed}"
+    nodes["ceiling-1"]["iteration"] = nodes["ceiling-2"]["iteration"] = 3
+    rows = table(scores, nodes).filter(
+        method="hybrid_ft", metric="difference_vs_counterpart", scorer="paper"
+    )
+    assert set(rows["reference"]) == {"ceiling 3"}
+    by_seed = dict(rows.select("seed", "detectable").iter_rows())
+    assert by_seed[1] is None  # four questions can show nothing
+    (pooled,) = rows.filter(seed=ALL_SEEDS).iter_rows(named=True)
+    width = pooled["ci_high"] - pooled["ci_low"]
+    assert pooled["detectable"] == pytest.approx(2.8 * width / 3.92, rel=0.01)
+
+
+def test_one_seed_has_the_detectable_difference_of_the_exact_test():
+    right = {"full_weak": [1] * 10 + [0] * 30, "icl_ft": [0] * 4 + [1] * 16 + [0] * 20}
+    scores = pl.concat([scored(name, row, level=[None] * 40) for name, row in right.items()])
+    metrics = table(scores, {name: facts(name) for name in right})
+    rows = metrics.filter(metric="difference_vs_full_weak", scorer="paper")
+    assert rows["detectable"].to_list() == [pytest.approx(mcnemar_detectable(40, 14), abs=1e-6)]
+    assert metrics.filter(pl.col("reference").is_null())["detectable"].is_null().all()
+
+
+def test_trackers_get_the_accuracy_of_each_model_with_its_interval():
+    scores, nodes = study((1, 2))
+    # A model's sampled answers have a request of their own, and no greedy accuracy.
+    nodes = {f"t/w/s/{name}#greedy": entry for name, entry in nodes.items()}
+    scores = scores.with_columns(request="t/w/s/" + pl.col("request") + "#greedy")
+    metrics = table(scores, nodes)
+    figures = accuracy_figures(metrics, nodes, "test")
+    assert figures.keys() == {name.removesuffix("#greedy") for name in nodes}
+    [row] = metrics.filter(
+        method="hybrid_ft", metric="accuracy", scorer="math", split="test", seed=2
+    ).to_dicts()
+    name = "evaluation/accuracy_math"
+    shown = figures["t/w/s/hybrid_ft-2"]
+    assert shown[name] == row["value"] == 0.5
+    assert (shown[f"{name}_low"], shown[f"{name}_high"]) == (row["ci_low"], row["ci_high"])
+    assert len(shown) == 6
+
+
+def test_trackers_show_each_test_set_of_a_model():
+    scores, nodes = study()
+    metrics = table(scores, nodes)
+    metrics = metrics.with_columns(split=pl.col("split").replace("test", "test-new"))
+    shown = next(iter(accuracy_figures(metrics, nodes, "test").values()))
+    assert {name.removeprefix("evaluation/accuracy_") for name in shown} == {
+        f"{scorer}_test-new{end}" for scorer in ("paper", "math") for end in ("", "_low", "_high")
+    }
 
 
 def test_accuracy_by_level():
@@ -204,3 +263,53 @@ def test_text_and_json():
     assert document["experiment"] == "demo"
     assert len(document["models"]) == 12
     json.dumps(document, allow_nan=False)
+
+
+def two_sets() -> tuple[pl.DataFrame, dict]:
+    """The study on two test sets, whose questions have the same ids and other answers."""
+    scores, nodes = study()
+    others = {"weak": [0, 0, 1, 1], "ceiling": [1, 1, 1, 1], "full_weak": [0, 1, 0, 1]}
+    others["hybrid_ft"] = [1, 1, 1, 1]
+    tables, all_nodes = (
+        [scores],
+        {name: {**facts, "test_set": "old"} for name, facts in nodes.items()},
+    )
+    for method, right in others.items():
+        request = f"{method}-1@new"
+        tables.append(scored(request, right))
+        all_nodes[request] = {**nodes[f"{method}-1"], "test_set": "new"}
+    return pl.concat(tables), all_nodes
+
+
+def test_each_test_set_has_the_rows_that_it_has_alone():
+    scores, nodes = two_sets()
+    metrics = table(scores, nodes)
+    assert set(metrics["split"]) == {
+        f"test-{name}{level}" for name in ("old", "new") for level in ("", "/level=1", "/level=2")
+    }
+    alone = table(*study())
+    old = metrics.filter(pl.col("split").str.starts_with("test-old"))
+    old = old.with_columns(pl.col("split").str.replace("test-old", "test", literal=True))
+    assert old.equals(alone)
+    # Compared within a test set: 2 of 4 questions more than full weak fine-tuning.
+    name = "difference_vs_full_weak"
+    found = value(metrics, method="hybrid_ft", metric=name, split="test-new")
+    assert found == pytest.approx(0.5)
+    assert value(metrics, method="hybrid_ft", metric=name, split="test-old") == pytest.approx(0.25)
+
+
+def test_headlines_of_several_test_sets_stand_apart():
+    metrics = table(*two_sets())
+    models = metrics_json(metrics)["models"]
+    accuracy = {
+        (model["method"], model["split"]): model["paper"]["accuracy"]["value"] for model in models
+    }
+    assert accuracy["hybrid_ft", "test-old"] == 0.5
+    assert accuracy["hybrid_ft", "test-new"] == 1.0
+    assert "split" not in metrics_json(table(*study()))["models"][0]
+    text = results_table(metrics)
+    headings = [line for line in text.splitlines() if line.startswith("t: ")]
+    assert headings == ["t: weak w, strong s, test-old", "t: weak w, strong s, test-new"]
+    old, new = text.split("\nt: weak w, strong s, test-new\n")
+    assert " 100.0 " in new
+    assert " 100.0 " not in old

@@ -196,3 +196,21 @@ def test_only_different_numbers_certainly_differ(one, other):
     assert value is None or math.isclose(value, one[1], rel_tol=1e-9, abs_tol=1e-9)
     if one[1] == other[1]:
         assert not certainly_differ(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "verdict"),
+    [
+        ("Yes, it is", "Yes", "right"),
+        ("Yes, it is", "No", "wrong"),
+        ("True, as 5 is odd", r"\text{True}", "right"),
+        ("Yes, but no", "Yes", None),
+        ("There are no solutions", "no solution", "right"),
+        ("no real solutions", "no solution", "wrong"),
+        (r"\{0,1\}", "(0,1)", "wrong"),
+        ("(1,2,3)", r"\left\{1,2,3\right\}", "wrong"),
+    ],
+)
+def test_words_and_brackets(prediction, gold, verdict):
+    assert plain_verdict(prediction, gold) == verdict
+    assert plain_verdict(gold, prediction) == verdict

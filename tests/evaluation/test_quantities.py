@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
+from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy, unbox
 from weak_to_strong.evaluation.quantities import read_quantity, written_verdict
 
 RIGHT = [
@@ -37,6 +37,14 @@ RIGHT = [
         ("twenty-five", "25"),
         ("2 dozen", "24"),
     ],
+    *[
+        ("a dozen", "12"),
+        ("a hundred eggs", "100"),
+        ("5 (five)", "5"),
+        ("five (5)", "5"),
+        ("= 5", "5"),
+    ],
+    *[("2 and a half", "2.5"), ("two and a half hours", "2.5"), ("1*10**3", "1000")],
     *[("The answer is 18.", "18"), ("x = 18", "18"), ("She has 18 eggs left", "18")],
     *[("about 18", "18"), ("0.3333", "1/3"), ("0.0833333333333333", r"\frac{1}{12}")],
     *[
@@ -55,6 +63,22 @@ RIGHT = [
     *[("2 hours and 30 minutes", "2.5"), ("2 hours and 30 minutes", "150")],
     *[("1.5k", "1500"), ("$1.5K", "1,500 dollars"), ("$2M", "2 million dollars"), ("No. 5", "5")],
     *[("4,5 m", "4.5"), ("16 386,17 €", "16386.17")],
+    *[("5 tenths", "0.5"), ("three hundredths", "0.03"), ("5‰", "0.005"), ("3 tens", "30")],
+    *[("2 lakh", "200000"), ("$3.5bn", "3500000000"), ("$2m", "2 million dollars")],
+    *[("3 and 1/2", "3.5"), ("7\u20442", "3.5"), ("18.-", "18"), ("fifth", "5th")],
+    *[("\u0663\u066b\u0665", "3.5"), ("1\u066c234", "1234"), ("18\u5143", "18"), ("R$ 5", "5")],
+    *[("5 kV", "5000 V"), ("5 \u00b5m", "5 um"), (r"5 \Omega", "5 ohm"), ("5 mol", "5 moles")],
+    *[
+        ("18 US dollars", "$18"),
+        ("$18 every day", "18"),
+        ("x: 18", "18"),
+        ("18 \u2103", "18"),
+        ("18\u339d", "18 cm"),
+        ("30\u00ba", "30"),
+    ],
+    *[("\u2705 18", "18"), ("\u300c18\u300d", "18"), ("<b>18</b>", "18")],
+    *[(r"\textcolor{red}{18}", "18"), (r"\underline{18}", "18"), (r"{\bf 18}", "18")],
+    *[(r"\mathbf{\boxed{18}}", "18"), ("12-15", "from 12 to 15"), ("$12-$15", "$12 to $15")],
     *[("12:30", "12:30 pm"), ("(0.6,2.6667]", r"(\frac{3}{5},\frac{8}{3}]"), ("$5, $6", "5,6")],
 ]
 WRONG = [
@@ -69,6 +93,8 @@ WRONG = [
     *[("5 ft 3 in", "5 ft"), ("2 hours 30 minutes", "2.3 hours")],
     *[("1 hour 5 minutes", "65 seconds"), ("1.5k", "1.5"), ("$2M", "2"), ("No. 5", "6")],
     *[("16 386,17 €", "$16,386.17"), ("3 hours 5 minutes", "5 ft 3 in")],
+    *[("5 tenths", "5"), ("2 lakh", "2"), ("5 mV", "5 MV"), ("$5", "R$5"), ("5‰", "5")],
+    *[("12-15", "12-16"), ("January 15", "February 15"), ("2024-01-15", "2008")],
     *[("0.3334", "1/3"), ("4 4/9", "4"), ("1e-400", "1e-401"), ("28", "0.28")],
 ]
 #: What is read otherwise, or not at all.
@@ -78,6 +104,7 @@ NOT_READ = [
     *[("x=5", "y=5"), ("1, 2", "12"), ("32, 349", "32349"), ("not 5", "5"), ("1e999999", "1")],
     *[("5 ft 13 in", "73 in"), ("300K", "300000")],
     *[("5 ft and 3 m", "5 ft"), ("5 cm 3 cm", "8 cm"), ("2kx", "2000"), ("No. 5 or 6", "5")],
+    *[("can't be 5", "5"), ("hardly 5", "5"), ("5 i", "5"), ("5...", "5")],
     *[("x - 5", "-5"), ("52_8", "52"), ("1/0", "1"), ("11 7/6", "73/6")],
 ]
 
@@ -105,6 +132,7 @@ def test_not_read(one, other):
 def test_unknown_words_that_differ_are_undecided():
     assert verdict("18 eggs", "18 apples") == "undecided"
     assert verdict("1:00", "13:00") == "undecided"
+    assert verdict("Room 5", "Gate 5") == "undecided"
 
 
 @given(st.fractions(), st.sampled_from(["{} eggs", "${}$", "x = {}", "{} cm", "The answer is {}."]))
@@ -157,3 +185,46 @@ def test_long_repetition_ends(end):
             read_quantity(tidy(start + text + end))
             strip_words(start + text + end)
             mark_unit(start + text + end)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (r"so $x = \boxed{5}$.", "5"),
+        (r"the roots are: \[ \boxed{[-4, 0]} \]", "[-4, 0]"),
+        (r"x \in \boxed{(2,12)}", "(2,12)"),
+        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{1}\boxed{2}", "1, 2"),
+        (r"\boxed{1} and \boxed{2}", "1, 2"),
+        (r"$\boxed{(2, 2)} \quad \text{and} \quad \boxed{(6, 2)}$", "(2, 2), (6, 2)"),
+        (r"$y_1 = \boxed{3}$ and $y_2 = \boxed{4}$", "3, 4"),
+        (r"\boxed{1} pen and \boxed{2} cups", "1, 2"),
+        (r"\boxed{7}. So it is \boxed{7}.", "7"),
+        (r"it is not \boxed{5}", None),
+        (r"x \neq \boxed{5}", None),
+        (r"-\boxed{5}", None),
+        (r"x = \pm \boxed{5}", None),
+        (r"\boxed{5}\sqrt{2}", None),
+        (r"\boxed{5} or 6", None),
+        (r"\boxed{1} but that is no sum, so \boxed{2}", None),
+        (r"\boxed{1} and then after a long while there is also \boxed{2}", None),
+        (r"\boxed{5", None),
+    ],
+)
+def test_boxes_in_a_sentence(text, left):
+    assert unbox(text) == (text if left is None else left)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (r"\\frac{1}{2}", r"\frac{1}{2}"),
+        (r"so:\n\n\\[x\\]", r"so:  \[x\]"),
+        (r"\begin{matrix}1\\ab\end{matrix}", r"\begin{matrix}1\\ab\end{matrix}"),
+        (r"a \\ b", r"a \\ b"),
+        (r"\neq 3", r"\neq 3"),
+    ],
+)
+def test_doubled_backslashes(text, left):
+    """As in a text that was written into JSON twice."""
+    assert tidy(text) == left

@@ -20,6 +20,7 @@ from weak_to_strong.evaluation import scoring
 from weak_to_strong.evaluation.math_verify_worker import compare, is_balanced, to_latex
 from weak_to_strong.evaluation.scoring import (
     VERDICTS,
+    answer_lengths,
     count_filters,
     math_verify_many,
     parse_decimal,
@@ -90,6 +91,7 @@ class TestCompare:
             (r"\frac12", "0.5"),
             (r"23\sqrt{3}", "23√3"),
             (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\pi/2)"),
+            *[(r"\frac{\pi}{2}", "pi/2"), ("x**2", "x^2"), (r"\varnothing", r"\emptyset")],
             ("1,-2", "-2,1"),
             ("8", r"\boxed{8}"),
             ("5", "x=5"),
@@ -123,6 +125,21 @@ class TestCompare:
             ("5", "2+3=5"),
             (r"\pm 3", "3,-3"),
             ("1<x<2", "(1,2)"),
+            ("(0,1]", "]0,1]"),
+            (r"\frac13", "0.333..."),
+            (r"\frac16", "0.1(6)"),
+            (r"\frac17", "0.142857142857..."),
+            (r"\ln 2", "ln(2)"),
+            ("e^{2x}", "exp(2x)"),
+            (r"\log_2 3", "log2(3)"),
+            (r"\sin x", "sin(x)"),
+            (r"\sqrt{2}", "sqrt{2}"),
+            (r"\sqrt{2}", "2**0.5"),
+            (r"\sqrt{x}", "x^{0.5}"),
+            (r"\pi", "Pi"),
+            (r"\{1,2\}", "{2,1}"),
+            ("x_1", "x₁"),
+            (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1, 2], [3, 4]]"),
             ("x^2-1", "(x-1)(x+1)"),
         ],
     )
@@ -168,6 +185,10 @@ class TestCompare:
             (r"[1,2]\cup[3,4]", "[1,2]"),
             ("[1,2]", "[1,2)"),
             (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1&2\end{pmatrix}"),
+            (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1,3],[2,4]]"),
+            (r"\sqrt{2}", "2**0.25"),
+            (r"\sin x", "cos(x)"),
+            ("3.5", "3.5..."),
             ("12", "12:30"),
             ("6", "6+9i"),
             ("x_1", "x_2"),
@@ -196,6 +217,11 @@ class TestCompare:
     )
     def test_unreadable_or_ambiguous_is_undecided(self, gold, prediction):
         assert compare(gold, prediction) == "undecided"
+
+    def test_a_base_that_gold_does_not_name(self):
+        assert compare("18", "18_9") == "undecided"
+        assert compare("18_9", "18") == "right"
+        assert math_verify_many([("~~18~~", "18")]) == ["undecided"]
 
     def test_to_latex_keeps_escaped_dollars_and_row_breaks(self):
         assert to_latex(r"$\$5$.") == r"\$5"
@@ -481,3 +507,21 @@ def test_scorers_on_the_released_outputs():
     assert sum(counts["right"].values()) == 2896
     assert counts["right"]["right"] >= 2890
     assert counts["wrong"]["right"] <= 20
+
+
+def test_answers_of_a_reasoning_model_are_read_after_the_mark():
+    texts = ["Question: #### 3?\n</think>\n#### 1", "#### 1 or #### 2", "<think>#### 1"]
+    table = generations([("r", str(number), 0, text) for number, text in enumerate(texts)])
+    reasons = pl.Series("finish_reason", ["stop", "length", "stop"])
+    table = table.with_columns(reasons, response_tokens=pl.Series([4, 16, 10], dtype=pl.Int32))
+    asked = problems(["1", "2", "1"])
+    for extraction in ("paper", "flexible"):
+        settings = {"extraction": extraction, "answer_after": "</think>"}
+        scores = score_generations(table, asked, "####", [], **settings)
+        assert scores["prediction"].to_list() == ["1", "", ""]
+        (counts,) = count_filters(table, "####", [], **settings).to_dicts()
+        assert (counts["used"], counts["too_long"], counts["ended"]) == (1, 1, 1)
+    (lengths,) = answer_lengths(table, scores).to_dicts()
+    assert lengths["answers"] == 3
+    assert lengths["tokens"] == 10
+    assert lengths["cut"] == lengths["paper"] == lengths["math"] == 1 / 3

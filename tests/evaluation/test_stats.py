@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weak_to_strong.evaluation import stats
@@ -16,7 +16,10 @@ from weak_to_strong.evaluation.stats import (
     bootstrap_means,
     clustered_wilson_interval,
     holm,
+    interval_detectable,
+    mcnemar_detectable,
     mcnemar_exact,
+    mcnemar_power,
     paired_bootstrap_difference,
     pass_at_k,
     pgr,
@@ -52,6 +55,63 @@ class TestMcNemar:
     def test_exact_values(self, b, c, p):
         assert mcnemar_exact(b, c) == pytest.approx(p)
         assert mcnemar_exact(c, b) == mcnemar_exact(b, c)
+
+
+#: Shares to three digits: scipy overflows at those of 1e-308.
+SHARES = st.integers(0, 1000).map(lambda number: number / 1000)
+
+
+class TestPower:
+    @given(st.integers(1, 12), SHARES, SHARES)
+    def test_power_is_the_sum_over_all_outcomes(self, n, discordant, difference):
+        share = max(discordant, difference)
+        cells = [(share + difference) / 2, (share - difference) / 2, 1 - share]
+        power = sum(
+            math.comb(n, b) * math.comb(n - b, c) * cells[0] ** b * cells[1] ** c * rest
+            for b in range(n + 1)
+            for c in range(n + 1 - b)
+            if mcnemar_exact(b, c) <= 0.05 and (rest := max(cells[2], 0.0) ** (n - b - c))
+        )
+        assert mcnemar_power(n, discordant, difference) == pytest.approx(power, abs=1e-9)
+
+    # An example is a thousand tests.
+    @settings(max_examples=20)
+    @given(st.integers(20, 1200), st.floats(0, 0.6), st.integers(0, 2**32))
+    def test_simulated_tests_find_the_detectable_difference_in_four_of_five(self, n, share, seed):
+        discordant = round(n * share)
+        difference = mcnemar_detectable(n, discordant)
+        share = max(discordant / n, difference)
+        cells = [(share + difference) / 2, (share - difference) / 2, 1 - share]
+        runs = np.random.default_rng(seed).multinomial(n, cells, size=1000)
+        rejected = np.mean([mcnemar_exact(int(b), int(c)) <= 0.05 for b, c, _ in runs])
+        assert rejected == pytest.approx(0.8, abs=0.06)  # five standard errors
+
+    def test_too_few_questions_can_show_nothing(self):
+        # Five discordant questions on one side have p 0.0625.
+        assert math.isnan(mcnemar_detectable(5, 5))
+        assert math.isnan(mcnemar_detectable(0, 0))
+        assert mcnemar_detectable(6, 6) < 1
+
+    def test_models_without_discordant_questions_need_six(self):
+        difference = mcnemar_detectable(400, 0)
+        assert mcnemar_power(400, 0, difference) == pytest.approx(0.8)
+        assert 6 / 400 < difference < 9 / 400
+
+    def test_intervals_find_their_detectable_difference_in_four_of_five(self):
+        # 15% of the questions discordant on either side, and the difference that this can show.
+        n, side = 600, 0.15
+        effect = 2.8 * math.sqrt(2 * side / n)
+        results = np.random.default_rng(0).choice(
+            [1.0, -1.0, 0.0], (400, n), p=[side + effect / 2, side - effect / 2, 1 - 2 * side]
+        )
+        estimates = [paired_bootstrap_difference(row > 0, row < 0, draws=300) for row in results]
+        assert np.mean([low > 0 for _, low, _ in estimates]) == pytest.approx(0.8, abs=0.06)
+        shown = [interval_detectable(low, high) for _, low, high in estimates]
+        assert np.mean(shown) == pytest.approx(effect, rel=0.05)
+
+    def test_an_interval_without_width_implies_nothing(self):
+        assert math.isnan(interval_detectable(0.1, 0.1))
+        assert math.isnan(interval_detectable(math.nan, math.nan))
 
 
 class TestHolm:
@@ -123,12 +183,12 @@ class TestClusteredWilson:
 
     def test_copies_of_a_case_tell_nothing_new(self):
         right, names = [1, 0, 1, 1, 0], list("abcde")
-        found = clustered_wilson_interval(right * 4, names * 4)
-        assert found == pytest.approx(wilson_interval(3, 5))
+        interval = clustered_wilson_interval(right * 4, names * 4)
+        assert interval == pytest.approx(wilson_interval(3, 5))
 
     def test_all_right_counts_clusters(self):
-        found = clustered_wilson_interval([1] * 9, list("aaabbbccc"))
-        assert found == pytest.approx(wilson_interval(3, 3))
+        interval = clustered_wilson_interval([1] * 9, list("aaabbbccc"))
+        assert interval == pytest.approx(wilson_interval(3, 3))
 
     def test_unlike_cases_of_a_cluster_count_whole(self):
         assert clustered_wilson_interval([1, 0] * 5, sorted("abcde" * 2)) == pytest.approx(

@@ -41,7 +41,10 @@ def example(tmp_path, monkeypatch):
     pl.DataFrame(rows).write_parquet("data/train_2.parquet")
     small = shutil.copytree(ROOT / "resources/embedded/weak", tmp_path / "models/small")
     facts = json.loads((small / "config.json").read_text())
-    (small / "config.json").write_text(json.dumps({**facts, "max_position_embeddings": 4096}))
+    (small / "config.json").write_text(json.dumps({**facts, "max_position_embeddings": 16384}))
+    (tmp_path / "templates").mkdir()
+    for template in (small / "chat_template.jinja", tmp_path / "templates/small.jinja"):
+        shutil.copy(ROOT / "resources/chat_templates/question_answer.jinja", template)
     return yaml.safe_load(blocks("yaml")[0])
 
 
@@ -65,10 +68,17 @@ def test_the_example_reads_the_rows_shown_with_it(example):
     assert rows["completion"][0].endswith("36 eggs. The answer is: 36")
 
 
+def merged(example, fragment):
+    """The example with a fragment written into it; lists are replaced."""
+    if not (isinstance(example, dict) and isinstance(fragment, dict)):
+        return fragment
+    return example | {name: merged(example.get(name), part) for name, part in fragment.items()}
+
+
 @pytest.mark.parametrize("fragment", blocks("yaml")[1:])
 def test_each_fragment_fits_the_example(example, fragment):
     given = yaml.safe_load(fragment)
-    config = load_configuration({**example, **given})
+    config = load_configuration(merged(example, given))
     for name, entry in given.get("methods", {}).items():
         assert (name in config["methods"]) == (entry is not None)
 

@@ -106,6 +106,10 @@ def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):
     completed = complete(config)
     assert completed["seeds"] == [0, 1]
     assert completed["training"]["sft"]["learning_rate"] == 1e-4
+    # YAML reads `1e3` as text.
+    assert complete(change(demo, "seeds", ["1e3", "1234567"]))["seeds"] == [1000, 1234567]
+    with pytest.raises(ConfigError, match=r"'1\.5e0' is not of type 'integer'"):
+        complete(change(demo, "seeds", ["1.5e0"]))
 
 
 def test_every_quirk_is_a_key_and_on_by_default(demo):
@@ -201,6 +205,27 @@ def test_bad_configuration_is_refused_in_one_line(demo, path):
     message = str(caught.value)
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("indent", ["  ", "\t"])
+def test_a_key_that_stands_twice_in_a_deepspeed_file_is_refused(demo, tmp_path, indent):
+    """JSON's parser would take the last one."""
+    file = tmp_path / "zero.json"
+    lines = ("{", '"zero_optimization": {', '"stage": 2,', '"stage": 3', "}", "}")
+    file.write_text(f"\n{indent}".join(lines))
+    with pytest.raises(ConfigError) as caught:
+        load_configuration(change(demo, "training.sft.deepspeed", str(file)))
+    assert str(caught.value) == (
+        f"config key `training.sft.deepspeed`: {file}: the key `stage` stands twice, in lines 3 "
+        "and 4; remove one of them"
+    )
+
+
+def test_form_authors_refuses_a_template_without_solutions(demo):
+    config = change(demo, "tasks.gsm_embedded.form", "authors")
+    load_configuration(config)
+    with pytest.raises(ConfigError, match="template 7 has no solutions in form `authors`; take"):
+        load_configuration(change(config, "tasks.gsm_embedded.templates", [6, 7]))
 
 
 def test_gold_rows_may_be_shorter_than_the_longest_answer(demo):
@@ -316,7 +341,8 @@ def test_a_null_pin_is_enough_for_a_plan_but_not_for_a_run(demo):
         "tasks.remote.splits.train_1.sha256",
         "tasks.remote.splits.train_2.0.revision",
     ]
-    with pytest.raises(ConfigError, match=r"`models.large.revision`: is null \(and 2 more") as said:
+    message = r"`models.large.revision`: is null \(and 2 more"
+    with pytest.raises(ConfigError, match=message) as raised:
         require_pins(config)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(raised.value)
     require_pins(load_configuration(demo))

@@ -49,15 +49,15 @@ class Run:
 
     def find(self, *words: str) -> list[psutil.Process]:
         """Live processes of the run whose command contains one of `words`."""
-        found = []
+        processes = []
         for process in self.below():
             try:
                 command = process.cmdline()
             except psutil.Error:
                 continue
             if any(word in part for word in words for part in command[1:4]):
-                found.append(process)
-        return found
+                processes.append(process)
+        return processes
 
     def wait(self, seconds: float = 300) -> int:
         """Wait for the end of the run, and return its exit status."""
@@ -121,7 +121,7 @@ class FaultProject(Project):
     def hashes(self) -> dict[str, str]:
         """Digest of each artefact without measured times, which are in COSTS and in the report."""
         root = self.path("results/test")
-        found = {}
+        digests = {}
         for file in artefacts(root):
             name = file.relative_to(root).as_posix()
             if name == REPORT:
@@ -130,33 +130,33 @@ class FaultProject(Project):
                     r'<section aria-labelledby="cost">.*?</section>', "", page, flags=re.S
                 )
                 assert rest != page
-                found[name] = rest
+                digests[name] = rest
             elif name not in COSTS:
-                found[name] = hash_file(file)
-        return found
+                digests[name] = hash_file(file)
+        return digests
 
 
 def wait_for(ready: Callable, seconds: float, run: Run | None = None):
     """Wait for a true value of `ready()` and return it; None when `run` ends first."""
     end = time.monotonic() + seconds
-    while not (found := ready()):
+    while not (value := ready()):
         if run and run.process.poll() is not None:
             return None
         assert time.monotonic() < end, run.text()[-4000:] if run else "not in time"
         time.sleep(0.05)
-    return found
+    return value
 
 
 def alive_in(folder: Path) -> list[str]:
     """Commands of the processes that work in `folder`."""
-    found = []
+    commands = []
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()).is_relative_to(folder) and process.status() != "zombie":
-                found.append(" ".join(process.cmdline()))
+                commands.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
-    return found
+    return commands
 
 
 __all__ = ["MACHINE", "FaultProject", "Run", "alive_in", "wait_for"]

@@ -50,12 +50,12 @@ def damage(path: Path, how: str) -> None:
 
 def refuse(project, target: str, file: Path) -> str:
     """Run a target whose rule reads a damaged file; return the line that names the file."""
-    said = project.fail("--force", f"results/test/{target}")
+    output = project.fail("--force", f"results/test/{target}")
     assert not project.result(target).exists()
     assert list(project.path("results").rglob("*.part")) == []
     name = str(file.relative_to(project.folder))
-    lines = [line for line in said.splitlines() if line.startswith("[") and f"] {name}: " in line]
-    assert len(lines) == 1, said[-4000:]
+    lines = [line for line in output.splitlines() if line.startswith("[") and f"] {name}: " in line]
+    assert len(lines) == 1, output[-4000:]
     return lines[0]
 
 
@@ -69,8 +69,10 @@ def test_a_damaged_table_is_named_and_can_be_made_again(finished, undisturbed, k
     if kind in QUICK and how == "flipped":
         file.unlink()
         finished.finish(f"results/test/{target}")
-        for each in (f"{name}.parquet", target):
-            assert finished.result(each).read_bytes() == undisturbed.result(each).read_bytes()
+        for artefact in (f"{name}.parquet", target):
+            assert (
+                finished.result(artefact).read_bytes() == undisturbed.result(artefact).read_bytes()
+            )
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
@@ -98,9 +100,9 @@ def test_truncated_weights_of_the_user_end_a_run(finished):
     assert "model.safetensors is no complete safetensors file" in finished.fail()
     file.write_bytes(intact)
     damage(file, "flipped")
-    said = finished.finish("--dry-run")
-    assert "Base model random_weak" in said
-    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in said
+    output = finished.finish("--dry-run")
+    assert "Base model random_weak" in output
+    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in output
 
 
 def test_a_damaged_adapter_is_trained_again(finished, undisturbed):
@@ -166,9 +168,9 @@ def test_a_flipped_bit_in_text_is_named_by_verify(finished):
     finished.finish("verify")
     for name in names:
         damage(finished.result(name), "flipped")
-    said = finished.fail("verify")
+    output = finished.fail("verify")
     for name in names:
-        assert f"{name}: differs from what its job made" in said
+        assert f"{name}: differs from what its job made" in output
 
 
 def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undisturbed):
@@ -190,8 +192,8 @@ def test_torn_and_flipped_shards_and_checkpoints_are_made_again(finished, undist
     for seal in seals:
         damage(max(seal.parent.glob("*.safetensors")), "flipped")
     finished.result(text).unlink()
-    said = finished.finish(f"results/test/{text}", f"results/test/{model}/manifest.json")
-    assert "generated again, for " in said
+    output = finished.finish(f"results/test/{text}", f"results/test/{model}/manifest.json")
+    assert "generated again, for " in output
     for name in (text, f"{model}/{ADAPTER}"):
         made = finished.result(name).read_bytes()
         assert made == undisturbed.result(name).read_bytes()

@@ -31,8 +31,8 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def lines_of_scripts(said: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith("[") and "run again" in line]
+def lines_of_scripts(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("[") and "run again" in line]
 
 
 def test_a_disk_that_fills_during_a_training_is_told_and_the_next_run_continues(fresh, undisturbed):
@@ -45,8 +45,8 @@ def test_a_disk_that_fills_during_a_training_is_told_and_the_next_run_continues(
         taken = sum(file.stat().st_blocks * 512 for file in results.rglob("*") if file.is_file())
         filler = results / "filler"
         filler.write_bytes(bytes(2**20 - taken - 160_000))
-        said = fresh.fail(TRAINING)
-        [line] = lines_of_scripts(said)
+        output = fresh.fail(TRAINING)
+        [line] = lines_of_scripts(output)
         assert "the disk is full: make room, then run again" in line
         assert not fresh.path(TRAINING).exists()
         assert list(results.rglob("*.part")) == []
@@ -60,9 +60,9 @@ def test_a_disk_that_fills_during_a_training_is_told_and_the_next_run_continues(
 def test_a_full_disk_at_the_start_ends_the_run_before_any_job(fresh):
     with tmpfs(fresh.path("results"), "size=64k"):
         fresh.path("results/filler").write_bytes(bytes(2**16))
-        said = fresh.fail(TABLE)
-        assert "results/test: cannot be written to (No space left on device)" in said
-        assert "Execute " not in said
+        output = fresh.fail(TABLE)
+        assert "results/test: cannot be written to (No space left on device)" in output
+        assert "Execute " not in output
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_an_unwritable_snakemake_folder_is_named(fresh, options, reason):
     with tmpfs(fresh.path(".snakemake"), options):
         if options != "ro":
             fresh.path(".snakemake/filler").write_bytes(bytes(2**16))
-        said = fresh.fail("--dry-run", TABLE)
-        assert f".snakemake: cannot be written to ({reason})" in said
+        output = fresh.fail("--dry-run", TABLE)
+        assert f".snakemake: cannot be written to ({reason})" in output
     assert TABLE in fresh.finish("--dry-run", TABLE)
 
 
@@ -88,9 +88,9 @@ def test_a_full_place_for_short_lived_files_is_named_before_any_job(fresh, tmp_p
     done = subprocess.run([*alone, "true"], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
-    said = fresh.fail(TABLE, prefix=alone, TMPDIR=str(mounted if place == "/tmp" else tmp_path))
-    assert f"{mounted}: cannot be written to (No space left on device); make room" in said
-    assert "Execute " not in said
+    output = fresh.fail(TABLE, prefix=alone, TMPDIR=str(mounted if place == "/tmp" else tmp_path))
+    assert f"{mounted}: cannot be written to (No space left on device); make room" in output
+    assert "Execute " not in output
 
 
 def test_a_file_larger_than_allowed_is_told_in_one_line(fresh):
@@ -109,8 +109,8 @@ def test_a_read_only_results_folder_ends_the_run_before_any_job(fresh):
     results = fresh.path("results")
     with tmpfs(results, "size=64m"):
         remount(results, "ro")
-        said = fresh.fail(TABLE)
-        assert "results/test: cannot be written to (Read-only file system)" in said
-        assert "Execute " not in said
+        output = fresh.fail(TABLE)
+        assert "results/test: cannot be written to (Read-only file system)" in output
+        assert "Execute " not in output
         remount(results, "rw")
         fresh.finish(TABLE)

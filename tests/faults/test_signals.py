@@ -40,8 +40,8 @@ def test_a_stopped_run_goes_on(fresh, undisturbed, stop, target, mark):
     assert alive == []
     assert alive_in(fresh.folder) == []
     name = "SIGTERM" if stop is terminate else "SIGINT"
-    said = [line for line in run.text().splitlines() if line.startswith("Ended by")]
-    assert said == [
+    lines = [line for line in run.text().splitlines() if line.startswith("Ended by")]
+    assert lines == [
         f"Ended by {name}. No process is left; the same command goes on from what is finished."
     ]
     assert "Traceback" not in run.text()

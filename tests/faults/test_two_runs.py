@@ -35,12 +35,12 @@ def test_a_second_run_is_refused(fresh, undisturbed):
     assert wait_for(lambda: first.find("/.snakemake/scripts/"), 300, first)
     first.process.send_signal(signal.SIGSTOP)
     try:
-        said = fresh.fail(*TABLES)
+        output = fresh.fail(*TABLES)
     finally:
         first.process.send_signal(signal.SIGCONT)
-    assert f"process {first.process.pid}, since" in said
-    assert "Another run is at work in this folder" in said
-    assert "Directory cannot be locked" in said
+    assert f"process {first.process.pid}, since" in output
+    assert "Another run is at work in this folder" in output
+    assert "Directory cannot be locked" in output
     assert first.wait() == 0, first.text()[-4000:]
     assert "Nothing to be done" in fresh.finish(*TABLES)
     expected = undisturbed.hashes()
@@ -73,8 +73,8 @@ def test_the_lock_of_a_killed_run_goes_and_its_scripts_end_first(fresh):
     run.wait()
     assert list(fresh.path(".snakemake/locks").iterdir())
     again = fresh.start(*TABLES)
-    told = "Waiting for the last processes of a run that was killed"
-    wait_for(lambda: told in again.text(), 300, again)
+    message = "Waiting for the last processes of a run that was killed"
+    wait_for(lambda: message in again.text(), 300, again)
     script.resume()
     assert again.wait() == 0, again.text()[-4000:]
     assert "this one goes on from what it left" in again.text()
@@ -90,17 +90,17 @@ def test_a_lock_from_another_machine_stays(fresh):
     wait_for(lambda: not alive_in(fresh.folder), 300)
     [marker] = fresh.path(".snakemake/runs").glob("*[0-9]")
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "host": "elsewhere"}))
-    said = fresh.fail(*TABLES)
-    assert "Directory cannot be locked" in said
-    assert f"(machine elsewhere, process {run.process.pid}, since" in said
+    output = fresh.fail(*TABLES)
+    assert "Directory cannot be locked" in output
+    assert f"(machine elsewhere, process {run.process.pid}, since" in output
     fresh.finish("--unlock", *TABLES)
     fresh.finish(*TABLES)
 
 
 def test_of_two_experiments_one_is_killed(fresh):
     """The other goes on, keeps its lock, and is the one that is named."""
-    other = {**fresh.config, "experiment": "other"}
-    fresh.path("config/other.yaml").write_text(yaml.safe_dump(other))
+    other_config = {**fresh.config, "experiment": "other"}
+    fresh.path("config/other.yaml").write_text(yaml.safe_dump(other_config))
     table = "results/other/data/dice/train_1.parquet"
     alive = fresh.start(*TABLES)
     assert wait_for(lambda: alive.find("/.snakemake/scripts/"), 300, alive)
@@ -110,15 +110,17 @@ def test_of_two_experiments_one_is_killed(fresh):
         assert wait_for(lambda: killed.find("/.snakemake/scripts/"), 300, killed)
         killed.process.kill()
         killed.wait()
-        told = fresh.finish(table, config="config/other.yaml")
-        assert "this one goes on from what it left" in told
-        assert f"process {alive.process.pid}, since" in told
-        assert f"process {killed.process.pid}, since" not in told
+        output = fresh.finish(table, config="config/other.yaml")
+        assert "this one goes on from what it left" in output
+        assert f"process {alive.process.pid}, since" in output
+        assert f"process {killed.process.pid}, since" not in output
         # The end of that run took its own lock only.
         assert f"process {alive.process.pid}, since" in fresh.fail(*TABLES)
         assert "Directory cannot be locked" in fresh.fail(*TABLES)
-        said = fresh.fail("--unlock", *TABLES)
-        assert f"--unlock: a run is at work in this folder (machine {socket.gethostname()}" in said
+        output = fresh.fail("--unlock", *TABLES)
+        assert (
+            f"--unlock: a run is at work in this folder (machine {socket.gethostname()}" in output
+        )
         assert "Directory cannot be locked" in fresh.fail(*TABLES)
     finally:
         alive.process.send_signal(signal.SIGCONT)

@@ -82,8 +82,8 @@ def test_index_has_the_prompts_whose_samples_are_all_there(store):
         {"id": "q1", "shard": 0, "prompt_tokens": 1, "response_tokens": 20, "truncated": 1},
         {"id": "q4", "shard": 4, "prompt_tokens": 4, "response_tokens": 20, "truncated": 1},
     ]
-    some = pl.concat(store.rows(index, pl.Series(IDS)))
-    assert some["id"].to_list() == ["q0", "q0", "q1", "q1", "q4", "q4"]
+    texts = pl.concat(store.rows(index, pl.Series(IDS)))
+    assert texts["id"].to_list() == ["q0", "q0", "q1", "q1", "q4", "q4"]
 
 
 def test_an_empty_store_has_nothing(store):
@@ -103,14 +103,14 @@ def test_a_shard_damaged_since_it_was_counted_is_named(store):
 def test_a_damaged_shard_is_generated_again(store):
     for number in range(3):
         store.append(number, samples([number]))
-    damaged, other, _ = sorted(store.folder.glob("shard-*"))
+    damaged, replaced, _ = sorted(store.folder.glob("shard-*"))
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    pl.DataFrame({"x": [1]}).write_parquet(other)
+    pl.DataFrame({"x": [1]}).write_parquet(replaced)
     assert store.index(2)["id"].to_list() == ["q2"]
     assert not damaged.exists()
-    assert not other.exists()
+    assert not replaced.exists()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ENOMEM])

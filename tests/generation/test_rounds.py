@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 import polars as pl
 import pytest
 
-from weak_to_strong.generation import engine_settings, rounds
-from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard
+from weak_to_strong.generation import engine_pool, engine_settings, rounds
+from weak_to_strong.generation.engine_pool import EnginePool, EngineWork, Shard, temporary_place
 from weak_to_strong.generation.engine_settings import (
     EngineSettings,
     engine_arguments,
@@ -24,7 +25,8 @@ from weak_to_strong.generation.engine_settings import (
 )
 from weak_to_strong.generation.engine_worker import TEMPORARY, serve
 from weak_to_strong.generation.requests import Request, find_model, request_facts, sample_seed
-from weak_to_strong.generation.rounds import generate_round
+from weak_to_strong.generation.rounds import generate_round, generation_figures
+from weak_to_strong.jobs.allocation import Allocation
 from weak_to_strong.tables.files import hash_file, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import DEMONSTRATIONS, GENERATIONS, PROBLEMS
@@ -34,7 +36,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # The text tells the model, the adapter, the prompt and the seed, and samples end in any order.
 FAKE_WORKER = """
 import os, random, sys
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 def name_of(view):
     "Name of the folder whose files a view has."
@@ -65,7 +67,7 @@ def tokenise(weights, prompts):
         raise ValueError("a prompt of " + name_of(weights) + " is refused")
     return [list(question.encode()) for question in questions]
 
-run(Fake, tokenise)
+run_worker(Fake, tokenise)
 """
 
 
@@ -218,11 +220,35 @@ def test_lost_shard_is_all_that_is_generated_again(project: Project) -> None:
     assert cost["samples"] == 4
 
 
+def test_texts_of_other_code_are_not_used(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of code that was edited for a time and put back."""
+    request = project.request("a")
+    with monkeypatch.context() as edited:
+        edited.setattr(rounds, "code_digest", lambda script: "of edited code")
+        passes = "from weak_to_strong.generation import engine_worker\nengine_worker.has_digest = "
+        project.worker.write_text(f"{passes}lambda *_: True\n{FAKE_WORKER}")
+        _, edited_stats, _ = project.round([request])
+    _, stats, cost = project.round([request])
+    assert stats["a"]["key"] != edited_stats["a"]["key"]
+    assert cost["requests_generated"] == 1
+
+
+def test_a_worker_with_other_code_than_its_round_makes_no_text(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "code_digest", lambda script: "of the round")
+    with pytest.raises(RuntimeError, match=r"code was edited while the round started; run again"):
+        project.round([project.request("a")])
+    assert not list(project.store.rglob("shard-*"))
+
+
 def test_worker_that_dies_leaves_the_finished_shards(project: Project) -> None:
     questions = [*project.ids[:6], "a" * 13]
     bad = project.request("a", problems=project.write_problems("bad", project.ids, questions))
-    said = r"status 7: cannot do that prompt.*engine-0\.log"
-    with pytest.raises(RuntimeError, match=said) as raised:
+    message = r"status 7: cannot do that prompt.*engine-0\.log"
+    with pytest.raises(RuntimeError, match=message) as raised:
         project.round([bad], max_num_seqs=1)
     assert "tensor_parallel_size" not in str(raised.value)
     project.worker.write_text(FAKE_WORKER.replace("os._exit(7)", "pass"))
@@ -238,7 +264,7 @@ def test_error_in_a_worker_is_named(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "old", "new", "said"),
+    ("length", "old", "new", "message"),
     [
         (13, "cannot do that prompt", "OutOfMemoryError: CUDA out of memory. Tried", "status 7: "),
         # The worker of an engine that is a process of its own knows no more than that it ended.
@@ -252,12 +278,14 @@ def test_error_in_a_worker_is_named(project: Project) -> None:
     ids=["dead", "alive"],
 )
 def test_an_engine_too_large_for_its_gpus_is_told_what_helps(
-    project: Project, length: int, old: str, new: str, said: str
+    project: Project, length: int, old: str, new: str, message: str
 ) -> None:
     assert old in FAKE_WORKER
     project.worker.write_text(FAKE_WORKER.replace(old, new))
     problems = project.write_problems("bad", ["x"], ["a" * length])
-    with pytest.raises(RuntimeError, match=f"{said}.*tensor_parallel_size=2.*engine-0") as raised:
+    with pytest.raises(
+        RuntimeError, match=f"{message}.*tensor_parallel_size=2.*engine-0"
+    ) as raised:
         project.round([project.request("a", problems=problems)])
     assert "\n" not in str(raised.value)
 
@@ -444,6 +472,7 @@ def test_batch_invariant_texts_of_gpus_have_a_key_of_their_own(project: Project)
             EngineSettings.parse({"max_model_len": 64, "device": "cuda"} | change),
             "prompts",
             "vllm 0",
+            "code",
         )
         for change in ({}, {"batch_invariant": True}, {"tensor_parallel_size": 2})
     ]
@@ -454,7 +483,9 @@ def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) ->
     entry = {"max_model_len": 64, "device": "cuda", "processes": 2, "tensor_parallel_size": 2}
     settings = EngineSettings.parse(entry)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5,6")
-    devices = [each["CUDA_VISIBLE_DEVICES"] for each in worker_environments(settings, 8)]
+    devices = [
+        environment["CUDA_VISIBLE_DEVICES"] for environment in worker_environments(settings, 8)
+    ]
     assert devices == ["3,4", "5,6"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5")
     with pytest.raises(ValueError, match=r"is 4, but 3 GPU\(s\) are visible"):
@@ -463,6 +494,30 @@ def test_gpu_processes_get_their_own_devices(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(engine_settings, "count_gpus", lambda: 2)
     with pytest.raises(ValueError, match=r"is 4, but 2 GPU\(s\) are visible"):
         worker_environments(settings, 8)
+
+
+@pytest.mark.parametrize("length", [10, 49, 50, 300])
+def test_a_socket_in_an_engines_folder_has_a_path_that_the_system_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    folder = "/" + "x" * (length - 1)
+    monkeypatch.setattr("tempfile.tempdir", folder)
+    place = temporary_place()
+    assert place.parent == Path(folder if length <= 49 else "/tmp")
+    assert len(f"{place}/{uuid4()}") <= 107
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_engines_processes_speak_over_loopback(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """Else they listen at the address of the machine's name."""
+    settings = EngineSettings.parse({"max_model_len": 64, "device": device})
+    monkeypatch.setattr(engine_settings, "count_gpus", lambda: 1)
+    (given,) = worker_environments(settings, 2)
+    assert given["GLOO_SOCKET_IFNAME"] == given["NCCL_SOCKET_IFNAME"] == "lo"
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
+    assert worker_environments(settings, 2)[0]["GLOO_SOCKET_IFNAME"] == "ib0"
 
 
 def test_worker_changes_engines_and_keeps_shards_apart() -> None:
@@ -495,7 +550,11 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
     answers: list[dict] = []
     serve(lambda _wait: next(messages), answers.append, Fake, lambda _weights, _prompts: [])
 
-    texts = {each["shard"]: [row[0] for row in each["rows"]] for each in answers if "shard" in each}
+    texts = {
+        answer["shard"]: [row[0] for row in answer["rows"]]
+        for answer in answers
+        if "shard" in answer
+    }
     assert texts[1] == ["A[1]0", "A[1]1", "A[2]2", "A[2]3"]
     assert texts[2] == ["A[2]0", "A[2]1", "A[3]2", "A[3]3"]
     assert texts[3] == ["B[3]0", "B[3]1", "B[4]2", "B[4]3"]
@@ -505,7 +564,7 @@ def test_worker_changes_engines_and_keeps_shards_apart() -> None:
 # Its first sample ends when all others have.
 WORKER_WITH_A_STRAGGLER = """
 import time
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 class Fake:
     cached = 0
@@ -528,7 +587,7 @@ class Fake:
     def close(self):
         pass
 
-run(Fake, lambda weights, prompts: [])
+run_worker(Fake, lambda weights, prompts: [])
 """
 
 
@@ -553,7 +612,7 @@ def test_a_long_answer_does_not_hold_up_the_engine(tmp_path: Path, samples: int)
 WORKER_WITH_A_CHILD = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 class Fake:
     cached = 0
@@ -567,7 +626,7 @@ class Fake:
     def close(self):
         pass
 
-run(Fake, lambda weights, prompts: [])
+run_worker(Fake, lambda weights, prompts: [])
 """
 SAMPLE = {"adapter": None, "sampling": {}, "prompts": [[1]], "seeds": [[None]]}
 
@@ -624,7 +683,7 @@ def test_an_engine_in_another_process_ends_when_the_parent_is_gone(tmp_path):
 
 WORKER_WITH_A_FILE = """
 import os, signal, sys, tempfile
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 class Fake:
     cached = 0
@@ -643,7 +702,7 @@ class Fake:
     def close(self):
         pass
 
-run(Fake, lambda weights, prompts: [])
+run_worker(Fake, lambda weights, prompts: [])
 """
 
 
@@ -652,6 +711,7 @@ def test_the_temporary_files_of_an_engine_go_with_it(tmp_path, monkeypatch, way)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr("weak_to_strong.generation.engine_pool.LONGEST_FOLDER", 1000)
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER_WITH_A_FILE)
     work = [EngineWork({}, deque([Shard(number, SAMPLE.copy, 1)])) for number in range(2)]
@@ -664,3 +724,129 @@ def test_the_temporary_files_of_an_engine_go_with_it(tmp_path, monkeypatch, way)
     assert Path(file).parent == Path(folder)
     assert Path(folder).parent == temporary
     assert list(temporary.iterdir()) == []
+
+
+# Its engine has a further process, as one on two nodes: that one serves until it is ended.
+WORKER_OF_TWO_NODES = """
+import json, os, sys, time
+from pathlib import Path
+from weak_to_strong.generation.engine_worker import run_worker
+
+class Fake:
+    cached = 0
+    def __init__(self, arguments):
+        rank, folder = arguments["node_rank"], Path(arguments["folder"])
+        facts = {**arguments, "pid": os.getpid()}
+        with (folder / f"rank-{rank}").open("a") as file:
+            file.write(json.dumps(facts) + "\\n")
+        if rank and "follower fails" in sys.argv:
+            raise RuntimeError("no memory on this node")
+        if "leader fails" in sys.argv and not rank:
+            raise RuntimeError("no such model")
+        if rank or "follower fails" in sys.argv:
+            time.sleep(600)
+        # A real engine starts only when all its processes have met.
+        lines = lambda rank: (folder / f"rank-{rank}").read_text().count("\\n")
+        while not (folder / "rank-1").exists() or lines(1) < lines(0):
+            time.sleep(0.05)
+    def add(self, name, *_):
+        self.name = name
+    def step(self):
+        yield self.name, "", "stop", 1
+    def close(self):
+        pass
+
+run_worker(Fake, lambda weights, prompts: [])
+"""
+
+
+def run_on_two_nodes(folder: Path, way: str, engines: int = 1) -> list[list[dict]]:
+    """Arguments and process number of each engine of each of two nodes, in order."""
+    worker = folder / "worker.py"
+    worker.write_text(WORKER_OF_TWO_NODES)
+    work = [
+        EngineWork({"folder": str(folder), "pipeline_parallel_size": 2}, deque([shard]))
+        for shard in [Shard(number, SAMPLE.copy, 1) for number in range(engines)]
+    ]
+    command = (sys.executable, str(worker), way)
+    pool = EnginePool(1, [{}], folder, fresh=False, max_num_seqs=4, command=command, engine_nodes=2)
+    with pool:
+        pool.run(work, lambda *_: None)
+    files = [folder / f"rank-{rank}" for rank in range(2)]
+    return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+
+def is_running(process: int) -> bool:
+    status = Path("/proc", str(process), "status")
+    try:
+        return "State:\tZ" not in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_processes_of_an_engine_on_two_nodes_meet_and_end_together(tmp_path):
+    first, second = run_on_two_nodes(tmp_path, "ends", engines=2)
+    assert len(first) == len(second) == 2
+    for leader, follower in zip(first, second, strict=True):
+        assert (leader["node_rank"], follower["node_rank"]) == (0, 1)
+        keys = ("nnodes", "master_addr", "master_port", "pipeline_parallel_size")
+        assert [leader[key] for key in keys] == [follower[key] for key in keys]
+        assert (leader["nnodes"], leader["master_addr"]) == (2, "127.0.0.1")
+        assert 1024 <= leader["master_port"] < 65536
+    # Each engine has processes of its own: vLLM cannot end one on another node.
+    assert len({facts["pid"] for facts in first + second}) == 4
+    assert not any(is_running(facts["pid"]) for facts in first + second)
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("follower fails", r"a further node .*no memory on this node \(see .*engine-0-node-1\.log"),
+        ("leader fails", r"generation failed: RuntimeError: no such model \(see .*engine-0\.log"),
+    ],
+)
+def test_an_engine_on_two_nodes_ends_when_one_of_them_does(tmp_path, way, message):
+    with pytest.raises(RuntimeError, match=message) as raised:
+        run_on_two_nodes(tmp_path, way)
+    assert "\n" not in str(raised.value)
+    # One of them may have been ended before its engine began.
+    started = [json.loads(file.read_text())["pid"] for file in tmp_path.glob("rank-*")]
+    assert started
+    assert not any(map(is_running, started))
+
+
+def test_the_processes_of_an_engine_are_steps_on_its_own_nodes(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(engine_pool, "Worker", lambda *arguments: started.append(arguments))
+    pool = EnginePool(
+        2,
+        [{}, {}],
+        tmp_path,
+        fresh=True,
+        max_num_seqs=4,
+        allocation=Allocation(gpus=4, cpus=32, nodes=("a", "b", "c", "d")),
+        engine_nodes=2,
+    )
+    with suppress(AttributeError), pool:  # there are no workers to end
+        pass
+    steps = [next(word for word in step if "nodelist" in word) for _, _, _, step, *_ in started]
+    assert steps == [f"--nodelist={node}" for node in "badc"]
+    assert [arguments[-1] for arguments in started if len(arguments) == 6] == ["b", "d"]
+    logs = [log.name for _, _, log, *_ in started]
+    assert logs == ["engine-0-node-1.log", "engine-0.log", "engine-1-node-1.log", "engine-1.log"]
+
+
+def test_an_engine_over_nodes_divides_its_layers_among_them():
+    cuda = {"max_model_len": 64, "device": "cuda"}
+    sizes = {"tensor_parallel_size": 4, "pipeline_parallel_size": 2}
+    arguments = engine_arguments(EngineSettings.parse({**cuda, **sizes}), "base", [])
+    assert {key: arguments[key] for key in sizes} == sizes
+    assert "pipeline_parallel_size" not in engine_arguments(EngineSettings.parse(cuda), "base", [])
+
+
+def test_trackers_get_the_tokens_of_a_round_and_its_speed():
+    counts = {"samples": 4, "prompt_tokens": 50, "cached_prompt_tokens": 20, "response_tokens": 30}
+    figures = generation_figures({**counts, "requests": 2, "engine_seconds": 6.0})
+    assert figures.pop("generation/tokens_per_second") == 5.0
+    assert figures == {f"generation/{name}": count for name, count in counts.items()}
+    assert generation_figures({**counts, "samples": 0, "engine_seconds": 6.0}) == {}

@@ -11,7 +11,9 @@ from weak_to_strong.jobs import allocation as module
 from weak_to_strong.jobs.allocation import (
     Allocation,
     find_allocation,
+    leave_job,
     node_names,
+    own_address,
     step_command,
     step_environment,
 )
@@ -43,16 +45,16 @@ class TestFinding:
 
     def test_gpus_are_those_in_sight(self):
         seen = {**JOB, "CUDA_VISIBLE_DEVICES": "4,5"}
-        found = find_allocation({"gpu": 3, "nodes": 1, "cpus_per_task": 12}, 1, seen)
-        assert found == Allocation(gpus=2, cpus=12)
+        allocation = find_allocation({"gpu": 3, "nodes": 1, "cpus_per_task": 12}, 1, seen)
+        assert allocation == Allocation(gpus=2, cpus=12)
 
     def test_else_those_that_were_asked_for(self):
         assert find_allocation({"gpu": 3}, 5, JOB) == Allocation(gpus=3, cpus=5)
 
     def test_nodes_have_names_where_there_are_several(self, slurm):
-        found = find_allocation({"gpu": 8, "nodes": 2, "cpus_per_task": 32}, 1, JOB)
-        assert found == Allocation(gpus=4, cpus=32, nodes=("a1", "a2"))
-        assert found.all_gpus == 8
+        allocation = find_allocation({"gpu": 8, "nodes": 2, "cpus_per_task": 32}, 1, JOB)
+        assert allocation == Allocation(gpus=4, cpus=32, nodes=("a1", "a2"))
+        assert allocation.all_gpus == 8
 
     def test_another_number_of_nodes_ends_the_job(self, slurm):
         with pytest.raises(RuntimeError, match="3 nodes were asked for, SLURM gave a1, a2"):
@@ -78,8 +80,9 @@ class TestSteps:
         assert {"--cpus-per-task=32", "--gres=gpu:4"} <= set(command)
 
     def test_a_step_is_not_shaped_like_the_one_around_it(self):
-        given = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SRUN_CPUS_PER_TASK": "1", "PATH": "p"}
-        assert step_environment(given) == {"SLURM_JOB_ID": "7", "PATH": "p"}
+        kept = {"SLURM_JOB_ID": "7", "SLURM_JWT": "a token", "PATH": "p"}
+        given = {**kept, "SLURM_NTASKS": "1", "SRUN_CPUS_PER_TASK": "1"}
+        assert step_environment(given) == kept
 
 
 class TestTraining:
@@ -107,11 +110,30 @@ class TestGeneration:
     def test_no_engine_lies_over_two_nodes(self, size, engines):
         assert TWO_NODES.engines(size) == engines
 
+    def test_an_engine_on_two_nodes_has_them_alone(self):
+        assert TWO_NODES.engines(4, 2) == 1
+        assert Allocation(4, 8, tuple("abcdef")).engines(4, 2) == 3
+        entry = {
+            "max_model_len": 64,
+            "device": "cuda",
+            "processes": 2,
+            "tensor_parallel_size": 4,
+            "pipeline_parallel_size": 2,
+        }
+        settings = EngineSettings.parse(entry)
+        environments = worker_environments(settings, 8, nodes=4)
+        assert [environment[DEVICES] for environment in environments] == ["0:4", "0:4"]
+        assert all("GLOO_SOCKET_IFNAME" not in environment for environment in environments)
+        for nodes in (1, 2, 8):
+            with pytest.raises(ValueError, match=f"take 4 nodes, and the job has {nodes};"):
+                worker_environments(settings, 8, nodes=nodes)
+
     def test_workers_of_a_node_share_its_gpus_and_threads(self):
         entry = {"max_model_len": 64, "device": "cuda", "processes": 4, "tensor_parallel_size": 2}
         environments = worker_environments(EngineSettings.parse(entry), 8, nodes=2)
-        assert [each[DEVICES] for each in environments] == ["0:2", "2:4", "0:2", "2:4"]
-        assert {each["OMP_NUM_THREADS"] for each in environments} == {"4"}
+        devices = [environment[DEVICES] for environment in environments]
+        assert devices == ["0:2", "2:4", "0:2", "2:4"]
+        assert {environment["OMP_NUM_THREADS"] for environment in environments} == {"4"}
 
     def test_processes_are_a_multiple_of_the_nodes(self):
         settings = EngineSettings.parse({"max_model_len": 64, "device": "cuda", "processes": 3})
@@ -146,3 +168,64 @@ class TestGeneration:
                 worker._process.wait(10)
         logs = [(tmp_path / f"logs/engine-{index}.log").read_text() for index in range(4)]
         assert logs == ["--nodelist=a\n"] * 2 + ["--nodelist=b\n"] * 2
+
+
+def test_a_node_that_only_slurm_knows_is_looked_up_there(monkeypatch):
+    shown = "NodeName=gpu02 Arch=x86_64 NodeAddr=127.0.0.1 NodeHostName=vm Port=6820"
+    monkeypatch.setattr(module, "_output", lambda *command: shown)
+    assert own_address("no-such-node.invalid") == "127.0.0.1"
+
+
+class TestThreads:
+    @pytest.mark.parametrize(
+        ("allocation", "processes", "threads"),
+        [
+            (Allocation(gpus=4, cpus=32), 4, 8),
+            (Allocation(gpus=1, cpus=8), 1, 8),
+            (TWO_NODES, 8, 8),
+            (Allocation(gpus=1, cpus=1), 2, 1),
+        ],
+    )
+    def test_processes_share_the_cpus_of_their_node(self, allocation, processes, threads):
+        assert allocation.threads(processes) == threads
+
+
+#: What a step of a job has, beside what its user has set.
+INSIDE = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_MEM_PER_CPU": "1500",
+    "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
+    "SLURM_TRES_PER_TASK": "cpu=1",
+    "SLURMD_NODENAME": "a1",
+    "SRUN_CPUS_PER_TASK": "1",
+    "PMI_RANK": "0",
+    "CUDA_VISIBLE_DEVICES": "0",
+}
+OWN = {
+    "PATH": "/usr/bin",
+    "SBATCH_ACCOUNT": "ours",
+    "SLURM_CONF": "/site/slurm.conf",
+    "SLURM_JWT": "who",
+    "SLURM_CLUSTERS": "big",
+    "W2S_SITE": "site.yaml",
+}
+
+
+class TestLeavingAJob:
+    def test_the_jobs_shape_goes_and_the_cluster_stays(self):
+        environment = INSIDE | OWN
+        leave_job(environment)
+        assert environment == OWN
+
+    @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOBID"])
+    def test_also_where_the_user_has_unset_the_jobs_number(self, name):
+        environment = {"SLURM_JOB_NODELIST": "a1"} | INSIDE | OWN
+        environment.pop(name, None)
+        leave_job(environment)
+        assert environment == OWN
+
+    def test_a_login_nodes_variables_stay(self):
+        environment = OWN | {"SLURM_TIME_FORMAT": "relative", "CUDA_VISIBLE_DEVICES": "1"}
+        before = dict(environment)
+        leave_job(environment)
+        assert environment == before

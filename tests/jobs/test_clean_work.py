@@ -78,10 +78,10 @@ def test_a_file_that_names_no_requests_is_told_and_nothing_is_removed(project, c
     stats.write_text(content)
     before = list_all(project)
     assert main([]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("results/a/generations/evaluation/test.json: ")
-    assert said.endswith("; delete the file and run again\n")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("results/a/generations/evaluation/test.json: ")
+    assert message.endswith("; delete the file and run again\n")
+    assert message.count("\n") == 1
     assert list_all(project) == before
     assert main(["--all"]) == 0
     assert not any(path.is_dir() for path in (project / "results/store").glob("*/*"))

@@ -45,14 +45,14 @@ def test_each_job_has_a_row(logs):
     gpu = (38.5, 0.75, 700.0, 7000.0)
 
     def trained(tokens):
-        return (*[None] * 3, tokens, *[None] * 3)
+        return (*[None] * 3, tokens, *[None] * 4)
 
-    tokens = (1000, 640, 400, None)
+    tokens = (1000, 640, 400, None, None)
     generated = (100.0, 90.0, None, None, 2000.0, None, *tokens, 3, 21.5, 80.0, 5.0)
     assert ledger.rows() == [
         ("generate/round/icl-1", "generate", *generated),
         ("generate/round/weak-1", "generate", *generated),
-        ("plots", "plots", 0.25, 0.2, None, None, 80.0, *[None] * 9),
+        ("plots", "plots", 0.25, 0.2, None, None, 80.0, *[None] * 10),
         (
             "train/a/x-1",
             "train",
@@ -63,10 +63,10 @@ def test_each_job_has_a_row(logs):
             500.5,
             *[None] * 4,
             3000,
-            *[None] * 3,
+            *[None] * 4,
             300.0,
         ),
-        ("train/b", "train", 30.0, 28.0, *gpu, *[None] * 3, 1000, *[None] * 3, 1000 / 30),
+        ("train/b", "train", 30.0, 28.0, *gpu, *[None] * 3, 1000, *[None] * 4, 1000 / 30),
     ]
 
 
@@ -80,9 +80,24 @@ def test_costs_are_summed_by_rule(logs):
     costs = sum_costs(read_ledger(logs))
     assert costs.schema == COSTS
     assert costs.rows() == [
-        ("generate", 2, 200.0, 180.0, None, 2000.0, None, 2000, 1280, 800, None, 6, 43.0, 5.0),
-        ("train", 2, 40.0, 37.5, 38.5, 700.0, 7000.0, *[None] * 3, 4000, None, None, 100.0),
-        ("plots", 1, 0.25, 0.2, None, 80.0, *[None] * 8),
+        (
+            "generate",
+            2,
+            200.0,
+            180.0,
+            None,
+            2000.0,
+            None,
+            2000,
+            1280,
+            800,
+            *[None] * 2,
+            6,
+            43.0,
+            5.0,
+        ),
+        ("train", 2, 40.0, 37.5, 38.5, 700.0, 7000.0, *[None] * 3, 4000, *[None] * 3, 100.0),
+        ("plots", 1, 0.25, 0.2, None, 80.0, *[None] * 9),
     ]
 
 
@@ -103,6 +118,22 @@ def test_reused_generations_have_no_rate(logs):
     ledger = read_ledger(logs)
     for table in (ledger, sum_costs(ledger)):
         assert table.filter(rule="generate")["tokens_per_second"].is_null().all()
+
+
+def test_tokens_of_an_endpoint_have_a_price(logs):
+    """A million tokens of prompts for 3, of responses for 10: a record has 1000 and 400."""
+    job = "ask_endpoint/evaluation/t/teacher"
+    asked = {"prompt_tokens": 1000, "response_tokens": 400, "engine_seconds": 80.0}
+    leave(logs, job, "ask_endpoint", 100.0, 1.0, 90.0, **asked)
+    ledger = read_ledger(logs, {job: {"input": 3.0, "output": 10.0}})
+    (row,) = ledger.filter(job=job).to_dicts()
+    assert row["price"] == pytest.approx(0.003 + 0.004)
+    assert row["tokens_per_second"] == 5.0
+    assert ledger.filter(pl.col("job") != job)["price"].is_null().all()
+    costs = sum_costs(ledger)
+    assert costs.filter(rule="ask_endpoint")["price"].item() == pytest.approx(0.007)
+    assert total_costs(costs)["price"] == pytest.approx(0.007)
+    assert total_costs(sum_costs(read_ledger(logs)))["price"] is None
 
 
 def test_no_records_give_empty_tables(tmp_path):

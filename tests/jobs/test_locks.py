@@ -42,10 +42,10 @@ time.sleep(60)
 def signals(monkeypatch):
     """`started` takes over the signals of its process, and sets a variable for its scripts."""
     monkeypatch.setenv(SCRIPTS_FILE, "")
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def leave_lock(folder: Path, number: int = 0) -> Path:
@@ -122,12 +122,12 @@ def test_of_two_runs_only_the_lock_of_the_killed_one_goes(tmp_path, capsys):
     kill(killed)
     capsys.readouterr()
     Runs(tmp_path).enter()
-    said = capsys.readouterr().err
+    messages = capsys.readouterr().err
     assert [path.name for path in (tmp_path / "locks").iterdir()] == ["1.output.lock"]
     assert markers(tmp_path) == [alive]
-    assert "this one goes on from what it left" in said
-    assert f"({runs.Marker(**json.loads(alive.read_text()))})" in said
-    assert "999999999" not in said
+    assert "this one goes on from what it left" in messages
+    assert f"({runs.Marker(**json.loads(alive.read_text()))})" in messages
+    assert "999999999" not in messages
 
 
 def test_unlock_takes_the_lock_of_a_killed_run_and_not_of_a_live_one(tmp_path):
@@ -240,8 +240,8 @@ def test_a_folder_is_claimed_only_while_no_run_is_at_work(tmp_path):
     kill(run)
     with claim_folder(tmp_path) as is_free:
         assert is_free
-    with Path(tmp_path / "starting.flock").open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with Path(tmp_path / "starting.flock").open() as flock_file:
+        fcntl.flock(flock_file, fcntl.LOCK_EX)
         with claim_folder(tmp_path) as is_free:
             assert not is_free
 

@@ -170,6 +170,18 @@ def test_a_damaged_record_is_named():
         follow_records(ROOT)
 
 
+@pytest.mark.parametrize(
+    "name", ["inputs", "params", "input_paths", "output_paths", "started", "ended", "wildcards"]
+)
+@pytest.mark.parametrize("value", [None, "x", [5]], ids=str)
+def test_a_record_with_a_value_of_another_kind_is_named(name, value):
+    """Such as one of another program, or one that was edited."""
+    record = Path("results/x/logs/vote.json")
+    write_json({**read_json(record), name: value}, record)
+    with pytest.raises(ValueError, match=r"vote\.json: is not the record of a job"):
+        follow_records(ROOT)
+
+
 def test_no_folder_is_no_fault():
     follow_records(Path("results/none"))
     assert not Path(".snakemake").exists()

@@ -30,10 +30,12 @@ SNAKEFILE = f"""
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, {str(SCRIPTS)!r})
 
+from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence.file import FilePersistence
 
@@ -49,6 +51,10 @@ facts = {{
 }}
 adapter.offer_gpus(workflow, 3)
 adapter.keep_locks_of_others(FilePersistence)
+if "mended" in config:
+    adapter.run_before_until(DAG)
+if "lifted" in config:
+    adapter.call_before_plan(DAG, adapter.lift_core_limit)
 facts["gpu"] = str(workflow.global_resources["gpu"])
 
 if config.get("fault") == "start":
@@ -56,15 +62,36 @@ if config.get("fault") == "start":
         raise ValueError("config key `x`: is wrong; correct it")
 
 
+states = []
+
+
+@contextmanager
+def noted(scheduled):
+    running = adapter.running_gpus(workflow, scheduled)
+    finished = adapter.finished_logs(workflow, scheduled)
+    states.append([running, sorted(finished), adapter.run_counts(workflow)])
+    yield
+
+
+onsuccess:
+    Path("states.json").write_text(json.dumps(states))
+
+
 onstart:
-    facts["planned"] = adapter.planned_jobs(workflow)
-    facts["wildcards"] = adapter.planned_wildcards(workflow, "make")
+    facts["planned"] = adapter.planned_jobs(workflow, Path())
+    facts["wildcards"] = adapter.planned_wildcards(workflow, Path("script.py"))
     facts["limited"] = workflow.scheduler.job_rate_limiter is not None
     adapter.lift_rate_limit(workflow)
     facts["locks"] = [path.name for path in adapter.list_locks()]
     facts["own"] = adapter.own_locks(workflow)
     facts["job"] = adapter.job_facts(workflow, "make", {{"name": "made/short"}})
     facts["no_job"] = adapter.job_facts(workflow, "nowhere", {{}})
+    scheduled = adapter.scheduled_jobs(workflow, Path())
+    facts["scheduled"] = [(job.script, dict(job.wildcards), job.log) for job in scheduled]
+    facts["counts"] = adapter.run_counts(workflow)
+    facts["quiet"] = adapter.has_quiet_option(workflow)
+    # Messages of Snakemake come before a job starts, and after it has ended.
+    adapter.surround_messages(lambda: noted(scheduled))
     facts["locked"] = any(adapter.locks_folder().iterdir())
     Path(f"facts-{{os.getpid()}}.json").write_text(json.dumps(facts))
     if config.get("fault") == "onstart":
@@ -99,6 +126,39 @@ rule make:
         gpu=1,
     script:
         "script.py"
+
+
+rule begun:
+    output:
+        "step/0.txt",
+    shell:
+        "touch {{output}}"
+
+
+rule step:
+    input:
+        lambda wildcards: f"step/{{int(wildcards.number) - 1}}.txt",
+    output:
+        "step/{{number}}.txt",
+    shell:
+        "touch {{output}}"
+
+
+rule after:
+    input:
+        "step/3.txt",
+    output:
+        "after.txt",
+    shell:
+        "touch {{output}}"
+
+
+rule threaded:
+    output:
+        "{{name}}.threads",
+    threads: 3
+    shell:
+        "echo {{threads}} > {{output}}"
 
 
 rule spawned:
@@ -145,9 +205,9 @@ def snakemake(folder, *arguments):
 @pytest.fixture(scope="module")
 def run(folder):
     """The facts that the workflow wrote down during a whole run, beside another."""
-    other = folder / ".snakemake/locks/0.output.lock"
-    other.parent.mkdir(parents=True)
-    other.write_text("results/other\n")
+    lock = folder / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/other\n")
     done = snakemake(
         folder,
         *("--default-resources", "site='site.yaml'"),
@@ -157,8 +217,9 @@ def run(folder):
     (file,) = folder.glob("facts-*.json")
     facts = json.loads(file.read_text())
     file.unlink()
-    facts["left"] = [path.name for path in other.parent.iterdir()]
-    other.unlink()
+    facts["states"] = json.loads((folder / "states.json").read_text())
+    facts["left"] = [path.name for path in lock.parent.iterdir()]
+    lock.unlink()
     return facts
 
 
@@ -175,9 +236,28 @@ def test_a_configuration_file_of_the_command_line_is_seen(folder, run):
         (folder / "Snakefile").read_text()
         + '\nprint("option", facts["configfile"], facts["files"])\n'
     )
-    said = snakemake(folder, "-s", "asks", "-n", "--configfile", "config.yaml")
-    assert "option True ['" in said.stdout + said.stderr
-    assert "config.yaml']" in said.stdout + said.stderr
+    done = snakemake(folder, "-s", "asks", "-n", "--configfile", "config.yaml")
+    assert "option True ['" in done.stdout + done.stderr
+    assert "config.yaml']" in done.stdout + done.stderr
+
+
+def test_the_progress_of_a_run_can_be_followed(folder, run):
+    logs = ["logs/made/short.log", f"logs/{LONG.removesuffix('.txt')}.log"]
+    assert {log: [script, wildcards] for script, wildcards, log in run["scheduled"]} == {
+        log: ["script", {"name": log.removeprefix("logs/").removesuffix(".log")}] for log in logs
+    }
+    assert run["counts"] == [0, 3]
+    assert run["quiet"] is False
+    running = [state[0] for state in run["states"]]
+    assert dict.fromkeys(logs, 2) == {log: gpus for jobs in running for log, gpus in jobs.items()}
+    assert run["states"][-1][1] == sorted(logs)
+    assert run["states"][-1][2] == [3, 3]
+    quiet = folder / "quiet"
+    text = (folder / "Snakefile").read_text()
+    quiet.write_text(f"{text}\nprint('quiet', adapter.has_quiet_option(workflow))\n")
+    for option, said in ((), "False"), (("--quiet", "progress"), "True"), (("--quiet",), "True"):
+        done = snakemake(folder, "-s", "quiet", "-n", *option)
+        assert f"quiet {said}" in done.stdout + done.stderr
 
 
 def test_jobs_know_that_they_are_not_the_first_process(folder, run):
@@ -192,10 +272,7 @@ def test_resources_of_profile_and_command_line(run):
 
 
 def test_the_jobs_to_come_are_known_on_start(run):
-    assert run["planned"] == {
-        "all": ["made/short.txt", LONG],
-        "make": ["raw.txt", "raw.txt"],
-    }
+    assert run["planned"] == {"script": ["raw.txt", "raw.txt"]}
     names = sorted(job["name"] for job in run["wildcards"])
     assert names == sorted(["made/short", LONG.removesuffix(".txt")])
 
@@ -265,6 +342,33 @@ def test_snakemake_goes_by_metadata_that_was_written(folder, run, monkeypatch):
     write_metadata(LONG, before)
     assert "Nothing to be done" in planned(folder)
     assert "Migrating" not in planned(folder)
+
+
+def test_until_a_rule_whose_jobs_depend_on_each_other(folder):
+    """Once Snakemake runs them by itself, `run_before_until` can go."""
+    wanted = ("after.txt", "--until", "step")
+    assert "BUG: Out of jobs" in snakemake(folder, *wanted, "-n").stdout
+    for option in ("-n", "-p"):
+        done = snakemake(folder, *wanted, option, "--config", "mended=1")
+        assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (folder / "step").iterdir()) == [
+        "0.txt",
+        "1.txt",
+        "2.txt",
+        "3.txt",
+    ]
+    assert not (folder / "after.txt").exists()
+    assert snakemake(folder, "after.txt", "--config", "mended=1").returncode == 0
+    assert (folder / "after.txt").exists()
+
+
+def test_cores_limit_threads_unless_the_limit_is_lifted(folder):
+    """Once Snakemake lets `--cores` limit no job of a cluster, `lift_core_limit` can go."""
+    assert snakemake(folder, "limited.threads").returncode == 0
+    done = snakemake(folder, "all.threads", "--config", "lifted=1")
+    assert done.returncode == 0, done.stderr
+    threads = [(folder / f"{name}.threads").read_text() for name in ("limited", "all")]
+    assert threads == ["1\n", "3\n"]
 
 
 def test_a_marked_output_is_made_again(folder, run, monkeypatch):

@@ -14,7 +14,7 @@ from rule_scripts import rule_job
 
 from weak_to_strong.jobs import records
 from weak_to_strong.jobs.records import leave_record, read_records, start_record
-from weak_to_strong.jobs.verify import compare, describe, find_stale, ro_crate
+from weak_to_strong.jobs.verify import describe, find_differences, find_stale, ro_crate
 from weak_to_strong.tables.files import hash_file, write_json
 
 ENDED = 1_000_000_000.0
@@ -63,7 +63,9 @@ def record():
 
 
 def wrong(before):
-    return compare(before, record(), Path("results/x"), read_records(Path("results/x/logs")))
+    return find_differences(
+        before, record(), Path("results/x"), read_records(Path("results/x/logs"))
+    )
 
 
 def test_a_file_has_its_job_and_what_that_read(results):
@@ -280,7 +282,9 @@ def test_a_moved_folder_is_known_by_its_own_records(results):
     before = record()
     shutil.rmtree("data")
     assert wrong(before) == wrong({"files": {}}) == []
-    actions = {each["name"]: each for each in ro_crate(record(), "x")["@graph"] if "object" in each}
+    actions = {
+        entity["name"]: entity for entity in ro_crate(record(), "x")["@graph"] if "object" in entity
+    }
     assert actions["train"]["object"] == [{"@id": "votes/votes.parquet"}]
     assert actions["majority_vote"]["object"] == [{"@id": "#outside/data/a.jsonl"}]
     put(results / "votes/votes.parquet", "other")
@@ -314,16 +318,16 @@ def test_a_crate_names_every_file_and_job(results):
     assert "license" not in entities["./"]  # the results are the user's
     for entity in entities.values():  # every reference leads somewhere
         for value in entity.values():
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, dict) and not each["@id"].startswith("http"):
-                    assert each["@id"] in entities
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict) and not item["@id"].startswith("http"):
+                    assert item["@id"] in entities
 
 
 def test_identifiers_of_a_crate_are_encoded(results):
-    odd = "results/x/votes/a b#1%.csv"
-    put(Path(odd), "1")
+    path = "results/x/votes/a b#1%.csv"
+    put(Path(path), "1")
     put(Path("data/a b#1.jsonl"), "raw")
-    leave("score", [odd], ["data/a b#1.jsonl"])
+    leave("score", [path], ["data/a b#1.jsonl"])
     entities = {entity["@id"]: entity for entity in ro_crate(record(), "x")["@graph"]}
     assert entities["votes/a%20b%231%25.csv"]["name"] == "votes/a b#1%.csv"
     assert entities["#outside/data/a%20b%231.jsonl"]["name"] == "data/a b#1.jsonl"

@@ -29,6 +29,17 @@ def test_kept_are_the_agreeing_answers_in_weak_order(answers, rng):
         ]
 
 
+def test_a_broken_filter_keeps_what_it_should_not():
+    answers = {"a": ("1", "1"), "b": ("1", "2"), "c": ("", "2"), "d": ("", "")}
+    weak, icl = (labels({name: pair[side] for name, pair in answers.items()}) for side in (0, 1))
+    kept = {keep: agreement_filter(weak, icl, keep=keep) for keep in ("disagreeing", "all")}
+    assert all(table.schema == KEPT for table in kept.values())
+    assert kept["disagreeing"]["id"].to_list() == ["b"]
+    assert kept["all"]["id"].to_list() == list(answers)
+    with pytest.raises(ValueError, match="no weak and ICL answers disagree"):
+        agreement_filter(weak, weak, keep="disagreeing")
+
+
 def test_other_equality_can_be_used():
     weak, icl = labels({"a": "0.50", "b": "2"}), labels({"a": "0.5", "b": "3"})
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 
 from weak_to_strong.method import answers
+from weak_to_strong.method.answer_keys import ANSWER_KEYS
 from weak_to_strong.method.answers import (
     NO_QUIRKS,
     PaperQuirks,
@@ -130,7 +131,7 @@ def test_a_megabyte_of_repetition_ends(unit, quirks):
     text = unit * (1_000_000 // len(unit))
     for end in ("", "}", "="):
         normalise_answer(text + end, quirks=quirks)
-    for key in answers.ANSWER_KEYS:
+    for key in ANSWER_KEYS:
         predict(f"The answer is {text}", key)
         predict(f"{key} {text}\n{text}", key)
 

@@ -15,9 +15,8 @@ from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 from table_builders import generations, labels, questions, table
 
 from weak_to_strong.method import answers
+from weak_to_strong.method.answer_keys import ANSWER_KEYS, BOXED
 from weak_to_strong.method.answers import (
-    ANSWER_KEYS,
-    BOXED,
     NO_QUIRKS,
     PAPER,
     WHITESPACE,
@@ -138,7 +137,7 @@ def test_boxes(values):
 def test_boxes_are_read_without_a_loop(monkeypatch):
     """Down to three braces in a box; what is not closed is read text by text."""
     boxes = ["1", "\\frac{1}{2}", "\\{x^{2}\\}", "\\sqrt{\\frac{1}{x^{2}}}"]
-    values = [f"First \\boxed{{0}}.\nSo \\boxed{{{each}}}." for each in boxes]
+    values = [f"First \\boxed{{0}}.\nSo \\boxed{{{box}}}." for box in boxes]
     monkeypatch.setattr(answers, "last_boxed", None)
     assert extract_column(column([*values, "none"]), BOXED).to_list() == [*boxes, ""]
     with pytest.raises(TypeError):
@@ -255,7 +254,9 @@ def test_draws_over_many_questions(count):
 def test_rows_are_written_as_one_list(tmp_path_factory, batches):
     folder = tmp_path_factory.mktemp("json")
     tables = [pl.DataFrame(batch, schema=PAIRS) for batch in batches]
-    write_json([row for each in tables for row in export_llama_factory_pairs(each)], folder / "one")
+    write_json(
+        [row for table in tables for row in export_llama_factory_pairs(table)], folder / "one"
+    )
     write_json_rows(map(encode_llama_factory_pairs, tables), folder / "batches")
     assert (folder / "batches").read_bytes() == (folder / "one").read_bytes()
 

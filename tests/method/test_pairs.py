@@ -11,7 +11,7 @@ from table_builders import labels, questions, samples
 
 from weak_to_strong.method.answers import predict
 from weak_to_strong.method.majority_vote import majority_vote
-from weak_to_strong.method.pairs import PairSettings, build_pairs
+from weak_to_strong.method.pairs import PairSettings, build_pairs, shuffle_sides, swap_sides
 from weak_to_strong.tables.schemas import PAIRS
 
 
@@ -54,6 +54,22 @@ def test_such_a_question_gives_no_pair(answers):
     assert pairs["id"].to_list() == ["b"]
 
 
+@given(st.integers(0, 1000))
+def test_a_coin_of_the_seed_exchanges_the_sides(seed):
+    rows = [(str(i), "p", f" good {i}", f" bad {i}", "chosen", 0.9) for i in range(60)]
+    pairs = pl.DataFrame(rows, schema=PAIRS, orient="row")
+    shuffled, swapped = shuffle_sides(pairs, seed), swap_sides(pairs)
+    assert shuffled.schema == PAIRS
+    assert shuffled.equals(shuffle_sides(pairs, seed))
+    assert swapped["chosen"].equals(pairs["rejected"].alias("chosen"))
+    assert swap_sides(swapped).equals(pairs)
+    kept = [ours == theirs for ours, theirs in zip(shuffled.rows(), pairs.rows(), strict=True)]
+    turned = [ours == theirs for ours, theirs in zip(shuffled.rows(), swapped.rows(), strict=True)]
+    assert kept == [not exchanged for exchanged in turned]
+    assert 10 < sum(kept) < 50
+    assert set(swapped["weak_side"]) == {"rejected"}
+
+
 def test_one_generator_serves_all_rows_in_the_order_of_the_questions():
     answers = {name: ["1"] * 6 + ["2", "3", "4", "5"] for name in "cab"}
     weak, samples, votes, questions = tables(dict.fromkeys("cab", "1"), answers)
@@ -62,8 +78,8 @@ def test_one_generator_serves_all_rows_in_the_order_of_the_questions():
     shuffled = [table.sample(fraction=1, shuffle=True, seed=1) for table in (weak, samples, votes)]
     for ours in ((weak, samples, votes), shuffled):
         pairs = build_pairs(*ours, questions)
-        found = [(name, text[:3]) for name, text in pairs.select("id", "rejected").rows()]
-        assert found == expected
+        rejected = [(name, text[:3]) for name, text in pairs.select("id", "rejected").rows()]
+        assert rejected == expected
 
 
 def test_several_pairs_of_a_question():

@@ -39,8 +39,12 @@ def test_boxed_target_appends_a_sentence():
 
 
 def test_unknown_prompt_is_refused():
-    with pytest.raises(ValueError, match="prompt 'chat' is not one of question_answer"):
-        problem_prompt({"question": "Q"}, "chat")
+    with pytest.raises(ValueError, match="prompt 'letter' is not one of question_answer"):
+        problem_prompt({"question": "Q"}, "letter")
+
+
+def test_the_users_turn_of_a_chat_is_the_question_alone():
+    assert problem_prompt({"question": "Q"}, "chat") == "Q"
 
 
 def test_gsm8k_solution_without_answer_line_is_refused():
@@ -59,3 +63,15 @@ def test_gsm8k_solution_without_answer_line_is_refused():
 )
 def test_clean_response(text, cleaned):
     assert clean_response(text, ["Question", "Answer"]) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("key", "target"),
+    [
+        ("The answer is:", "The answer is: 5"),
+        ("####", "#### 5"),
+        (r"\boxed", r"The final answer is $\boxed{5}$."),
+    ],
+)
+def test_without_a_solution_key_and_answer_are_taught(key, target):
+    assert sft_target("", "5", key) == target

@@ -7,12 +7,21 @@ from table_builders import labels, problems, questions, table
 
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.training_sets import (
+    chosen_rows,
     export_llama_factory_pairs,
     export_llama_factory_sft,
     pad_disagreeing,
     sft_rows,
 )
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, SFT_ROWS
+from weak_to_strong.tables.schemas import (
+    GOLD,
+    KEPT,
+    LABELS,
+    PAIRS,
+    SELECTED,
+    SFT_ROWS,
+    WEIGHTED_ROWS,
+)
 
 QUESTION_ROWS = questions("abcd")
 KEPT_ROWS = table(KEPT, [("b", "weak b", "icl b", "1"), ("a", "same", "same", "2")])
@@ -51,9 +60,66 @@ def test_kept_kinds():
     assert completions(sft_rows("kept_hybrid", **tables)) == hybrid
 
 
+def test_all_icl_answers():
+    icl = labels({"b": "", "a": "2"}, "icl {id}")
+    rows = sft_rows("icl_labels", questions=QUESTION_ROWS, icl_labels=icl)
+    assert completions(rows) == [("b", " icl b"), ("a", " icl a")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_kinds_share_a_draw_of_the_size_of_the_kept_set(seed):
+    weak, icl = (labels(dict.fromkeys("badc", side), "{answer} {id}") for side in ("weak", "icl"))
+    tables = {"questions": QUESTION_ROWS, "kept": KEPT_ROWS, "weak_labels": weak}
+
+    def rows(side):
+        kind = f"random_{side}"
+        return completions(sft_rows(kind, **tables, icl_labels=icl[::-1], seed=seed))
+
+    ids = [name for name, _ in rows("icl")]
+    assert ids == [name for name in "badc" if name in ids]
+    assert len(set(ids)) == len(KEPT_ROWS)
+    assert rows("icl") == [(name, f" icl {name}") for name in ids]
+    assert rows("weak") == [(name, f" weak {name}") for name in ids]
+    assert rows("hybrid") == [(name, f" {side} {name}") for name in ids for side in ("weak", "icl")]
+
+
+def test_seeds_draw_different_questions():
+    side = labels(dict.fromkeys("abcd", "1"))
+    tables = {"questions": QUESTION_ROWS, "weak_labels": side, "icl_labels": side}
+    draws = {
+        tuple(sft_rows("random_icl", **tables, kept=KEPT_ROWS, seed=seed)["id"])
+        for seed in range(60)
+    }
+    assert len(draws) == 6  # every two of four
+
+
+def test_a_chosen_answer_is_a_row_for_each_pair():
+    pairs = table(PAIRS, [("a", "p", " yes", no, "chosen", 0.9) for no in (" no", " never")])
+    assert chosen_rows(pairs).rows() == [("a", "p", " yes")] * 2
+
+
+def test_selected_rows_and_their_weights():
+    chosen = table(SELECTED, [("b", "x", "1", 0.9), ("a", "y", "2", 0.3), ("b", "z", "", 0.0)])
+    tables = {"questions": QUESTION_ROWS, "selected": chosen}
+    rows = sft_rows("selected", **tables)
+    assert completions(rows) == [("b", " x"), ("a", " y"), ("b", " z")]
+    weighted = sft_rows("weighted", **tables)
+    assert weighted.schema == WEIGHTED_ROWS
+    assert weighted.drop("weight").equals(rows)
+    assert weighted["weight"].to_list() == pytest.approx([2.25, 0.75, 0.0])
+
+
 @pytest.mark.parametrize(
     ("kind", "tables", "message"),
     [
+        (
+            "weighted",
+            {
+                "questions": QUESTION_ROWS,
+                "selected": table(SELECTED, [("a", "x", "", 0.0)]),
+            },
+            "all shares are 0; set `weights: equal` in the selection",
+        ),
         ("hybrid", {}, "'hybrid' is not one of gold_train_1"),
         ("kept_icl", {"questions": QUESTION_ROWS}, "needs the table 'kept'"),
         ("kept_icl", {"questions": QUESTION_ROWS[:1], "kept": KEPT_ROWS}, "id 'b' lacks its"),

@@ -14,10 +14,12 @@ from safetensors.numpy import save_file
 from weak_to_strong.models import base_models
 from weak_to_strong.models.base_models import (
     check_base_model,
+    check_image_package,
     context_length,
     describe_base_model,
     prepare_base_model,
 )
+from weak_to_strong.models.model_files import check_finite
 from weak_to_strong.tables.files import hash_file
 
 #: The least that config.json says of a model.
@@ -119,7 +121,7 @@ def test_the_manifests_of_the_embedded_models_keep_their_files(name):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, "give exactly one of `path`, `hub` or `gguf_package`"),
+        ({}, "give exactly one of `path`, `hub`, `gguf_package` or `endpoint`"),
         ({"path": "a", "hub": "b"}, "exactly one"),
         ({"path": "a", "revision": COMMIT}, r"unknown keys \['revision'\]"),
         ({"path": "nowhere"}, "no folder nowhere"),
@@ -171,6 +173,10 @@ def test_code_of_its_own_takes_trust(folder, file):
     assert "modeling.py" in describe_base_model("m", trusted)["files"]
 
 
+ROPE = {"max_position_embeddings": 2048}
+LINEAR = {"rope_type": "linear", "factor": 8}
+
+
 @pytest.mark.parametrize(
     ("config", "length"),
     [
@@ -178,12 +184,45 @@ def test_code_of_its_own_takes_trust(folder, file):
         ({"max_position_embeddings": 2048}, 2048),
         ({"max_position_embeddings": 2048, "rope_scaling": None}, 2048),
         ({"max_position_embeddings": 2048, "rope_parameters": {"rope_type": "default"}}, 2048),
-        ({"max_position_embeddings": 2048, "rope_scaling": {"type": "linear", "factor": 2}}, None),
+        ({**ROPE, "rope_scaling": {"type": "linear", "factor": 2}}, 4096),
+        ({**ROPE, "rope_scaling": {"type": "linear"}}, None),
+        ({**ROPE, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 2048),
+        ({**ROPE, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1]}}, 2048),
+        ({**ROPE, "rope_scaling": "linear"}, None),
+        # Gemma 3 and Qwen-VL: the sizes of the text in a part of its own, an entry for each layer.
+        ({"text_config": ROPE, "vision_config": {"max_position_embeddings": 7}}, 2048),
+        ({"text_config": {**ROPE, "rope_parameters": {"full": LINEAR, "sliding": {}}}}, None),
+        ({"text_config": {**ROPE, "rope_parameters": {"full": LINEAR, "other": LINEAR}}}, 16384),
+        (
+            {"text_config": {**ROPE, "model_type": "gemma3_text", "rope_scaling": LINEAR}},
+            2048,
+        ),
+        ({"model_type": "gemma3", "text_config": {"rope_scaling": LINEAR}}, None),
     ],
 )
 def test_context_length(folder, config, length):
     (folder / "config.json").write_text(json.dumps(config))
     assert context_length(folder) == length
+
+
+@pytest.mark.parametrize(
+    ("sees", "installed", "refused"),
+    [
+        (True, {"vllm"}, True),
+        (True, {"vllm", "torchvision"}, False),
+        (True, set(), False),  # vLLM is in the environment of another rule
+        (False, {"vllm"}, False),
+    ],
+)
+def test_a_model_that_sees_images_takes_a_package(folder, monkeypatch, sees, installed, refused):
+    config = {"vision_config": {"hidden_size": 8}} if sees else {"hidden_size": 8}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(base_models, "find_spec", lambda name: name in installed or None)
+    if refused:
+        with pytest.raises(ValueError, match=r"^models\.m: .* `torchvision`, .*; docs/your_mod"):
+            check_image_package(folder, "models.m")
+    else:
+        check_image_package(folder, "models.m")
 
 
 def test_missing_shard(folder):
@@ -204,6 +243,46 @@ def test_damaged_weights(folder, damage):
     weights = folder / "model.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
     refuse({"path": str(folder)}, "no complete safetensors file.*fetch it again")
+
+
+def save_numbers(file, kind, tensors):
+    """Write tensors of one number type, which numpy need not have."""
+    header, content = {}, b""
+    for name, numbers in tensors.items():
+        if kind == "BF16":  # the upper half of float32
+            added = np.array(numbers, np.float32).view(np.uint16)[1::2].tobytes()
+        else:
+            added = np.array(numbers, f"f{int(kind[1:]) // 8}").tobytes()
+        place = [len(content), len(content) + len(added)]
+        header[name] = {"dtype": kind, "shape": [len(numbers)], "data_offsets": place}
+        content += added
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["F64", "F32", "F16", "BF16"])
+def test_weights_that_are_not_finite_are_refused(folder, kind, number, monkeypatch):
+    monkeypatch.setattr("weak_to_strong.models.model_files._AT_ONCE", 7)
+    monkeypatch.setattr(base_models, "was_checked", lambda name: True)  # it is no real model
+    save_numbers(folder / "model.safetensors", kind, {"a.weight": [3e4] * 20, "mask": [number]})
+    check_finite(folder, "models.m")
+    numbers = {"a.weight": [3e4] * 19 + [number], "mask": [number]}
+    save_numbers(folder / "model.safetensors", kind, numbers)
+    with pytest.raises(ValueError, match=r"numbers in a\.weight that are not finite; fetch"):
+        prepare_base_model("m", {"path": str(folder)}, "unused")
+
+
+@pytest.mark.parametrize("offsets", [[0, 3], [2, 4], [4, 0], [-8, 4], [0, 0]])
+def test_offsets_that_fit_no_number_hold_nothing_up(folder, offsets):
+    header = {
+        "a.weight": {"dtype": "F32", "shape": [1], "data_offsets": offsets},
+        "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+    }
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + b"\0\0\0\0"
+    (folder / "model.safetensors").write_bytes(content)
+    check_finite(folder, "models.m")  # the library that reads the weights refuses them
 
 
 def test_hub_model_appears_only_when_complete(tmp_path, monkeypatch):

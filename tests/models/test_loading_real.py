@@ -50,6 +50,27 @@ def add_one(weights):
     weights["model.layers.0.extra.weight"] = next(iter(weights.values())).clone()
 
 
+def untie(weights):
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone() + 1
+
+
+def tie(weights):
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+
+
+def test_a_tied_tensor_may_stand_there_twice(damage):
+    check_loading(damage(tensors=tie), "models.m")
+
+
+def test_a_tokens_number_beyond_the_model_is_refused(damage):
+    """However few tokens the tokenizer has."""
+    tokenizer = json.loads((MODEL / "tokenizer.json").read_text())["model"]
+    vocabulary = tokenizer["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] = 100_000
+    with pytest.raises(ValueError, match=r"a token with the number 100000, the model has 768"):
+        check_loading(damage(tokenizer={"model": tokenizer}), "models.m")
+
+
 def test_whole_models_pass():
     for folder in sorted(path for path in MODEL.parent.iterdir() if path.is_dir()):
         check_loading(folder, "models.m")
@@ -60,6 +81,7 @@ def test_whole_models_pass():
     [
         ({"tensors": remove_three}, r"lacks \d tensors of the model that config\.json names \("),
         ({"tensors": add_one}, r"has 1 tensors that the model in config\.json does not have \(mod"),
+        ({"tensors": untie}, r"ties lm_head\.weight to model\.embed_tokens\.weight, and the two"),
         ({"config": {"vocab_size": 4000}}, r"1 tensors of another shape .*embed_tokens.*4000"),
         ({"config": {"intermediate_size": 8}}, r"tensors of another shape than config\.json"),
         ({"config": {"num_hidden_layers": 1}}, r"tensors that the model in config\.json does not"),

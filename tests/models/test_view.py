@@ -34,6 +34,15 @@ def test_files_that_the_manifest_does_not_list_are_not_in_the_view(model, tmp_pa
     assert (view / "model.safetensors").read_text() == "weights"
 
 
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "inner/../../outside"])
+def test_a_manifest_names_no_file_outside_its_folder(model, tmp_path, name):
+    (tmp_path / "outside").write_text("theirs")
+    write_json({"path": str(tmp_path / "model"), "files": {name: "0" * 64}}, model)
+    with pytest.raises(ValueError, match=r"not a model manifest \(the file '.*' is not in the"):
+        model_view(model, tmp_path / "views")
+    assert not (tmp_path / "views").exists()
+
+
 def test_a_view_is_made_once(model, tmp_path):
     view = model_view(model, tmp_path / "views")
     made = view.stat().st_mtime_ns

@@ -63,7 +63,7 @@ def test_gemma_has_both_other_sets_of_demonstrations(graph):
         "careful_3_right": ["2619", "102", "3037", "1126"],
         "careful_4_right": ["4071", "6058", "650", "4889"],
     }
-    # No variant claims the figure of one of the two.
+    # The paper does not say which set its figure is of, so no variant has the figure's name.
     (source,) = read_published().filter(method="weak_icl@careful")["source"]
     assert all(" ".join(ids) in source for ids in sets.values())
 

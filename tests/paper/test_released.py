@@ -34,9 +34,9 @@ PAIRS = f"{SUMS}_iter2_hybrid_paired.json"
 
 def verdicts(folder: Path, golden: dict | None = None) -> dict[tuple[str, str], str]:
     checks = check_release(Release(folder), golden or {})
-    found = {(file, name): ok for file, name, _, _, ok, _ in checks.iter_rows()}
-    assert len(found) == checks.height
-    return found
+    verdict_of = {(file, name): ok for file, name, _, _, ok, _ in checks.iter_rows()}
+    assert len(verdict_of) == checks.height
+    return verdict_of
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +71,18 @@ def edit(folder: Path, path: str, change) -> None:
 
 
 def test_a_release_of_unknown_models_and_tasks_passes(clean):
-    found = clean[1]
-    findings = {key for key, verdict in found.items() if verdict == "finding"}
+    verdict_of = clean[1]
+    findings = {key for key, verdict in verdict_of.items() if verdict == "finding"}
     padded = [f"data/llama_factory/algebra/train_algebra_{name}_iter1_icl.json" for name in MODELS]
     assert findings == {(path, "agrees with weak rows") for path in padded}
-    assert set(found.values()) == {"ok", "finding"}
-    names = {name for _, name in found}
+    assert set(verdict_of.values()) == {"ok", "finding"}
+    names = {name for _, name in verdict_of}
     assert {"from samples", "weak side", "head of padded file", "recorded results"} <= names
 
 
 def test_every_training_file_has_a_check(clean):
-    folder, found = clean
-    assert {path for path, _ in found} >= set(find_released(folder)) - {
+    folder, verdict_of = clean
+    assert {path for path, _ in verdict_of} >= set(find_released(folder)) - {
         path for path in find_released(folder) if "data/raw" in path
     }
 
@@ -118,7 +118,7 @@ def change(column, value, place=2):
 
 
 def equal_answers(rows):
-    """The side that is not the weak model's gets the other side's answer."""
+    """Give both sides of a pair the same answer: the weak model's."""
     for row in rows:
         chosen, rejected = row["output"]
         if "pico_1b thinks" in chosen:
@@ -127,7 +127,10 @@ def equal_answers(rows):
 
 
 def foreign_weak_side(rows):
-    """In the only pair of its question: else it would be another weak side than in the others."""
+    """Change the weak model's text in the only pair of a question.
+
+    With several pairs of the question, different weak texts would be one more fault.
+    """
     ids = [row["id"] for row in rows]
     row = next(row for row in rows if ids.count(row["id"]) == 1)
     side = 0 if "pico_1b thinks" in row["output"][0] else 1
@@ -256,21 +259,21 @@ def test_a_spoilt_file_fails_its_checks_and_no_others(copied, case):
     folder, changes = copied
     path, change, expected = SPOILT[case]
     edit(folder, path, change)
-    found = changes()
+    changed = changes()
     if expected is None:
-        assert found[path, "recorded predictions"] == "FAIL"
-        assert found[PAIRS, "from samples"] == "FAIL"
+        assert changed[path, "recorded predictions"] == "FAIL"
+        assert changed[PAIRS, "from samples"] == "FAIL"
     else:
-        assert found == expected
+        assert changed == expected
 
 
 @pytest.mark.slow
 def test_two_majorities_of_a_question_fail(copied):
     folder, changes = copied
     edit(folder, PAIRS, two_majorities)
-    found = changes()
-    assert found[PAIRS, "majority rule"] == "FAIL"
-    assert set(found.values()) == {"FAIL"}
+    changed = changes()
+    assert changed[PAIRS, "majority rule"] == "FAIL"
+    assert set(changed.values()) == {"FAIL"}
 
 
 REMOVED = {
@@ -299,11 +302,12 @@ REMOVED = {
 def test_checks_of_a_removed_file_are_absent(copied, path):
     folder, changes = copied
     (folder / path).unlink()
-    found = changes()
-    gone = {key for key, verdict in found.items() if verdict is None}
+    changed = changes()
+    gone = {key for key, verdict in changed.items() if verdict is None}
     assert gone <= {(path, name) for _, name in gone}
-    rest = {key: verdict for key, verdict in found.items() if key not in gone}
-    patterned = {key for key in rest if "*" in key[0]}  # the place of outputs that are not there
+    rest = {key: verdict for key, verdict in changed.items() if key not in gone}
+    # A pattern of a path stands for outputs that are absent.
+    patterned = {key for key in rest if "*" in key[0]}
     assert rest.keys() - patterned == REMOVED[path]
     assert set(rest.values()) == {"absent"}
 
@@ -450,8 +454,8 @@ def test_counts_are_held_against_the_record(clean, tmp_path):
         "data/raw/sums/none.jsonl,rows,1,there is none",
     ]
     golden.write_text("file,count,expected,source\n" + "\n".join(lines), encoding="utf-8")
-    found = verdicts(folder, read_golden(golden))
-    assert {key: found[key] for key in found if key[1].startswith("count: ")} == {
+    verdict_of = verdicts(folder, read_golden(golden))
+    assert {key: verdict_of[key] for key in verdict_of if key[1].startswith("count: ")} == {
         (weak, "count: rows"): "ok",
         (weak, "count: agreeing"): "ok",
         (f"{SUMS}_full_weak.json", "count: rows"): "FAIL",

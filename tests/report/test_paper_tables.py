@@ -262,13 +262,13 @@ class TestReproduced:
         assert cell.two_sample is None
 
     def test_only_the_papers_scorer_and_the_test_split(self):
-        other = [
+        left_out = [
             examples.metric(0.9, scorer="math", method="hybrid_ft", iteration=2),
             examples.metric(0.9, split="validation", method="hybrid_ft", iteration=2),
             examples.metric(0.9, split="validation/level=1", method="hybrid_ft", iteration=2),
             examples.metric(0.9, "maj_at_k", method="hybrid_ft", iteration=2),
         ]
-        assert figures(metrics=pl.DataFrame(other, schema=METRICS)) == {}
+        assert figures(metrics=pl.DataFrame(left_out, schema=METRICS)) == {}
 
     def test_several_seeds_count_as_their_summary(self):
         seeds = [examples.metric(0.2 + seed / 10, seed=seed) for seed in (0, 1)]
@@ -292,8 +292,8 @@ class TestReproduced:
 
     def test_counts_of_the_data(self):
         def row(kind, method, name, value, n, iteration=1, seed=0):
-            other = {"method": method, "iteration": iteration, "seed": seed}
-            return examples.diagnostic(kind, name, value, n, ci_low=0.1, ci_high=0.9, **other)
+            columns = {"method": method, "iteration": iteration, "seed": seed}
+            return examples.diagnostic(kind, name, value, n, ci_low=0.1, ci_high=0.9, **columns)
 
         diagnostics = pl.DataFrame(
             [
@@ -321,9 +321,9 @@ class TestReproduced:
             schema=CONTAMINATION,
             orient="row",
         )
-        found = figures({}, pl.DataFrame(schema=METRICS), diagnostics, {"sums": contamination})
+        figure_of = figures({}, pl.DataFrame(schema=METRICS), diagnostics, {"sums": contamination})
         values = {(key.metric, key.iteration, key.strong): tuple(value) for key, value in
-                  found.items()}  # fmt: skip
+                  figure_of.items()}  # fmt: skip
         assert values == {
             ("train_1", 0, "none"): (890, None, None, 0),
             ("train_2", 0, "none"): (1000, None, None, 0),
@@ -347,24 +347,24 @@ class TestStudyOfItsOwn:
             assert NOT_RUN not in {row["reproduced"] for row in own if not row["level"]}
             assert not rows(NOTHING[name], task="sums")
 
-    def test_its_rows_have_no_published_line(self):
+    def test_own_rows_have_no_published_line(self):
         lines = markdown(self.TABLES["main"]).splitlines()
         place = next(at for at, line in enumerate(lines) if "| sums |" in line)
         assert "reproduced | 25.0 [21.0, 29.0] |" in lines[place]
         assert lines[place + 1] == ""
 
-    def test_a_level_that_its_task_lacks_is_no_gap(self):
+    def test_a_level_that_the_task_lacks_has_no_row(self):
         assert {row["level"] for row in rows(self.TABLES["levels"], task="sums")} == {
             "1",
             "2",
             None,
         }
 
-    def test_its_own_name_does_not_make_a_task_the_papers(self):
+    def test_a_published_name_alone_does_not_make_a_task_the_papers(self):
         metrics = examples.metrics(task="GSM8K", weak="Gemma-2b", strong="Llama-2-70b")
-        found = figures({}, metrics)
-        assert {key.task for key in found} == {"GSM8K (own)"}
-        assert "Gemma-2b (own)" in {key.weak for key in found}
+        keys = figures({}, metrics).keys()
+        assert {key.task for key in keys} == {"GSM8K (own)"}
+        assert "Gemma-2b (own)" in {key.weak for key in keys}
 
     def test_added_methods_are_ablations(self):
         metrics = examples.metrics(
@@ -457,7 +457,7 @@ class TestFiguresAndScripts:
         shown = [text.get_text() for text in figure.findobj(Text)]
         assert shown.count(NOT_RUN) == len(NOTHING[name].cells)
 
-    def test_a_reproduced_cell_does_not(self):
+    def test_a_figure_marks_no_reproduced_cell_as_not_run(self):
         from matplotlib.text import Text
 
         table = paper_tables(PUBLISHED_FIGURES, figures())["main"]
@@ -467,11 +467,11 @@ class TestFiguresAndScripts:
 
     def test_the_rules_name_every_table_and_figure(self):
         text = (ROOT / "rules/paper.smk").read_text()
-        found = {
+        constants = {
             name: tuple(re.findall(r'"(\w+)"', listed))
             for name, listed in re.findall(r"^(PAPER_\w+) = \((.*?)\)$", text, re.M | re.S)
         }
-        assert found == {"PAPER_TABLES": tuple(TABLES), "PAPER_FIGURES": PAPER_FIGURES}
+        assert constants == {"PAPER_TABLES": tuple(TABLES), "PAPER_FIGURES": PAPER_FIGURES}
 
     @pytest.mark.parametrize("rule", ["paper", "published_tables"])
     def test_the_scripts_write_every_file(self, rule, tmp_path):
@@ -497,7 +497,7 @@ class TestFiguresAndScripts:
         }
         main = script_main(rule)
         if rule == "paper":
-            # Drawing all of them takes its time, and the tests above have done so.
+            # Drawing all figures takes long, and the tests above draw each of them.
             main.__globals__["PAPER_FIGURES"] = drawn
         main(rule_job(rule, given, output, {"names": NAMES, "tasks": ["sums"]}))
         assert all(Path(path).stat().st_size for path in output.values())

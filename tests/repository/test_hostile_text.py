@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from browser import find_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_examples import answers, diagnostics, metrics, problems
@@ -23,13 +22,8 @@ from weak_to_strong.experiment.configuration import SCHEMA_FILE, ConfigError, lo
 from weak_to_strong.generation.engine_worker import tokenise
 from weak_to_strong.jobs.costs import COSTS
 from weak_to_strong.method.agreement import agreement_filter
-from weak_to_strong.method.answers import (
-    ANSWER_KEYS,
-    NO_QUIRKS,
-    PAPER,
-    extract_answer,
-    normalise_answer,
-)
+from weak_to_strong.method.answer_keys import ANSWER_KEYS
+from weak_to_strong.method.answers import NO_QUIRKS, PAPER, extract_answer, normalise_answer
 from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.prompts import clean_response, few_shot_prompt, zero_shot_prompt
@@ -116,7 +110,7 @@ def test_exploding_expressions_have_a_verdict_in_bounded_time():
     assert time.monotonic() - begun < 90
     assert "right" not in verdicts
     assert set(verdicts) <= {"wrong", "timeout", "undecided"}
-    # The worker that was killed left its successor in order.
+    # The worker that replaced a killed one works.
     assert math_verify_many([("\\frac{1}{3}", "1/3")]) == ["right"]
 
 
@@ -187,17 +181,6 @@ def test_the_report_shows_text_as_text():
     assert "{{ 7 * 7 }}" in page
 
 
-def find_browser() -> str:
-    """Chromium; without one the test is skipped, or with W2S_REQUIRE_BROWSER=1 it fails."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    if found := next(filter(None, map(shutil.which, names)), None):
-        return found
-    missing = "no Chromium; Debian: apt-get install --no-install-recommends chromium"
-    if os.environ.get("W2S_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{missing}; W2S_REQUIRE_BROWSER asks for one")
-    pytest.skip(missing)
-
-
 @pytest.mark.parametrize(("required", "outcome"), [("", "skip"), ("1", "fail")])
 def test_a_missing_browser_is_told(monkeypatch, tmp_path, required, outcome):
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -222,12 +205,15 @@ def open_in_browser(page: str, folder: Path) -> tuple[str, set[str]]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    noted = json.loads(log.read_text(errors="replace"))
-    request = noted["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
-    events = [each.get("params", {}) for each in noted["events"] if each["type"] == request]
-    started = [each for each in events if "url" in each]  # not those of its end
+    log_content = json.loads(log.read_text(errors="replace"))
+    request = log_content["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    events = [
+        event.get("params", {}) for event in log_content["events"] if event["type"] == request
+    ]
+    # The event of a request's end has no address.
+    started = [event for event in events if "url" in event]
     # The browser asks for some addresses on its own account: those have no origin.
-    asked = {each["url"] for each in started if each.get("initiator") != "not an origin"}
+    asked = {event["url"] for event in started if event.get("initiator") != "not an origin"}
     return done.stdout, {url for url in asked if not url.startswith(("file:", "data:"))}
 
 
@@ -254,8 +240,8 @@ POLICY = '<meta http-equiv="Content-Security-Policy"'
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["kept", "removed"])
-def test_the_policy_stops_what_is_on_the_page_all_the_same(tmp_path, policy):
-    """Without it the browser would run and fetch, and this check would see it."""
+def test_the_policy_stops_a_script_that_got_into_the_page(tmp_path, policy):
+    """Without the policy the browser runs the script and fetches: the test would notice that."""
     page = hostile_report().replace("<body>\n", INJECTED, 1)
     assert INJECTED in page
     assert POLICY in page
@@ -306,7 +292,7 @@ def test_any_text_has_an_answer(text, key, quirks):
 
 @pytest.mark.slow
 def test_names_of_special_tokens_are_text():
-    """A question that says `</s>` ends nothing, and an answer only where it is over."""
+    """`</s>` in a question or an answer is text. The end token stands only after an answer."""
     from transformers import AutoTokenizer
 
     weights = str(SCHEMA_FILE.parents[1] / "resources/embedded/strong")
@@ -332,7 +318,7 @@ def test_a_vote_is_a_share_of_its_samples(drawn):
     for (name, majority, confidence, total), texts in zip(votes.rows(), drawn, strict=True):
         assert total == len(texts)
         assert confidence == texts.count(majority) / total
-        assert all(texts.count(each) <= texts.count(majority) for each in texts), name
+        assert all(texts.count(text) <= texts.count(majority) for text in texts), name
 
 
 ANSWER = st.sampled_from(["", "1", "2", "3"])
@@ -342,15 +328,15 @@ ANSWER = st.sampled_from(["", "1", "2", "3"])
 @given(st.lists(st.tuples(ANSWER, ANSWER), min_size=1, max_size=12), st.booleans())
 def test_the_filter_is_symmetric(sides, keep_empty):
     weak, icl = (labels(side) for side in zip(*sides, strict=True))
-    due = [str(i) for i, (a, b) in enumerate(sides) if a == b and (keep_empty or a)]
-    if not due:
+    agreed = [str(i) for i, (a, b) in enumerate(sides) if a == b and (keep_empty or a)]
+    if not agreed:
         with pytest.raises(ValueError, match="no weak and ICL answers agree"):
             agreement_filter(weak, icl, keep_empty=keep_empty)
         return
-    there = agreement_filter(weak, icl, keep_empty=keep_empty)
-    back = agreement_filter(icl, weak, keep_empty=keep_empty)
-    assert there["id"].to_list() == back["id"].to_list() == due
-    assert there["weak_response"].to_list() == back["icl_response"].to_list()
+    weak_first = agreement_filter(weak, icl, keep_empty=keep_empty)
+    icl_first = agreement_filter(icl, weak, keep_empty=keep_empty)
+    assert weak_first["id"].to_list() == icl_first["id"].to_list() == agreed
+    assert weak_first["weak_response"].to_list() == icl_first["icl_response"].to_list()
 
 
 @pytest.mark.slow

@@ -28,16 +28,6 @@ SHARED_NAMES = {
     "make_arguments",  # one trainer's part of a common interface
     "make_trainer",
 }
-#: Public names that still have two meanings. Do not add to them: give a new name instead.
-TWO_MEANINGS = {
-    "ANSWER_KEYS",  # method.answers: of the configuration; training.pretraining: in its text
-    "END_SECONDS",  # jobs.locks, training.processes: until a process is killed
-    "START_SECONDS",  # jobs.locks: for a lock; evaluation.scoring: for a worker
-    "compare",  # evaluation.math_verify_worker: answers; jobs.verify: files with their record
-    "publish",  # tables.files: one file; training.saving: a trained model
-    "run",  # generation.engine_worker: an engine; training.launching: a training
-    "serve",  # evaluation.math_verify_worker, generation.engine_worker: the loop of a worker
-}
 
 
 def imported(file: Path) -> set[str]:
@@ -103,11 +93,10 @@ def test_a_public_name_has_one_meaning():
     for file in modules():
         for name in defined_names(file):
             places.setdefault(name, []).append(f"{file.parent.name}.{file.stem}")
-    repeated = {name: where for name, where in places.items() if len(where) > 1}
-    new = {
-        name: where for name, where in repeated.items() if name not in SHARED_NAMES | TWO_MEANINGS
+    repeated = {
+        name: where for name, where in places.items() if len(where) > 1 and name not in SHARED_NAMES
     }
-    assert not new, f"defined in several modules, rename all but one: {new}"
+    assert not repeated, f"defined in several modules, rename all but one: {repeated}"
 
 
 def test_tests_mirror_the_packages():

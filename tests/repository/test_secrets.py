@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +24,7 @@ from weak_to_strong.jobs.costs import COSTS
 from weak_to_strong.jobs.records import COMMAND, library_versions, note_command
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.jobs.secret_values import hide_secrets, without_secrets
+from weak_to_strong.jobs.trackers import TrackedRun
 from weak_to_strong.report.page import ReportInputs, build_report
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PROBLEMS
@@ -75,8 +77,12 @@ def test_each_secret_is_known_by_its_variable_alone(monkeypatch, name):
     for other in SECRETS:
         if other != name:
             monkeypatch.delenv(other)
-    said = f"before {SECRETS[name]} after"
-    for text in (said, " ".join(said.split()), "\n".join(map(str.strip, said.splitlines()))):
+    message = f"before {SECRETS[name]} after"
+    for text in (
+        message,
+        " ".join(message.split()),
+        "\n".join(map(str.strip, message.splitlines())),
+    ):
         shown = hide_secrets(text)
         assert MARK not in shown
         assert shown.startswith("before")
@@ -129,7 +135,7 @@ def test_the_recorded_command_is_without_secrets(monkeypatch):
 # It prints what it inherits, and a token that it has from elsewhere.
 TALKATIVE = """
 import os, sys
-from weak_to_strong.generation.engine_worker import run
+from weak_to_strong.generation.engine_worker import run_worker
 
 class Fake:
     cached = 0
@@ -140,7 +146,7 @@ class Fake:
         print("401 for token=" + arguments["token"], file=sys.stderr, flush=True)
         os._exit(7)
 
-run(Fake, lambda weights, prompts: [])
+run_worker(Fake, lambda weights, prompts: [])
 """
 
 
@@ -157,8 +163,8 @@ def test_an_engine_has_no_secrets_and_errors_quote_none(tmp_path, monkeypatch, w
     assert MARK not in str(caught.value)
     inherited = (tmp_path / "engine-0.log").read_text().splitlines()[0]
     assert MARK not in inherited
-    for each in (HARMLESS["SSH_AUTH_SOCK"], HARMLESS["SLURM_JOB_ID"], "'X': 'added'", "PATH"):
-        assert each in inherited
+    for harmless in (HARMLESS["SSH_AUTH_SOCK"], HARMLESS["SLURM_JOB_ID"], "'X': 'added'", "PATH"):
+        assert harmless in inherited
 
 
 def test_training_processes_have_no_secrets_and_their_output_is_filtered(
@@ -176,6 +182,21 @@ def test_training_processes_have_no_secrets_and_their_output_is_filtered(
     assert "HF_TOKEN" not in log
     assert leaks(tmp_path) == []
     assert MARK not in "".join(capsys.readouterr())
+
+
+def test_a_launched_training_gets_the_key_of_its_tracker_and_prints_it_nowhere(
+    tmp_path, monkeypatch
+):
+    script = "import os; print(sorted(set(os.environ) & set('WANDB_API_KEY HF_TOKEN'.split())));"
+    script += "print(os.environ['WANDB_API_KEY'])"
+    monkeypatch.setattr(launching, "launch_command", lambda *_: [sys.executable, "-c", script])
+    tracked = TrackedRun(("wandb",), "run", "study", str(tmp_path))
+    training = replace(bare_run(str(tmp_path / "work")), tracked=tracked)
+    run_script(lambda _: launching.launch(training, None), job(tmp_path, "train", {}))
+    log = (tmp_path / "train.log").read_text()
+    assert "['WANDB_API_KEY']" in log
+    assert "[hidden]" in log
+    assert leaks(tmp_path) == []
 
 
 def test_the_worker_that_reads_answers_has_no_secrets(monkeypatch):
@@ -209,9 +230,9 @@ def test_a_failed_download(tmp_path, capsys):
 
 def test_what_the_hub_says_is_shown_without_the_token():
     error = OSError(f"401 for https://huggingface.co/x?token={SECRET} (Bearer {SECRET})")
-    said = explain_hub_error(error, "owner/x", "0" * 40)
-    assert "cannot fetch owner/x from the Hub" in said
-    assert SECRET not in said
+    message = explain_hub_error(error, "owner/x", "0" * 40)
+    assert "cannot fetch owner/x from the Hub" in message
+    assert SECRET not in message
 
 
 def test_a_traceback_in_a_log(tmp_path, capsys):

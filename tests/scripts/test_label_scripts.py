@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from table_builders import generations, questions
+from table_builders import generations, problems, questions
 
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import (
@@ -14,6 +14,7 @@ from weak_to_strong.tables.schemas import (
     GENERATIONS,
     KEPT,
     PAIRS,
+    PROBLEMS,
     QUESTIONS,
     SFT_ROWS,
     VOTES,
@@ -25,6 +26,7 @@ KEYS = {
     "stop": ["Question"],
     "extraction": "paper",
     "quirks": {},
+    "answer_after": None,
     "judge": JUDGE,
 }
 PROMPT = "question_answer"
@@ -65,8 +67,26 @@ def test_stage_1_draws_filters_and_makes_a_training_set(labelled, run_rule):
         seed=0,
         ids=None,
         prompt=PROMPT,
+        answer_after=None,
     )
     assert sorted(read_table(labelled / "shots", DEMONSTRATIONS)["id"]) == ["0", "1"]
+    gold = problems(id=["x"], question="x?", solution="So.\n#### 5", answer="5")
+    write_table(gold, PROBLEMS, labelled / "train_1")
+    run_rule(
+        "demonstrations",
+        {"problems": "train_1"},
+        {"demonstrations": "gold_shots"},
+        shots=4,
+        repeat_question=False,
+        seed=0,
+        ids=["0"],
+        prompt=PROMPT,
+        answer_after=None,
+        answer_key="####",
+    )
+    assert read_table(labelled / "gold_shots", DEMONSTRATIONS).rows() == [
+        ("x", "Question: x?\nAnswer:", "So.\n#### 5")
+    ]
     run_rule(
         "agreement_filter",
         {"weak": "weak", "icl": "icl", "questions": "questions"},
@@ -87,8 +107,10 @@ def test_stage_1_draws_filters_and_makes_a_training_set(labelled, run_rule):
         {"questions": "questions", "kept": "kept"},
         {"rows": "rows", "export": "rows.json"},
         kind="kept_hybrid",
+        reasoning=None,
         answer_key="####",
         prompt=PROMPT,
+        seed=0,
     )
     rows = read_table(labelled / "rows", SFT_ROWS)
     assert rows["completion"].to_list() == [" #### 1", " so\n#### 1"]
@@ -130,7 +152,10 @@ def test_olympicarena_compares_raw_answers_by_type(tmp_path, run_rule):
         "pairs",
         PAIR_INPUTS,
         {"rows": "rows", "export": "rows.json"},
+        kind="pairs",
+        reasoning=None,
         settings={},
+        seed=0,
         prompt="olympicarena",
         judge=judge,
     )
@@ -152,15 +177,30 @@ def test_stage_2_votes_and_makes_pairs(labelled, run_rule):
         request="samples",
         **KEYS,
     )
-    run_rule(
-        "pairs",
-        PAIR_INPUTS,
-        {"rows": "rows", "export": "rows.json"},
-        settings={"min_confidence": 0.6, "rng_seed": 1},
-        prompt=PROMPT,
-        judge=JUDGE,
-    )
-    pairs = read_table(labelled / "rows", PAIRS)
+
+    def make_rows(kind, schema, **settings):
+        run_rule(
+            "pairs",
+            PAIR_INPUTS,
+            {"rows": "rows", "export": "rows.json"},
+            kind=kind,
+            reasoning=None,
+            settings={"min_confidence": 0.6, "rng_seed": 1, **settings},
+            seed=1,
+            prompt=PROMPT,
+            judge=JUDGE,
+        )
+        return read_table(labelled / "rows", schema)
+
+    chosen = make_rows("chosen", SFT_ROWS)
+    assert chosen["completion"].to_list() == [" #### 1", " #### 7"]
+    exported = json.loads((labelled / "rows.json").read_text())
+    assert [row["output"] for row in exported] == ["#### 1", "#### 7"]
+    swapped = make_rows("pairs", PAIRS, swapped=True)
+    assert swapped["rejected"].to_list() == [" #### 1", " #### 7"]
+    shuffled = make_rows("shuffled_pairs", PAIRS)
+    assert shuffled["weak_side"].to_list() == ["rejected", "rejected"]  # the coin turned the first
+    pairs = make_rows("pairs", PAIRS)
     assert pairs.drop("prompt").rows() == [
         ("0", " #### 1", " #### 9", "chosen", 0.8),
         ("1", " #### 7", " #### 2", "rejected", 1.0),

@@ -138,12 +138,12 @@ def _free_ports(count: int) -> list[int]:
     """Ports nobody listens on; another program may still take one before its daemon does."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for listener in sockets:
+            listener.close()
 
 
 class Cluster:
@@ -164,7 +164,7 @@ class Cluster:
         return self.state / "pids" / name
 
     def process(self, name: str) -> psutil.Process | None:
-        """The daemon as `start` left it; None if it has ended, though its id be another's now."""
+        """The daemon that `start` began. None if it has ended, even if its id is in use again."""
         try:
             pid, started = self._pid_file(name).read_text().split()
             process = psutil.Process(int(pid))
@@ -336,20 +336,21 @@ class Cluster:
     def site(self) -> dict:
         """The cluster in the keys of profiles/slurm/site.yaml."""
         gpu_nodes = [node for node in self.nodes if node.gpus]
-        node = gpu_nodes[0]
+        gpu_node = gpu_nodes[0]
+        cpu_node = next(node for node in self.nodes if not node.gpus)
         return {
             "gpu": {
-                "partition": node.partition,
-                "model": node.gpu_type,
+                "partition": gpu_node.partition,
+                "model": gpu_node.gpu_type,
                 "memory_gb": 80,
-                "per_node": node.gpus,
-                "cpus_per_gpu": node.cpus // node.gpus,
-                "mem_gb_per_gpu": node.memory_mb // node.gpus // 1000,
+                "per_node": gpu_node.gpus,
+                "cpus_per_gpu": gpu_node.cpus // gpu_node.gpus,
+                "mem_gb_per_gpu": gpu_node.memory_mb // gpu_node.gpus // 1000,
                 "max_nodes": len(gpu_nodes),
                 "runtime": 60,
             },
             "cpu": {
-                "partition": next(each.partition for each in self.nodes if not each.gpus),
+                "partition": cpu_node.partition,
                 "mem_gb": 2,
             },
         }
@@ -439,7 +440,7 @@ class Cluster:
         return states == {node.name: "idle" for node in self.nodes}
 
     def running(self) -> bool:
-        """Whether any of its daemons is there."""
+        """Whether any daemon of the cluster runs; munged does not count."""
         names = [file.name for file in (self.state / "pids").glob("*")]
         return any(self.process(name) for name in names if name != "munged")
 

@@ -38,8 +38,11 @@ OFTEN = ("--set-resources", "train:checkpoint_steps=1", "generate:shard_size=1")
 class Disturbed:
     """Trainings and a round that were stopped in every way, and have ended.
 
-    `killed` had its main process killed, `run` is the next. `steps` are those of each training's
-    newest checkpoint when the main process was killed.
+    Attributes:
+        killed: the run whose main process was killed.
+        left: comments of its jobs that went on without the main process.
+        steps: step of each training's newest checkpoint after these jobs were cancelled.
+        run: the next run.
     """
 
     project: ClusterProject
@@ -50,10 +53,10 @@ class Disturbed:
 
 
 def catch(project: ClusterProject, run: Run, generating: bool = False) -> dict[str, str]:
-    """Hold each training, and the round, as soon as it has something that the next may go on from.
+    """Suspend each training once it has a new checkpoint, and the round once it has a shard.
 
     Returns:
-        Job ids, by node; that of the round as ROUND.
+        Job ids, by node; the round's job id has the key ROUND.
     """
     caught: dict[str, str] = {}
     shards = project.path("results/store/requests")
@@ -99,7 +102,7 @@ def disturbed(study, tmp_path_factory) -> Disturbed:
     kill(killed)
     left = command("squeue", "-h", f"--name={killed.identity}", "-o", "%k").splitlines()
 
-    # What docs/cluster.md tells to do.
+    # As docs/cluster.md tells the user to do.
     command("scancel", f"--name={killed.identity}")
     wait_for(lambda: not command("squeue", "-h", f"--name={killed.identity}"), 60, what="scancel")
     steps = {node: max(project.checkpoints(node)) for node in APART}
@@ -109,8 +112,9 @@ def disturbed(study, tmp_path_factory) -> Disturbed:
     run = project.start(*OFTEN, "--", *targets, text)
     jobs = catch(project, run, generating=True)
     command("scancel", jobs[ROUND], jobs[CANCELLED])
-    # SLURM compares with the clock every 30 s, as it does with any time limit.
-    command("scontrol", "update", f"JobId={jobs[CUT]}", "EndTime=now")
+    # SLURM compares with the clock every 30 s, as it does with any time limit. It refuses a time
+    # that has gone by when it reads it.
+    command("scontrol", "update", f"JobId={jobs[CUT]}", "EndTime=now+5")
     wait_for(lambda: "TIMEOUT" in states_of(jobs[CUT]), 60, run, "time limit")
     place = command("squeue", "-h", "-j", jobs[LOST], "-o", "%N").strip()
     command("scontrol", "update", f"NodeName={place}", "State=DOWN", "Reason=test")
@@ -137,7 +141,7 @@ def log_of_last_attempt(disturbed, node: str) -> int:
 
 
 def test_jobs_outlive_the_main_process(disturbed):
-    """What makes the advice to cancel them by the run's id necessary."""
+    """So docs/cluster.md tells the user to cancel them by the run's id."""
     assert set(disturbed.left) == {training(node) for node in APART}
 
 

@@ -32,7 +32,7 @@ def gpu_jobs(jobs) -> pl.DataFrame:
 
 
 def asked_for(job: str) -> int:
-    """GPUs that the command asked for which submitted a job."""
+    """Number of GPUs that a job's submitting command asked for."""
     line = command("sacct", "-nXP", "-j", job, "-o", "SubmitLine").partition(" --wrap")[0]
     nodes = int((re.search(r"--nodes=(\d+)", line) or [0, 1])[1])
     if per_node := re.search(r"--gpus-per-node=(?:\w+:)?(\d+)", line):
@@ -65,7 +65,7 @@ def test_other_rules_took_no_gpu(jobs, study):
     assert set(others["rule"]) == {"score", "metrics"}
     assert set(others["partition"]) == {"cpu"}
     assert set(others["gpus"]) == {0}
-    # What is in no record of SLURM ran where Snakemake did.
+    # Rules without a record in SLURM ran beside Snakemake.
     ran = set(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", study.run.text(), re.M))
     assert ran - set(jobs["rule"]) >= {"problems", "sft_set", "pairs", "majority_vote", "report"}
 
@@ -107,7 +107,7 @@ def test_results_equal_those_of_this_machine(study):
 def test_a_second_run_submits_nothing(study):
     again = study.project.start()
     assert "Nothing to be done" in again.finish(120)
-    # It starts no executor, and so has no id to name jobs by.
+    # Without a job Snakemake starts no executor, and the run has no id.
     assert "SLURM run ID" not in again.text() or not command(
         "sacct", "-nX", f"--name={again.identity}"
     )

@@ -32,11 +32,11 @@ SECRETS = {
 
 def files_with(text: str, folder: Path) -> list[str]:
     """Files of a folder that contain `text`, also hidden files and compressed tables."""
-    found = []
+    paths = []
     for file in sorted(folder.rglob("*")):
         if file.is_file() and (
             text.encode() in file.read_bytes()
             or (file.suffix == ".parquet" and text in pl.read_parquet(file).write_json())
         ):
-            found.append(file.relative_to(folder).as_posix())
-    return found
+            paths.append(file.relative_to(folder).as_posix())
+    return paths

@@ -111,8 +111,8 @@ def build_release(folder: Path, weak_side_of: dict[str, str] | None = None) -> N
         questions = withhold_gold(train_2)[0]
         weak_labels = {name: answer_all(questions, task, name, 0.5) for name in MODELS}
         for name in MODELS:
-            other = (weak_side_of or {}).get(name, name)
-            _build_chain(folder, task, name, train_2, weak_labels[name], weak_labels[other])
+            weak_side = (weak_side_of or {}).get(name, name)
+            _build_chain(folder, task, name, train_2, weak_labels[name], weak_labels[weak_side])
 
 
 def _build_chain(

@@ -29,9 +29,12 @@ BEFORE = {
     ("dpo", 0): ("hybrid_ft", 2),
     ("orpo", 0): ("icl_ft", 2),
 }
+#: Controls, as MODELS has its models, and what they control.
+CONTROLS = [("random_icl", "control", 0, 0.31), ("dpo_shuffled", "control", 0, 0.48)]
+CONTROLLED = {("random_icl", 0): ("icl_ft", 1), ("dpo_shuffled", 0): ("dpo", 0)}
 
 
-def metric(accuracy: float, name: str = "accuracy", **other: object) -> dict:
+def metric(accuracy: float, name: str = "accuracy", **columns: object) -> dict:
     """One METRICS row of a chain, with an interval of 4 points on either side."""
     row = {
         "experiment": "example",
@@ -50,11 +53,19 @@ def metric(accuracy: float, name: str = "accuracy", **other: object) -> dict:
         "value": accuracy,
         "ci_low": accuracy - 0.04,
         "ci_high": accuracy + 0.04,
+        "reference": None,
+        "detectable": None,
     }
-    return {**row, **other}
+    return {**row, **columns}
 
 
-def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
+def _difference(value: float, reference: str, other: tuple[str, int], facts: dict) -> dict:
+    """A METRICS row of a difference to another model, of which 7 points could be detected."""
+    name = f"{other[0]} {other[1] or ''}".strip()
+    return metric(value, f"difference_vs_{reference}", **facts, reference=name, detectable=0.07)
+
+
+def metrics(models: list = MODELS, **columns: object) -> pl.DataFrame:
     """METRICS of one chain. The floor names no strong model, and the ceiling no weak model."""
     rows = []
     floor, base, top = (
@@ -67,24 +78,26 @@ def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
             facts["weak"] = "none"
         if method == "weak":
             facts["strong"] = "none"
-        facts |= other
+        facts |= columns
         rows += [metric(value, scorer=scorer, **facts) for scorer in ("paper", "math")]
         rows += [
             metric(value - 0.1 * level, split=f"test/level={level}", **facts) for level in (1, 2)
         ]
         own = method not in ("weak", "ceiling", "strong_zero_shot")
         if own and base is not None and method != "full_weak":
-            rows.append(metric(value - base, "difference_vs_full_weak", **facts))
+            rows.append(_difference(value - base, "full_weak", ("full_weak", 0), facts))
             if facts.get("seed") != -1:
                 p = 0.0004 if abs(value - base) > 0.04 else 0.6
                 rows.append(metric(p, "mcnemar_p_vs_full_weak", **facts))
-        before = BEFORE.get((method, iteration))
-        start = next((m[3] for m in models if (m[0], m[2]) == before), None)
-        if start is not None:
-            rows.append(metric(value - start, "difference_vs_predecessor", **facts))
+        for reference, others in (("predecessor", BEFORE), ("counterpart", CONTROLLED)):
+            before = others.get((method, iteration))
+            start = next((m[3] for m in models if (m[0], m[2]) == before), None)
+            if start is None:
+                continue
+            rows.append(_difference(value - start, reference, before, facts))
             if facts.get("seed") != -1:
                 p = 0.001 if abs(value - start) > 0.04 else 0.4
-                rows.append(metric(p, "mcnemar_p_vs_predecessor", **facts))
+                rows.append(metric(p, f"mcnemar_p_vs_{reference}", **facts))
         if own and floor is not None and top is not None and top > floor:
             rows.append(metric((value - floor) / (top - floor), "pgr", **facts))
         for k in (1, 5, 10):
@@ -93,7 +106,7 @@ def metrics(models: list = MODELS, **other: object) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=METRICS)
 
 
-def diagnostic(kind: str, name: str, value: float, n: int, **other: object) -> dict:
+def diagnostic(kind: str, name: str, value: float, n: int, **columns: object) -> dict:
     """One DIAGNOSTICS row of a chain, with an interval of 3 points on either side."""
     row = {
         "task": "sums",
@@ -109,11 +122,11 @@ def diagnostic(kind: str, name: str, value: float, n: int, **other: object) -> d
         "ci_low": value - 0.03,
         "ci_high": value + 0.03,
     }
-    return {**row, **other}
+    return {**row, **columns}
 
 
 def diagnostics() -> pl.DataFrame:
-    """Filter, label, pair and calibration rows of the same chain."""
+    """Filter, label, pair, calibration, selection and sample rows of the same chain."""
     rows = []
     for step in (1, 2):
         rows += [
@@ -130,6 +143,16 @@ def diagnostics() -> pl.DataFrame:
         diagnostic("pairs", "rejected_accuracy", 0.1, 150, method="dpo"),
         diagnostic("pairs", "questions", 140, 150, method="dpo", ci_low=None, ci_high=None),
         diagnostic("calibration", "ece", 0.07, 1000, ci_low=None, ci_high=None),
+    ]
+    for share, coverage, precision in ((0.6, 0.9, 0.7), (1.0, 0.4, 0.95)):
+        name = f"share {share:.2f}"
+        rows += [
+            diagnostic("selection", f"{name} coverage", coverage, 1000),
+            diagnostic("selection", f"{name} precision", precision, round(1000 * coverage)),
+        ]
+    rows += [
+        diagnostic("samples", "coverage", 0.9, 1000, method="m_plus"),
+        diagnostic("samples", "answers", 2.5, 1000, method="m_plus", ci_low=None, ci_high=None),
     ]
     for low, accuracy in ((0.6, 0.5), (0.8, 0.85)):
         name = f"bin {low:.1f}-{low + 0.2:.1f}"

@@ -34,6 +34,15 @@ def test_the_shipped_files_pass(file):
             {"zero_optimization": {"offload_param": {"device": "cpu", "nvme_path": "/x"}}},
             r"`zero_optimization\.offload_param\.nvme_path` is '/x'",
         ),
+        ({"zero_optimization": 3}, "`zero_optimization` is 3; write an object"),
+        ({"zero_optimization": {"stage": 4}}, r"`zero_optimization\.stage` is 4; use 0, 1, 2 or 3"),
+        ({"zero_optimization": {"stage": True}}, r"`zero_optimization\.stage` is True; use 0, 1"),
+        (
+            {"zero_optimization": {"offload_param": True}},
+            r"offload_param` is True; write an object",
+        ),
+        ({"fp16": True}, "`fp16` is True; write an object"),
+        ({"gradient_clipping": float("nan")}, "`gradient_clipping` is nan; use a finite number"),
         ({"data_types": ["../x"]}, r"`data_types\.0` is '\.\./x'"),
     ],
 )

@@ -9,8 +9,6 @@ import time
 
 import pytest
 
-from weak_to_strong.jobs import allocation
-from weak_to_strong.training.meeting import own_address
 from weak_to_strong.training.processes import process_environments, run_processes
 
 
@@ -96,9 +94,3 @@ def test_processes_listen_on_one_interface_only(tmp_path, nodes):
     printed = [process.communicate(timeout=300)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert {address for line in printed for address in line.split()} == {"127.0.0.1"}
-
-
-def test_a_node_that_only_slurm_knows_is_looked_up_there(monkeypatch):
-    shown = "NodeName=gpu02 Arch=x86_64 NodeAddr=127.0.0.1 NodeHostName=vm Port=6820"
-    monkeypatch.setattr(allocation, "_output", lambda *command: shown)
-    assert own_address("no-such-node.invalid") == "127.0.0.1"

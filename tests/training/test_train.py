@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from training_runs import bare_run
 
 from weak_to_strong.jobs.records import loaded_libraries
+from weak_to_strong.jobs.trackers import TrackedRun
+from weak_to_strong.models.chat_format import ChatFormat
 from weak_to_strong.tables.files import hash_file, publish_folder
 from weak_to_strong.training.checkpoints import alone_in, find_checkpoint, seal_checkpoint
 from weak_to_strong.training.history import check_loss, clean_history, training_facts
@@ -29,6 +31,7 @@ from weak_to_strong.training.rows import (
     encode_rows,
     orpo_columns,
     sft_columns,
+    unpair,
 )
 from weak_to_strong.training.settings import (
     TrainingSettings,
@@ -52,6 +55,7 @@ SETTINGS = {
     "seed": 1,
 }
 BOS, EOS = 1, 2
+CHAT = ChatFormat("model", "template", None, {}, None, None)
 SHIPPED = Path(__file__).parents[2] / "config/deepspeed"
 
 
@@ -64,7 +68,7 @@ class CharacterTokenizer:
 
     def __call__(self, text: str | list[str], split_special_tokens: bool = False) -> dict:
         if isinstance(text, list):
-            return {"input_ids": [self(one)["input_ids"] for one in text]}
+            return {"input_ids": [self(item)["input_ids"] for item in text]}
         ids = [BOS] if self.adds_bos else []
         place = 0
         while place < len(text):
@@ -148,7 +152,7 @@ class TestSettings:
             check_quantiser({**SETTINGS, "quantization": "nf4"})
 
     def test_the_quantiser_is_hidden_from_what_needs_none(self, monkeypatch):
-        modules = {name: each for name, each in sys.modules.items() if name != "bitsandbytes"}
+        modules = {name: module for name, module in sys.modules.items() if name != "bitsandbytes"}
         monkeypatch.setattr(sys, "modules", modules)
         hide_quantiser("nf4")
         assert "bitsandbytes" not in modules
@@ -194,9 +198,12 @@ class TestSettings:
 def test_a_resolved_run_comes_back_from_its_file(tmp_path):
     training = bare_run("work/key")
     lora = complete_settings("sft", SETTINGS)
-    for each in (training, replace(training, settings=lora, init={"kind": "lora", "files": {}})):
-        each.write(tmp_path / "run.json")
-        assert TrainingRun.read(tmp_path / "run.json") == each
+    tracked = TrackedRun(("tensorboard",), "t/w/s/seed-0/sft-0", "study", "results/study/trackers")
+    more = {"chat": CHAT, "tracked": tracked}
+    other = replace(training, settings=lora, init={"kind": "lora", "files": {}}, **more)
+    for run in (training, other):
+        run.write(tmp_path / "run.json")
+        assert TrainingRun.read(tmp_path / "run.json") == run
 
 
 class TestRunKey:
@@ -205,11 +212,11 @@ class TestRunKey:
         rows = tmp_path / "rows"
         rows.write_text("rows")
 
-        def make(content="rows", base="a", init=None, **change):
+        def make(content="rows", base="a", init=None, chat=None, **change):
             rows.write_text(content)
             settings = complete_settings("sft", {**SETTINGS, **change})
             manifest = {"files": {"model.safetensors": base}}
-            return run_key("sft", settings, hash_file(rows), manifest, init, {"trl": "1"})
+            return run_key("sft", settings, hash_file(rows), manifest, init, {"trl": "1"}, chat)
 
         return make
 
@@ -222,10 +229,24 @@ class TestRunKey:
             {"seed": 2},
             {"per_device_batch_size": 8},
             {"quantization": "nf4"},
+            {"chat": CHAT},
         ],
     )
     def test_changes_with_what_bears_on_the_weights(self, key, change):
         assert key(**change) != key()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"template": "other"},
+            {"system": "Be brief."},
+            {"options": {"enable_thinking": False}},
+            {"answer_after": "</think>"},
+        ],
+    )
+    def test_changes_with_what_a_chat_is_made_of(self, key, change):
+        assert key(chat=replace(CHAT, **change)) != key(chat=CHAT)
+        assert key(chat=replace(CHAT, name="other")) == key(chat=CHAT)
 
     def test_does_not_change_with_the_checkpoint_interval(self, key):
         assert key(save_steps=5) == key()
@@ -251,6 +272,11 @@ class TestRows:
             "labels": [[-100, -100, 32, 98, EOS]],
         }
 
+    def test_weights_of_rows_are_a_column(self):
+        frame = sft_frame(("Q", " b"), ("Q", " c")).with_columns(weight=pl.Series([0.5, 1.5]))
+        rows = encode_rows(frame, CharacterTokenizer(), 9, ("completion",))
+        assert sft_columns(rows)["weight"] == [0.5, 1.5]
+
     def test_pair_columns(self):
         frame = pl.DataFrame({"id": ["p"], "prompt": ["Q"], "chosen": [" y"], "rejected": [" no"]})
         rows = encode_rows(frame, CharacterTokenizer(), 9, ("chosen", "rejected"))
@@ -263,6 +289,24 @@ class TestRows:
         assert columns["chosen_input_ids"] == [[BOS, 81, 32, 121, EOS]]
         assert columns["rejected_labels"] == [[-100, -100, 32, 110, 111, EOS]]
         assert rows[0].tokens == 11
+
+    def test_single_answers_of_pairs(self):
+        """No answer to estimate the distance of the models belongs to the prompt beside it."""
+        pairs = [
+            {"prompt_ids": [n], "chosen_ids": [n, 1], "rejected_ids": [n, 0]} for n in (7, 8, 9)
+        ]
+        assert unpair(pairs)[1] == {
+            "prompt_ids": [8],
+            "completion_ids": [8, 1],
+            "KL_completion_ids": [7, 1],
+            "label": True,
+        }
+        answers = unpair(pairs)
+        assert [answer["label"] for answer in answers] == [True] * 3 + [False] * 3
+        assert [answer["completion_ids"] for answer in answers[3:]] == [[7, 0], [8, 0], [9, 0]]
+        assert [answer["KL_completion_ids"] for answer in answers[3:]] == [[9, 0], [7, 0], [8, 0]]
+        alone = unpair(pairs[:1])
+        assert [answer["KL_completion_ids"] for answer in alone] == [[7, 0], [7, 1]]
 
     def test_a_token_across_the_boundary_is_supervised(self):
         (row,) = encode(("Q#", "b"))
@@ -354,10 +398,10 @@ class TestWorkFolder:
                 entered.append(name)
 
         jobs = [threading.Thread(target=job, args=(name,)) for name in "abc"]
-        for each in jobs:
-            each.start()
-        for each in jobs:
-            each.join()
+        for thread in jobs:
+            thread.start()
+        for thread in jobs:
+            thread.join()
         assert sorted(entered[::2]) == ["a", "b", "c"]
         assert entered[::2] == entered[1::2]
         assert list(work.parent.iterdir()) == []
@@ -440,9 +484,9 @@ class TestInitialModel:
         ("key", "value"), [("r", 4), ("alpha", 8), ("target_modules", ["q_proj"])]
     )
     def test_another_shape(self, settings, init, key, value):
-        other = replace(settings, lora=replace(settings.lora, **{key: value}))
+        changed = replace(settings, lora=replace(settings.lora, **{key: value}))
         with pytest.raises(ValueError, match=f"lora.{key}"):
-            check_init("dpo", other, self.BASE, init)
+            check_init("dpo", changed, self.BASE, init)
 
 
 class TestHistory:
@@ -466,6 +510,7 @@ class TestHistory:
 
     def test_facts_count_every_pass(self):
         rows = encode(("Q", " b"), ("Q", " bc"))
-        facts = training_facts(rows, 3, 6, [{"loss": 2.0}, {"loss": 1.0}])
+        settings = complete_settings("sft", {**SETTINGS, "epochs": 3})
+        facts = training_facts(rows, settings, 6, [{"loss": 2.0}, {"loss": 1.0}])
         assert (facts["tokens"], facts["supervised_tokens"]) == (33, 21)
         assert (facts["examples"], facts["steps"], facts["loss"]) == (2, 6, 1.5)

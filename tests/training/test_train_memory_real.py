@@ -66,13 +66,13 @@ def kept_bytes(shape: Shape, settings: dict, length: int = LENGTH) -> int:
         if lora:
             model.enable_input_require_grads()
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept, held = {}, []
+    kept, tensors = {}, []
 
     def note(tensor):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        held.append(tensor)  # else its place would be taken by another
+        tensors.append(tensor)  # else its place would be taken by another
         return tensor
 
     tokens = torch.randint(0, shape.vocabulary, (SEQUENCES, length))

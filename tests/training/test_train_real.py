@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,15 +17,20 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from planted import MARK, SECRETS, files_with
+from tracked import scalars
+from training_runs import write_base
 
+from weak_to_strong.jobs.errors import ProcessDied
+from weak_to_strong.jobs.trackers import TrackedRun
 from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.tables.files import hash_file, read_json, write_json
 from weak_to_strong.tables.frames import read_table, write_table
-from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
+from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS, WEIGHTED_ROWS
 from weak_to_strong.training import length_sorting
 from weak_to_strong.training import train as training
 from weak_to_strong.training.checkpoints import SEAL
-from weak_to_strong.training.launching import run
+from weak_to_strong.training.launching import run_training
 from weak_to_strong.training.length_sorting import padding_share
 from weak_to_strong.training.loading import load_model, load_weights
 from weak_to_strong.training.rows import encode_rows
@@ -74,6 +80,18 @@ FURTHER = pytest.mark.skipif(
     os.environ.get("W2S_TEST_DISTRIBUTED") != "1", reason="set W2S_TEST_DISTRIBUTED=1"
 )
 
+#: Changes of a model's tensors, and what is said of each.
+UNFIT = [
+    (lambda weights: weights.pop("model.norm.weight"), r"lacks 1 tensors .*norm"),
+    (lambda weights: weights.update(extra=weights["model.norm.weight"].clone()), r"has 1 tensors"),
+    (
+        lambda weights: weights.update(
+            {"model.norm.weight": weights["model.norm.weight"][1:].clone()}
+        ),
+        r"1 tensors of another shape .*norm",
+    ),
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
@@ -83,37 +101,8 @@ def one_thread():
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A folder with a base model, its manifest and both kinds of rows."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
-
     folder = tmp_path_factory.mktemp("world")
-    vocabulary = {word: place for place, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 0)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    fast.save_pretrained(folder / "base")
-    set_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "base")
-    files = hash_files(folder / "base")
-    manifest = {"name": "tiny", "path": str(folder / "base"), "files": files, "source": "test"}
-    write_json(manifest, folder / "base.json")
+    write_base(folder, WORDS)
     numbers = WORDS[5:8]
     rows = [
         {
@@ -289,17 +278,76 @@ class TestSupervision:
         assert made["rejected_labels"].tolist() == [[-100] * 6 + self.REJECTED]
 
 
+class TestTrackers:
+    """A tracker gets the figures of a training, and has no effect on it."""
+
+    @pytest.fixture
+    def tracked_job(self, make_job, tmp_path):
+        def make(name: str) -> TrainingJob:
+            run = TrackedRun(("tensorboard",), "t/w/s/seed-0/sft-0", "study", str(tmp_path))
+            return replace(make_job(name, "sft", save_steps=2), tracked=run)
+
+        return make
+
+    def test_tensorboard_shows_each_update_and_the_model_stays_the_same(
+        self, tracked_job, sft, tmp_path, monkeypatch
+    ):
+        for name, value in SECRETS.items():
+            monkeypatch.setenv(name, value)
+        job = tracked_job("tracked")
+        assert Path(resolve(job).work).name == Path(resolve(sft).work).name
+        train(job)
+        assert read_json(job.manifest)["files"] == read_json(sft.manifest)["files"]
+        assert read_json(job.history) == read_json(sft.history)
+        shown = scalars(tmp_path / "tensorboard/t/w/s/seed-0/sft-0")["train/loss"]
+        expected = [(entry["step"], entry["loss"]) for entry in read_json(sft.history)]
+        assert [step for step, _ in shown] == [step for step, _ in expected]
+        assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in expected])
+        assert files_with(MARK, tmp_path) == []
+
+    def test_a_resumed_training_is_one_curve(self, tracked_job, sft, tmp_path):
+        job = tracked_job("tracked-resumed")
+        with pytest.raises(Stop):
+            train(job, [stop_after(5)])
+        train(job)
+        shown = scalars(tmp_path / "tensorboard/t/w/s/seed-0/sft-0")["train/loss"]
+        assert [step for step, _ in shown] == [entry["step"] for entry in read_json(sft.history)]
+
+    def test_a_disk_that_is_full_for_the_tracker_ends_no_training(
+        self, tracked_job, sft, tmp_path, caplog, capfd
+    ):
+        """From the third update on, whatever TensorBoard writes meets a device without room."""
+        from transformers import TrainerCallback
+
+        class FillDisk(TrainerCallback):
+            def on_step_begin(self, args, state, control, **_):
+                if state.global_step == 2:
+                    # The writer opens its file anew each time.
+                    [file] = tmp_path.rglob("*.tfevents.*")
+                    file.unlink()
+                    file.symlink_to("/dev/full")
+
+        job = tracked_job("tracked-full")
+        with caplog.at_level("WARNING", "weak_to_strong"):
+            train(job, [FillDisk()])
+        assert read_json(job.manifest)["files"] == read_json(sft.manifest)["files"]
+        [warning] = [record.getMessage() for record in caplog.records]
+        assert "tensorboard failed" in warning
+        assert "No space left on device" in warning
+        assert "Traceback" not in capfd.readouterr().err
+
+
 class TestModelFiles:
     """A training reads the files of the manifests and no others."""
 
     def test_other_weights_in_the_folder_are_not_read(self, make_job, world, sft):
-        other = world / "base/model.safetensors.index.json"
-        other.write_text('{"weight_map": {"w": "other.safetensors"}}')
+        index = world / "base/model.safetensors.index.json"
+        index.write_text('{"weight_map": {"w": "other.safetensors"}}')
         (world / "base/model_backup.safetensors").write_bytes(b"other weights")
         try:
             train(again := make_job("beside", "sft"))
         finally:
-            other.unlink()
+            index.unlink()
             (world / "base/model_backup.safetensors").unlink()
         assert read_json(again.manifest)["files"] == read_json(sft.manifest)["files"]
 
@@ -307,41 +355,63 @@ class TestModelFiles:
         adapter = read_json(Path(sft.model) / "adapter_config.json")
         assert adapter["base_model_name_or_path"] == str(world / "base")
 
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda weights: weights.pop("model.norm.weight"), r"lacks 1 tensors .*norm"),
-            (lambda weights: weights.update(extra=weights["model.norm.weight"].clone()), r"has 1"),
-            (
-                lambda weights: weights.update(
-                    {"model.norm.weight": weights["model.norm.weight"][1:].clone()}
-                ),
-                r"1 tensors of another shape .*norm",
-            ),
-        ],
-    )
-    def test_weights_that_do_not_fit_are_refused_in_one_line(
-        self, make_job, world, tmp_path, change, message
-    ):
+    @pytest.fixture
+    def unfit(self, make_job, world, tmp_path):
+        """Makes a supervised run whose base has changed tensors, as its manifest says too."""
         from safetensors.torch import load_file, save_file
 
+        def make(change, **settings) -> TrainingJob:
+            folder = Path(shutil.copytree(world / "base", tmp_path / "base"))
+            change(weights := load_file(folder / "model.safetensors"))
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+            described = {**read_json(world / "base.json"), "path": str(folder)}
+            write_json({**described, "files": hash_files(folder)}, tmp_path / "base.json")
+            return replace(make_job("unfit", "sft", **settings), base=str(tmp_path / "base.json"))
+
+        return make
+
+    def test_a_model_whose_own_sampling_is_odd_can_be_saved(self, world, tmp_path):
+        """Llama 2 proposes a temperature without sampling, which transformers does not save."""
         folder = Path(shutil.copytree(world / "base", tmp_path / "base"))
-        change(weights := load_file(folder / "model.safetensors"))
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        described = {**read_json(world / "base.json"), "path": str(folder)}
-        write_json({**described, "files": hash_files(folder)}, tmp_path / "base.json")
+        proposal = {"temperature": 0.9, "top_p": 0.6, "eos_token_id": [1, 2]}
+        write_json(proposal, folder / "generation_config.json")
+        settings = complete_settings("sft", {**SETTINGS, "adapter": "full", "lora": None})
+        load_weights(settings, str(folder), "base").save_pretrained(tmp_path / "saved")
+        saved = read_json(tmp_path / "saved/generation_config.json")
+        assert saved["eos_token_id"] == [1, 2]
+        assert "temperature" not in saved
+
+    @pytest.mark.parametrize(("change", "message"), UNFIT)
+    def test_weights_that_do_not_fit_are_refused_in_one_line(self, unfit, change, message):
         with pytest.raises(ValueError, match=message) as caught:
-            train(replace(make_job("unfit", "sft"), base=str(tmp_path / "base.json")))
+            train(unfit(change))
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(("change", "message"), UNFIT[1:])
+    def test_weights_that_do_not_fit_are_refused_under_zero3(self, unfit, caplog, change, message):
+        """There transformers loads the weights by code of its own."""
+        caplog.set_level("INFO", "weak_to_strong")
+        with pytest.raises(ProcessDied, match="status 1; its messages are above"):
+            run_training(unfit(change, deepspeed=str(SHIPPED / "zero3.json")))
+        (line,) = [text for text in caplog.messages if "fetch the model again" in text]
+        assert re.search(message, line)
+        assert "Traceback" not in caplog.text
 
     def test_the_work_folder_does_not_depend_on_where_the_model_is(self, make_job, world, tmp_path):
         folder = shutil.copytree(world / "base", tmp_path / "moved")
         described = {**read_json(world / "base.json"), "path": str(folder)}
         write_json(described, tmp_path / "base.json")
-        here = resolve(make_job("place", "sft"))
+        resolved = resolve(make_job("place", "sft"))
         moved = resolve(replace(make_job("place", "sft"), base=str(tmp_path / "base.json")))
-        assert moved.work == here.work
-        assert moved.base_view != here.base_view
+        assert moved.work == resolved.work
+        assert moved.base_view != resolved.base_view
+
+    def test_code_that_was_edited_since_the_start_writes_no_checkpoint(self, make_job):
+        planned = resolve(make_job("edited", "sft", save_steps=1))
+        with pytest.raises(ValueError, match="was edited while it started; run again"):
+            training.train(replace(planned, code="digest of the code before the edit"))
+        assert not Path(planned.work).exists()
+        assert not Path(planned.manifest).exists()
 
 
 class TestSupervisedRun:
@@ -361,6 +431,42 @@ class TestSupervisedRun:
         assert (facts["steps"], facts["examples"]) == (9, 9)
         assert (facts["tokens"], facts["supervised_tokens"]) == (3 * 9 * 14, 3 * 9 * 8)
         assert str(world) not in json.dumps(manifest["training"])
+
+    def test_the_loss_of_weighted_rows(self, make_job, world):
+        """Against a plain sum: the first update has all rows, in micro-batches of three."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        rows = pl.read_parquet(world / "sft.parquet").with_columns(
+            weight=pl.Series([0.0, 0.5, 2.5] * 3),
+            completion=pl.when(pl.int_range(pl.len()) % 2 == 0)
+            .then(pl.lit(" is one"))
+            .otherwise("completion"),
+        )
+        write_table(rows, WEIGHTED_ROWS, world / "weighted.parquet")
+        keys = {"global_batch_size": 9, "per_device_batch_size": 3, "max_steps": 1}
+        made = make_job("weighted", "sft", lora=STEADY, **keys)
+        job = replace(made, rows=str(world / "weighted.parquet"))
+        train(job)
+        model = AutoModelForCausalLM.from_pretrained(world / "base")
+        tokenizer = AutoTokenizer.from_pretrained(world / "base")
+        total = count = 0
+        for row in encode_rows(rows, tokenizer, 32, ("completion",)):
+            ids, answer = torch.tensor([row.prompt + row.completions[0]]), row.supervised
+            with torch.no_grad():
+                log_probs = model(ids).logits.log_softmax(-1)[0, -answer - 1 : -1]
+            total -= row.weight * float(log_probs.gather(1, ids[0, -answer:, None]).sum())
+            count += answer
+        (update,) = (entry for entry in read_json(job.history) if "loss" in entry)
+        assert update["loss"] == pytest.approx(total / count, abs=1e-4)
+
+    def test_steps_in_place_of_epochs(self, make_job):
+        """4 steps of 4 rows are a pass over 9 rows and a part of the next."""
+        job = make_job("steps", "sft", max_steps=4, epochs=9)
+        train(job)
+        facts = read_json(job.manifest)["facts"]
+        assert (facts["steps"], facts["examples"]) == (4, 9)
+        assert (facts["tokens"], facts["supervised_tokens"]) == (16 * 14, 16 * 8)
 
     def test_work_folder_is_removed(self, sft):
         assert list(Path(sft.work).iterdir()) == []
@@ -415,7 +521,7 @@ class TestPreferenceRun:
             for name, before in (("spread", False), ("spread-pre", True))
         ]
         for job in jobs:
-            run(job)
+            run_training(job)
         one, other = (read_json(job.history) for job in jobs)
         assert [entry["loss"] for entry in other] == pytest.approx(
             [entry["loss"] for entry in one], abs=1e-4
@@ -438,6 +544,25 @@ class TestPreferenceRun:
         history = read_json(job.history)
         assert history[-1]["loss"] < history[0]["loss"]
         assert set(read_json(job.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+
+    def test_kto_learns_and_resumes_with_the_same_weights(self, make_job, sft):
+        keys = {"global_batch_size": 4, "per_device_batch_size": 2}
+        whole, cut = (make_job(f"kto-{name}", "kto", sft, **keys) for name in ("whole", "cut"))
+        train(whole)
+        history = read_json(whole.history)
+        assert history[0]["loss"] == pytest.approx(0.5, abs=1e-5)
+        assert history[-1]["loss"] < 0.5
+        assert set(read_json(whole.manifest)["files"]) == set(read_json(sft.manifest)["files"])
+        cut.settings["save_steps"] = 2
+        with pytest.raises(Stop):
+            train(cut, [stop_after(5)])
+        train(cut)
+        assert read_json(cut.manifest)["files"] == read_json(whole.manifest)["files"]
+        assert read_json(cut.history) == history
+
+    def test_kto_needs_two_pairs_at_once(self, make_job, sft):
+        with pytest.raises(ValueError, match="per_device_batch_size: 1 must be at least 2 for kto"):
+            train(make_job("kto-alone", "kto", sft, per_device_batch_size=1))
 
 
 class TestResumption:
@@ -480,8 +605,8 @@ class TestResumption:
         assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
         large = [path for path in folder.glob("checkpoint-3/*") if path.stat().st_size > 2000]
         train(job)
-        assert "optimizer.pt" in (said := ", ".join(sorted(path.name for path in large)))
-        assert f"above 1 GiB and checked by size only: {said}" in caplog.messages
+        assert "optimizer.pt" in (names := ", ".join(sorted(path.name for path in large)))
+        assert f"above 1 GiB and checked by size only: {names}" in caplog.messages
         assert read_json(job.manifest) | {"path": ""} == read_json(sft.manifest) | {"path": ""}
         assert read_json(job.history) == read_json(sft.history)
 
@@ -500,12 +625,12 @@ class TestResumption:
         train(whole)
         job = make_job("orpo-resumed", "orpo", sft, save_steps=4)
         self.interrupt(job, 6)
-        assert run(job) == 4  # the update that it went on from
+        assert run_training(job) == 4  # the update that it went on from
         assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
         assert read_json(job.history) == read_json(whole.history)
 
     def test_a_lost_loss_ends_the_run_before_its_checkpoint(self, make_job):
-        job = make_job("lost", "sft", save_steps=1, learning_rate=1e30, max_grad_norm=1e30)
+        job = make_job("lost", "sft", save_steps=1, learning_rate=3e38, max_grad_norm=1e30)
         with pytest.raises(ValueError, match="learning_rate: the loss is nan at step"):
             train(job)
         (folder,) = Path(job.work).iterdir()
@@ -640,7 +765,7 @@ class TestQuantisedBase:
         shapes = []
         for job in (sft, qlora, qlora_dpo):
             tensors = load_file(Path(job.model) / "adapter_model.safetensors")
-            shapes.append({name: (each.shape, each.dtype) for name, each in tensors.items()})
+            shapes.append({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
         assert shapes[0] == shapes[1] == shapes[2]
         configs = [read_json(Path(job.model) / "adapter_config.json") for job in (sft, qlora)]
         assert configs[0] == configs[1]
@@ -709,18 +834,18 @@ class TestDeepSpeed:
         alone = even_job(f"one-{kind}", **change)
         train(alone)
         spread = even_job(kind, processes=2, deepspeed=str(SHIPPED / f"{name}.json"), **change)
-        run(spread)
+        run_training(spread)
         assert set(read_json(spread.manifest)["files"]) == set(read_json(alone.manifest)["files"])
         one, two = read_json(alone.history), read_json(spread.history)
         assert one[-1]["loss"] < 0.8 * one[0]["loss"]
         assert [entry["loss"] for entry in two] == pytest.approx(
             [entry["loss"] for entry in one], abs=TOLERANCE
         )
-        expected, found = self.weights(alone), self.weights(spread)
-        assert expected.keys() == found.keys()
+        expected, actual = self.weights(alone), self.weights(spread)
+        assert expected.keys() == actual.keys()
         for key, tensor in expected.items():
-            assert tensor.shape == found[key].shape
-            assert (tensor - found[key]).abs().max() < TOLERANCE
+            assert tensor.shape == actual[key].shape
+            assert (tensor - actual[key]).abs().max() < TOLERANCE
 
     @pytest.mark.parametrize(
         ("name", "change"),
@@ -740,10 +865,10 @@ class TestDeepSpeed:
             "deepspeed": str(SHIPPED / f"{name}.json"),
         }
         whole = even_job(f"whole-{kind}", **settings)
-        run(whole)
+        run_training(whole)
         job = even_job(f"killed-{kind}", **settings)
-        code = "import json, sys; from weak_to_strong.training.launching import TrainingJob, run; "
-        code += "run(TrainingJob(**json.loads(sys.argv[1])))"
+        code = "import json, sys; from weak_to_strong.training import launching; "
+        code += "launching.run_training(launching.TrainingJob(**json.loads(sys.argv[1])))"
         script = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(asdict(job))],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -753,7 +878,7 @@ class TestDeepSpeed:
         script.kill()
         script.wait()
         assert not Path(job.manifest).exists(), "it had ended before the kill"
-        resumed = run(job)
+        resumed = run_training(job)
         assert 10 <= resumed < 60
         assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
         assert read_json(job.history) == read_json(whole.history)
@@ -767,7 +892,7 @@ class TestDeepSpeed:
         spread = make_job(
             "zero3-orpo", "orpo", sft, processes=2, deepspeed=file, gradient_checkpointing=True
         )
-        run(spread)
+        run_training(spread)
         one, two = read_json(alone.history), read_json(spread.history)
         assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=TOLERANCE)
         assert two[-1]["loss"] < two[0]["loss"]
@@ -778,7 +903,7 @@ class TestDeepSpeed:
     def test_dpo_starts_at_its_reference(self, make_job, sft, name):
         file = str(SHIPPED / f"{name}.json")
         job = make_job(f"{name}-dpo", "dpo", sft, processes=2, deepspeed=file)
-        run(job)
+        run_training(job)
         history = read_json(job.history)
         assert history[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
         assert history[-1]["rewards/margins"] > 0.1
@@ -805,7 +930,7 @@ def test_capped_attention_is_trained_with_its_cap(tmp_path):
     Gemma2ForCausalLM(config).save_pretrained(tmp_path)
     settings = complete_settings("sft", {**SETTINGS, "adapter": "full", "lora": None})
     tokens = torch.tensor([[3, 5, 8, 5, 4, 7]])
-    found = {
+    logits = {
         name: model.eval()(tokens).logits
         for name, model in {
             "ours": load_weights(settings, str(tmp_path), "model"),
@@ -815,8 +940,8 @@ def test_capped_attention_is_trained_with_its_cap(tmp_path):
             },
         }.items()
     }
-    assert torch.equal(found["ours"], found["eager"])
-    assert not torch.allclose(found["ours"], found["sdpa"], atol=1e-3)
+    assert torch.equal(logits["ours"], logits["eager"])
+    assert not torch.allclose(logits["ours"], logits["sdpa"], atol=1e-3)
 
 
 def test_import_is_light():

@@ -74,6 +74,13 @@ class Project:
         """Messages of the jobs that a run would start."""
         return jobs(self.run("--dry-run", *arguments))
 
+    def verify(self) -> None:
+        """`snakemake verify` must find every file as its job made it.
+
+        The first check of a folder records its files, and an earlier test may have made that one.
+        """
+        assert re.search(r"\d+ files (recorded|are as their jobs made them)", self.run("verify"))
+
     def path(self, name: str) -> Path:
         return self.folder / name
 

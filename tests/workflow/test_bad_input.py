@@ -56,6 +56,15 @@ def test_text_of_a_configuration(fresh_project, line, expected):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("path", ["data/misspelt/test.parquet", "bases/misspelt.json"])
+def test_a_path_of_no_task_and_no_model(fresh_project, path):
+    done = fresh_project.snakemake("-n", f"results/test/{path}")
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert f"No rule to produce results/test/{path}" in output
+    assert "Traceback" not in output
+
+
 DATA = {
     "empty": ("", "the file has no rows; put problems into it"),
     "no answer": (

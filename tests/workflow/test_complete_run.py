@@ -55,7 +55,7 @@ def test_every_training_changed_its_model(project):
     assert len(adapters) == 11
     assert len({hash_file(file) for file in adapters}) == 11
     for file in adapters:
-        # Zero in a new adapter, which then leaves its base as it is.
+        # `lora_B` is zero in a new adapter, so that it does not change its base.
         moved = [part for name, part in load_file(file).items() if "lora_B" in name]
         assert len(moved) in (7, 14), file
         assert all(part.any() for part in moved), file
@@ -102,7 +102,7 @@ def test_pairs_obey_the_rules(project, method):
 
 
 def test_what_cannot_be_known_is_guessed(project):
-    """Four standard deviations above a third: by more only gold can lift a model."""
+    """Chance gives a third. The bounds are four standard deviations above it."""
     assert accuracies(project)["value"].max() < 0.58
     diagnostics = pl.read_csv(project.result("report/diagnostics.csv"))
     labels = diagnostics.filter(diagnostic="labels", name="accuracy")
@@ -128,7 +128,7 @@ def test_the_report_stands_alone(project):
     assert 'src="http' not in page
     assert "Content-Security-Policy" in page
     figures = sorted(file.name for file in project.result("report/plots").iterdir())
-    assert len(figures) == 10
+    assert len(figures) == 12  # six, each as SVG and PNG
 
 
 def test_every_training_starts_where_the_paper_says(project):
@@ -228,7 +228,7 @@ def test_every_job_has_the_record_of_its_inputs(project):
         "results/test/bases/random_strong.json",
         *(f"results/test/models/{CHAIN}/{file}" for file in INPUTS_OF_DPO),
     }
-    assert "files recorded" in project.run("verify")
+    project.verify()
 
 
 def test_no_file_holds_a_secret_of_the_environment(project):

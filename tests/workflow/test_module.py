@@ -26,6 +26,9 @@ module w2s:
 
 use rule * from w2s as w2s_*
 
+onstart:
+    print("our own start")
+
 rule ours:
     input: "{folder}results/test/report/index.html"
     output: "ours.txt"
@@ -39,7 +42,7 @@ def other_workflow(tmp_path):
     config = write_study(tmp_path, ANSWERS)
     (tmp_path / "ours.yaml").write_text(yaml.safe_dump({"study": config}))
 
-    def run(prefix: str, *arguments: str) -> str:
+    def run(prefix: str, *arguments: str, status: int = 0) -> str:
         statement = f"prefix: {prefix!r}" if prefix else ""
         folder = f"{prefix}/" if prefix else ""
         text = SNAKEFILE.format(snakefile=str(ROOT / "Snakefile"), prefix=statement, folder=folder)
@@ -53,7 +56,7 @@ def other_workflow(tmp_path):
             text=True,
             timeout=900,
         )
-        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.returncode == status, done.stderr[-4000:]
         return done.stdout + done.stderr
 
     return tmp_path, run
@@ -68,6 +71,20 @@ def test_it_plans_the_same_jobs_with_and_without_a_prefix(other_workflow):
     results = {file for line in inputs for file in line.split(", ") if "results/" in file}
     assert results
     assert all(file.startswith("inner/results/") for file in results)
+
+
+def test_what_is_checked_before_the_first_job_is_checked_in_a_module(other_workflow):
+    """The other workflow has an `onstart` of its own, which is called too."""
+    folder, run = other_workflow
+    data = folder / "data/train_1.jsonl"
+    before = data.stat().st_mtime
+    os.utime(data, (before, before + 24 * 3600))
+    table = "results/test/data/dice/train_1.parquet"
+    message = run("", table, status=1)
+    assert "data/train_1.jsonl: its time, " in message
+    assert "Execute " not in message
+    os.utime(data, (before, before))
+    assert run("", table).count("our own start") == 1
 
 
 def test_a_study_runs_as_a_module_under_a_prefix(other_workflow):

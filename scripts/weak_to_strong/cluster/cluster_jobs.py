@@ -31,7 +31,8 @@ GPU_RESOURCES = (
     *("slurm_partition", "slurm_account", "slurm_extra", "tasks_per_gpu", "tasks", "mpi"),
 )
 TRAINING_RESOURCES = (*GPU_RESOURCES, "checkpoint_minutes")
-GENERATION_RESOURCES = (*GPU_RESOURCES, "tensor_parallel_size")
+ENGINE_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+GENERATION_RESOURCES = (*GPU_RESOURCES, *ENGINE_SIZES)
 CPU_RESOURCES = ("slurm_partition", "slurm_account", "mem_mb", "runtime")
 
 #: Headings of the plan: columns of text, and columns of numbers.
@@ -88,7 +89,7 @@ class ClusterJobs:
         site: the cluster.
         assumptions: the accelerator, whose memory the site's replaces, and known models.
         overrides: by rule, resources that the user has set (`--set-resources`). Resources that
-            follow from `gpu`, `nodes` and `tensor_parallel_size` follow from the user's values.
+            follow from `gpu`, `nodes` and an engine's sizes follow from the user's values.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ClusterJobs:
             method = f"{graph.method(node).trainer}, {graph.training_settings(node)['adapter']}"
             needs = self._sizes(self.training, node)
             jobs["train", graph.base_of(node), method, needs] += 1
-        for round_ in graph.rounds():
+        for round_ in graph.engine_rounds():
             models = "+".join(graph.bases(round_))
             jobs["generate", models, "", self._sizes(self.generation, round_)] += 1
         rows = [(*texts, str(count), *sizes) for (*texts, sizes), count in jobs.items()]
@@ -164,7 +165,7 @@ class ClusterJobs:
         """Rows of a split: of its table, else as the configuration gives them."""
         if (rows := self.rows(split.path(self._graph.paths))) is not None:
             return rows
-        size = self._graph.config["tasks"][split.task]["splits"].get(split.name)
+        size = self._graph.task(split.task).data["splits"].get(split.name)
         return size if isinstance(size, int) else None
 
     def _override(self, rule: str, *names: str) -> dict[str, int]:
@@ -192,7 +193,7 @@ class ClusterJobs:
         """Needs of a generation round, for the largest of its base models.
 
         Raises:
-            ValueError: see `gpu_needs.tensor_parallel_size`.
+            ValueError: see `gpu_needs.engine_sizes`.
             FileNotFoundError: see `shape`.
         """
         shapes = map(self.shape, self._graph.bases(round_))
@@ -213,7 +214,7 @@ class ClusterJobs:
             self._device,
             loads=len(by_weights),
             attempt=attempt,
-            overrides=self._override("generate", "gpu", "nodes", "tensor_parallel_size"),
+            overrides=self._override("generate", "gpu", "nodes", *ENGINE_SIZES),
         )
 
     def gpu_resource(self, name: str, needs: Needs) -> int | str | None:

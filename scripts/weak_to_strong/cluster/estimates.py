@@ -20,6 +20,7 @@ from weak_to_strong.cluster.cluster_jobs import (
 from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_seconds
 from weak_to_strong.cluster.model_shape import Shape
 from weak_to_strong.experiment.configuration import ConfigError
+from weak_to_strong.experiment.entries import KINDS_FROM_PAIRS, QUESTIONS_KIND
 from weak_to_strong.experiment.graph import Graph
 from weak_to_strong.experiment.nodes import Node, Round, RoundRequest
 
@@ -39,6 +40,7 @@ class JobEstimate:
     gpu_hours: float  # loads included
     loading_gpu_hours: float  # the part of `gpu_hours` that goes into starts and loads
     disk_gb: float  # what the job leaves - an adapter, weights, or texts - in 10**9 bytes
+    sampled_tokens: float = 0.0  # of the answers that a training by reward samples itself
 
 
 class Estimator:
@@ -93,28 +95,46 @@ class Estimator:
     def training_rows(self, node: Node) -> tuple[float, float]:
         """Rows of a node's training, and the tokens of them all, in one epoch.
 
-        A row of pairs has the prompt twice: with the chosen answer and with the rejected one.
+        A row of pairs has the prompt twice: with the chosen answer and with the rejected one. A
+        question has it with each of its samples.
         """
         task, data = node.chain.task, self._graph.method(node).data
+        reward = self._graph.method(node).reward
         prompt = self._of_task(task, "prompt_tokens")
         if data.startswith("gold_"):
             rows = self._of_task(task, data.removeprefix("gold_"))
             return rows, rows * (prompt + self._of_task(task, "gold_tokens"))
-        if data == "weak_labels":
+        # A selection keeps at most all questions, and pairs are built of at most all.
+        if data in ("weak_labels", "icl_labels", *self._graph.experiment.selections):
             rows = self._of_task(task, "train_2")
             return rows, rows * (prompt + self._of_task(task, "response_tokens"))
-        if data == "pairs":
+        if data in self._graph.experiment.preferences:
+            settings = self._graph.experiment.preferences[data].settings
+            rows = self._of_task(task, "train_2") * settings.get("pairs_per_question", 1)
+            return rows, 2 * rows * (prompt + self._of_task(task, "response_tokens"))
+        if data == QUESTIONS_KIND and reward != "agreement":
+            rows, samples = self._of_task(task, "train_2"), self._samples(node)
+            return rows, rows * samples * (prompt + self._of_task(task, "response_tokens"))
+        if data in KINDS_FROM_PAIRS:
             further = self._graph.pair_settings(node)["pairs_per_question"] - 1
             share = self._assumptions.generation["further_pairs"]
             rows = self._of_task(task, "paired", node.chain.weak) * (1 + further * share)
-            return rows, rows * 2 * (prompt + self._of_task(task, "pair_tokens"))
+            texts = 1 if data == "chosen" else 2
+            return rows, rows * texts * (prompt + self._of_task(task, "pair_tokens"))
         by_iteration = self._of_task(task, "kept", node.chain.weak)
-        kept = by_iteration[min(node.iteration, len(by_iteration)) - 1]
+        kept = by_iteration[min(max(1, node.iteration), len(by_iteration)) - 1]
+        if reward:
+            length = self._of_task(task, "response_tokens")
+            return kept, kept * self._samples(node) * (prompt + length)
         padding = max(0, (self._graph.settings(node.chain).filter["pad_to"] or 0) - kept)
-        sides = 2 if data == "kept_hybrid" else 1
-        tokens = kept * (prompt + self._of_task(task, "kept_tokens"))
+        sides = 2 if data.endswith("_hybrid") else 1
+        length = "response_tokens" if data.startswith("random_") else "kept_tokens"
+        tokens = kept * (prompt + self._of_task(task, length))
         tokens += padding * (prompt + self._of_task(task, "response_tokens"))
         return sides * (kept + padding), sides * tokens
+
+    def _samples(self, node: Node) -> int:
+        return self._graph.training_settings(node)["samples"]
 
     # --- generation ------------------------------------------------------------------------
 
@@ -157,11 +177,19 @@ class Estimator:
     def training_job(self, node: Node) -> JobEstimate:
         """The training of a node."""
         device, shape = self._device, self.shape(self._graph.base_of(node))
-        cost = cost_of_training(self._graph, node, shape)
         rows, tokens = self.training_rows(node)
+        cost = cost_of_training(self._graph, node, shape).for_rows(rows)
+        prompts = answers = context = 0.0
+        if cost.by_reward:
+            prompt, response = (
+                self._of_task(node.chain.task, f"{text}_tokens") for text in ("prompt", "response")
+            )
+            prompts, answers = (rows * cost.sequences * length for length in (prompt, response))
+            context = prompt + response / 2
         quantised = cost.weight_bytes if cost.settings.get("quantization") else None
         start = device.count_for(quantised or shape.size) * device.load_seconds(shape.size)
         work = cost.seconds(rows, tokens, device)
+        work += cost.sampling_seconds(prompts, answers, context, device)
         work += device.count_for(shape.size) * cost.host_update_seconds(rows, device)
         return JobEstimate(
             rule="train",
@@ -175,6 +203,7 @@ class Estimator:
             gpu_hours=(start + work) / 3600,
             loading_gpu_hours=start / 3600,
             disk_gb=cost.saved_bytes / 1e9,
+            sampled_tokens=cost.settings["epochs"] * answers,
         )
 
     def generation_job(self, round_: Round) -> JobEstimate:
@@ -211,17 +240,18 @@ class Estimator:
     def estimate(self) -> dict[str, float]:
         """The estimated columns of docs/plan.csv: sums over rounds and trainings.
 
-        `round_weights` are the loads if each round had one engine. GB are 10**9 bytes, of
-        `base_gb` in 16 bits.
+        Models behind an endpoint are left out. `round_weights` are the loads if each round had one
+        engine. GB are 10**9 bytes, of `base_gb` in 16 bits.
 
         Raises:
             ConfigError: a task or model lacks a key that estimates need.
             ValueError: an assumption is missing.
         """
         graph = self._graph
-        rounds = [self.generation_job(round_) for round_ in graph.rounds()]
+        rounds = [self.generation_job(round_) for round_ in graph.engine_rounds()]
         trainings = [self.training_job(node) for node in graph.trained_nodes()]
         used = {name for chain in graph.chains for name in (chain.weak, chain.strong)}
+        used = {name for name in used if not graph.is_endpoint(name)}
 
         def total(jobs: Sequence[JobEstimate], name: str) -> float:
             return sum(getattr(job, name) for job in jobs)
@@ -232,7 +262,7 @@ class Estimator:
             "round_weights": total(rounds, "weights"),
             "engine_loads": total(rounds, "loads"),
             "trainings": len(trainings),
-            "generated_tokens": round(total(rounds, "tokens")),
+            "generated_tokens": round(total(rounds, "tokens") + total(trainings, "sampled_tokens")),
             "trained_tokens": round(total(trainings, "tokens")),
             "generation_gpu_hours": total(rounds, "gpu_hours"),
             "training_gpu_hours": total(trainings, "gpu_hours"),

@@ -58,7 +58,8 @@ class Needs:
     mem_mb: int  # host memory on each node, in 10**6 bytes
     cpus: int  # on each node
     runtime: int  # walltime in minutes
-    tensor_parallel_size: int = 1  # GPUs that share an engine's weights; 1 for a training
+    tensor_parallel_size: int = 1  # GPUs of a node that share an engine's layers; 1 for a training
+    pipeline_parallel_size: int = 1  # nodes that share an engine's layers; 1 for a training
     checkpoint_minutes: int = 0  # time between checkpoints of a training; 0 for a generation round
 
 
@@ -105,10 +106,10 @@ def training_gpus(cost: TrainingCost, site: Site) -> int:
     Raises:
         ValueError: it does not fit; says what would help.
     """
-    settings, room, batch = cost.settings, usable_bytes(site), cost.activation_bytes
+    settings, room = cost.settings, usable_bytes(site)
     micro_batches = settings["global_batch_size"] // settings["per_device_batch_size"]
     for gpus in gpu_counts(site) if settings.get("deepspeed") else [1]:
-        fits = cost.gpu_bytes(gpus) + batch <= room
+        fits = cost.gpu_bytes(gpus) + cost.work_bytes(gpus) <= room
         hosted = cost.host_bytes <= nodes_of(gpus, site) * site.node_memory
         if fits and hosted and micro_batches % gpus == 0:
             return gpus
@@ -126,8 +127,11 @@ def _too_large_for_one(cost: TrainingCost, site: Site) -> str:
     """Message for a training without DeepSpeed."""
     settings = cost.settings
     smaller = {**settings, "per_device_batch_size": 1, "gradient_checkpointing": True}
-    least = replace(cost, settings=smaller).activation_bytes
-    if cost.state_bytes + least <= usable_bytes(site):
+    least = replace(cost, settings=smaller).work_bytes(1)
+    sampling = cost.sampling_bytes(1)
+    if sampling > cost.activation_bytes and cost.state_bytes + sampling > usable_bytes(site):
+        key, fix = "global_batch_size", "lower it, since all its answers are sampled at once"
+    elif cost.state_bytes + least <= usable_bytes(site):
         key, fix = "per_device_batch_size", "lower it, or set gradient_checkpointing"
     else:
         key, fix = "deepspeed", "set it to config/deepspeed/zero3.json"
@@ -136,7 +140,7 @@ def _too_large_for_one(cost: TrainingCost, site: Site) -> str:
     return (
         f"config key `training.{cost.trainer}.{key}`: {_subject(cost)} takes about "
         f"{cost.state_bytes / 1e9:.0f} GB of weights and optimiser and "
-        f"{cost.activation_bytes / 1e9:.0f} GB of activations, too much for a GPU of "
+        f"{cost.work_bytes(1) / 1e9:.0f} GB of activations, too much for a GPU of "
         f"{site.gpu_memory / 1e9:.3g} GB; {fix}"
     )
 
@@ -182,9 +186,13 @@ def training_needs(
     nodes = overrides.get("nodes") or nodes_of(gpus, site)
     here = ceil(gpus / nodes)
     rows = UNKNOWN_ROWS if rows is None else rows
-    sequences = 1 if cost.trainer == "sft" else 2
-    tokens = rows * MEAN_ROW * cost.settings["max_length"] * sequences
-    seconds = cost.seconds(rows, tokens, device) / gpus
+    cost = cost.for_rows(rows)
+    sequences, longest = rows * cost.sequences, cost.settings["max_length"]
+    seconds = cost.seconds(rows, MEAN_ROW * longest * sequences, device) / gpus
+    if cost.by_reward:
+        answer = cost.settings["max_tokens"]
+        prompts, answers = sequences * (longest - answer), sequences * ANSWER_SHARE * answer
+        seconds += cost.sampling_seconds(prompts, answers, longest / 2, device) / gpus
     seconds += cost.host_update_seconds(rows, device) / nodes
     seconds += device.load_seconds(float(cost.loaded_width * cost.shape.parameters))
     checkpoint = 3 * FLOAT32 * cost.trained_weights  # float32 weights and two moments
@@ -215,23 +223,26 @@ def _training_memory(cost: TrainingCost, gpus: int, here: int) -> float:
 
 
 def _widened(shape: Shape, dtype: str) -> Shape:
-    """`shape` with as many weights of 16 bits as its weights of `dtype` have bytes for.
+    """`shape` with its weights counted in 16 bits: twice as many where `dtype` is float32.
 
     An engine of float32 reads twice the bytes, and computes at half the speed.
     """
     return replace(shape, parameters=round(BYTES[dtype] / HALF * shape.parameters))
 
 
-def tensor_parallel_size(
+def engine_sizes(
     shape: Shape, engine: Mapping[str, Any], site: Site, device: Device
-) -> int:
-    """GPUs that share an engine's weights: the least power of two that leaves room for the cache.
+) -> tuple[int, int]:
+    """GPUs of a node that share an engine's layers, and nodes among which the layers are divided.
 
+    Together they are the least power of two of GPUs that leaves room for the cache:
     `Device.count_for` leaves memory for work, and the KV cache has to hold CACHED_SEQUENCES
-    sequences of `max_model_len` tokens.
+    sequences of `max_model_len` tokens. GPUs of a node exchange much after each layer (tensor
+    parallel, Shoeybi et al., arXiv 1909.08053). Nodes pass on what the next layer needs (pipeline
+    parallel). So nodes are added only where one is too small, up to the site's `engine_nodes`.
 
     Raises:
-        ValueError: more than a node has; engines are not spread over nodes.
+        ValueError: more than these nodes have, or more nodes than the model has layers.
     """
     weights = _widened(shape, engine["dtype"]).size
     token = BYTES[engine["dtype"]] / HALF * shape.cache_per_token
@@ -239,13 +250,18 @@ def tensor_parallel_size(
     size = device.count_for(weights)
     while weights + cache > size * usable_bytes(site):
         size *= 2
-    if size > site.gpus_per_node:
+    if size <= site.gpus_per_node:
+        return size, 1
+    here = 1 << (site.gpus_per_node.bit_length() - 1)  # the largest power of two in a node
+    nodes = size // here
+    if nodes > min(site.engine_nodes, site.max_nodes, shape.layers):
         raise ValueError(
             f"config key `engine.dtype`: {shape.parameters / 1e9:.3g} billion weights in "
             f"{engine['dtype']} take {size} GPUs of {site.gpu_memory / 1e9:.3g} GB, a node has "
-            f"{site.gpus_per_node}; set bfloat16, or use larger nodes"
+            f"{site.gpus_per_node}; set bfloat16, use larger nodes, or let engines have {nodes} "
+            "nodes (gpu.engine_nodes and gpu.max_nodes in the site file)"
         )
-    return size
+    return here, nodes
 
 
 def _engine_seconds(
@@ -264,9 +280,12 @@ def _engine_seconds(
     return writing + prefill_seconds(shape, prompts, device)
 
 
-def _round_gpus(work: float, size: int, site: Site) -> int:
-    """GPUs of a round of `work` seconds of one engine, which takes `size` GPUs."""
-    wanted = max(1, ceil(work / ROUND_SECONDS)) * size
+def _round_gpus(work: float, size: int, pipeline: int, site: Site) -> int:
+    """GPUs of a round of `work` seconds of one engine, on `size` GPUs of `pipeline` nodes each."""
+    engines = max(1, ceil(work / ROUND_SECONDS))
+    if pipeline > 1:
+        return min(engines, max(1, site.max_nodes // pipeline)) * pipeline * size
+    wanted = engines * size
     counts = [count for count in gpu_counts(site) if count >= size]
     return min((count for count in counts if count >= wanted), default=counts[-1])
 
@@ -285,7 +304,7 @@ def generation_needs(
     """Needs of a generation round.
 
     A round gets another engine for each ROUND_SECONDS of its estimated time: on one node first, and
-    then on whole nodes.
+    then on whole nodes. An engine that no node holds has several nodes of its own.
 
     Args:
         shape: sizes of the base model.
@@ -296,30 +315,38 @@ def generation_needs(
         device: the accelerator, with the memory of the site's GPUs.
         loads: weights that are served one after another; adapters of one base count once.
         attempt: 1, and one more with each retry: memory and time grow with it.
-        overrides: `gpu`, `nodes` and `tensor_parallel_size` as the user has set them. `nodes` alone
-            stands for one engine on each.
+        overrides: `gpu`, `nodes`, `tensor_parallel_size` and `pipeline_parallel_size` as the user
+            has set them. `nodes` alone stands for one engine on each. One of the two sizes alone
+            leaves the other one 1.
 
     Raises:
-        ValueError: see `tensor_parallel_size`; not with that override.
+        ValueError: see `engine_sizes`; not where the user has set a size.
     """
     overrides = overrides or {}
-    set_size = overrides.get("tensor_parallel_size")
-    size = set_size or tensor_parallel_size(shape, engine, site, device)
+    set_size, set_pipeline = (
+        overrides.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline")
+    )
+    if set_size or set_pipeline:
+        size, pipeline = set_size or 1, set_pipeline or 1
+    else:
+        size, pipeline = engine_sizes(shape, engine, site, device)
     wide = _widened(shape, engine["dtype"])
-    work = _engine_seconds(wide, engine, requests, device) / size  # of one engine
+    work = _engine_seconds(wide, engine, requests, device) / (size * pipeline)  # of one engine
     gpus, nodes = overrides.get("gpu"), overrides.get("nodes")
     if not gpus:
-        gpus = nodes * (set_size or 1) if nodes else _round_gpus(work, size, site)
-    nodes = nodes or nodes_of(gpus, site)
-    here, engines = ceil(gpus / nodes), max(1, gpus // size)
+        gpus = nodes * (set_size or 1) if nodes else _round_gpus(work, size, pipeline, site)
+    if not nodes:
+        nodes = gpus // size if pipeline > 1 else nodes_of(gpus, site)
+    here, engines = ceil(gpus / nodes), max(1, gpus // (size * pipeline))
     seconds = work / engines + ceil(loads / engines) * device.load_seconds(wide.size)
     processes = max(1, here // size) * (size + 1)  # an engine's own processes and their parent
     return Needs(
         gpus=gpus,
         nodes=nodes,
-        # Weights are mapped, once for all processes of a node.
-        mem_mb=_memory(processes * PROCESS_MEMORY / 2 + wide.size, site, attempt),
+        # Weights are mapped, once for all processes of a node, which reads its own layers.
+        mem_mb=_memory(processes * PROCESS_MEMORY / 2 + wide.size / pipeline, site, attempt),
         cpus=here * site.cpus_per_gpu,
         runtime=_runtime(seconds, site, attempt),
         tensor_parallel_size=size,
+        pipeline_parallel_size=pipeline,
     )

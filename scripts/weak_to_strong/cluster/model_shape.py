@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.models.model_files import tensor_shapes, weight_files
+from weak_to_strong.models.model_files import EMBEDDINGS, read_header, text_part, weight_files
 
 #: Bytes of one number.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -53,8 +53,8 @@ class Shape:
         return self.layers * rank * sum(sizes.get(name, attention) for name in modules)
 
 
-def count_parameters(folder: Path) -> int:
-    """Number of weights in the files that make a model, from their headers alone.
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shape of each tensor of the files that make a model by its name, from their headers alone.
 
     Raises:
         FileNotFoundError: there is no such folder, or no weights in it.
@@ -64,8 +64,8 @@ def count_parameters(folder: Path) -> int:
     files = weight_files(folder, key)
     if not files:
         raise FileNotFoundError(2, "no safetensors files", str(folder))
-    shapes = (tensor_shapes(folder / file, key).values() for file in files)
-    return sum(prod(shape) for shape in chain.from_iterable(shapes))
+    headers = (read_header(folder / file, key).items() for file in files)
+    return {name: shape for name, (_, shape, _) in chain.from_iterable(headers)}
 
 
 def rough_shape(parameters: int) -> Shape:
@@ -80,19 +80,38 @@ def rough_shape(parameters: int) -> Shape:
     return Shape(parameters, layers, hidden, hidden, round(hidden * 8 / 3))
 
 
-def config_shape(config: Mapping[str, Any], parameters: int) -> Shape:
-    """Shape from the content of a model's config.json; `rough_shape` fills in missing sizes."""
-    rough = rough_shape(parameters)
+def config_shape(
+    config: Mapping[str, Any], parameters: int, tensors: Mapping[str, Sequence[int]] | None = None
+) -> Shape:
+    """Shape from the content of a model's config.json.
+
+    A size that stands at the top or in `text_config` is taken as it is. Models save only what
+    differs from their defaults, so others are read from the shapes of the weights: the tokens from
+    the input embeddings, keys and values from a `k_proj`. `rough_shape` fills in the rest.
+
+    Args:
+        config: content of the file.
+        parameters: number of weights, those that see images included.
+        tensors: shapes of the model's tensors by their names, as of `tensor_shapes`.
+    """
+    config, tensors, rough = text_part(config), tensors or {}, rough_shape(parameters)
     hidden = config.get("hidden_size", rough.hidden)
     heads = config.get("num_attention_heads") or 1
     head = config.get("head_dim") or hidden // heads
+    # The projections of what sees images have other inputs.
+    key_values = (
+        shape[0]
+        for name, shape in tensors.items()
+        if name.endswith("k_proj.weight") and list(shape[1:]) == [hidden]
+    )
+    embeddings = (shape[0] for name, shape in tensors.items() if name.endswith(EMBEDDINGS))
     return Shape(
         parameters=parameters,
         layers=config.get("num_hidden_layers", rough.layers),
         hidden=hidden,
-        key_value=head * (config.get("num_key_value_heads") or heads),
+        key_value=next(key_values, head * (config.get("num_key_value_heads") or heads)),
         intermediate=config.get("intermediate_size", rough.intermediate),
-        vocabulary=config.get("vocab_size", rough.vocabulary),
+        vocabulary=config.get("vocab_size") or next(embeddings, rough.vocabulary),
     )
 
 
@@ -111,9 +130,14 @@ def model_shape(
     Raises:
         FileNotFoundError: the entry has no `parameters`, and the model's files are not there.
     """
-    config = Path(folder) / "config.json"
-    parameters = entry.get("parameters") or count_parameters(Path(folder))
+    config, tensors = Path(folder) / "config.json", {}
+    try:
+        tensors = tensor_shapes(Path(folder))
+    except FileNotFoundError:
+        if not entry.get("parameters"):
+            raise
+    parameters = entry.get("parameters") or sum(map(prod, tensors.values()))
     if config.is_file():
-        return config_shape(json.loads(config.read_text("utf-8")), parameters)
+        return config_shape(json.loads(config.read_text("utf-8")), parameters, tensors)
     sizes = (known or {}).get(entry.get("paper"))
     return Shape(parameters, **sizes) if sizes else rough_shape(parameters)

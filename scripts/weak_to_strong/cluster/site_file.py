@@ -7,7 +7,6 @@ The environment variable `W2S_SITE` names another site file. No key changes a re
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,9 @@ from typing import Any
 import yaml
 
 from weak_to_strong.experiment.configuration import ConfigError, describe_breach
+from weak_to_strong.experiment.written_paths import expand_path
 from weak_to_strong.experiment.yaml_keys import check_keys
+from weak_to_strong.tables.files import with_folder
 
 VARIABLE = "W2S_SITE"
 EXAMPLE = "profiles/slurm/site.yaml"
@@ -45,6 +46,7 @@ class Site:
     cpus_per_gpu: int  # CPUs that a job gets with each GPU
     node_memory: float  # host memory of a GPU node that jobs may have
     max_nodes: int  # largest number of nodes of one job
+    engine_nodes: int  # largest number of nodes of one engine
     max_runtime: int  # longest walltime of a GPU job
     cpu_partition: str  # partition of jobs without a GPU
     cpu_memory: float  # host memory of such a job at its first attempt
@@ -87,6 +89,10 @@ def parse_site(content: Any, name: str) -> Site:
     if error := best_match(Draft202012Validator(schema).iter_errors(content)):
         raise describe_breach(error, f"{name}: key", EXAMPLE)
     site = _with_defaults(content, schema)
+    try:
+        scratch = site["scratch"] and expand_path(site["scratch"])
+    except ValueError as error:
+        raise ConfigError(f"{name}: key `scratch`: {error}") from None
     gpu, cpu = (_with_defaults(site[key], schema["properties"][key]) for key in ("gpu", "cpu"))
     return Site(
         gpu_partition=gpu["partition"],
@@ -96,12 +102,13 @@ def parse_site(content: Any, name: str) -> Site:
         cpus_per_gpu=int(gpu["cpus_per_gpu"]),
         node_memory=gpu["mem_gb_per_gpu"] * gpu["per_node"] * 1e9,
         max_nodes=int(gpu["max_nodes"]),
+        engine_nodes=int(gpu["engine_nodes"]),
         max_runtime=int(gpu["runtime"]),
         cpu_partition=cpu["partition"],
         cpu_memory=cpu["mem_gb"] * 1e9,
         cpu_runtime=int(cpu["runtime"]),
         account=site["account"],
-        scratch=site["scratch"],
+        scratch=scratch,
     )
 
 
@@ -112,11 +119,15 @@ def read_site(path: str | Path) -> Site:
         ConfigError: the file cannot be read, is not YAML, or `parse_site` refuses it; one line.
     """
     try:
+        path = expand_path(str(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); correct {VARIABLE}, or `site` in the "
-            "profile"
+            f"{with_folder(path)}: cannot be read ({error.strerror}); correct {VARIABLE}, or "
+            "`site` in the profile"
         ) from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         line = " ".join(str(error).split())
@@ -133,5 +144,5 @@ def cache_variables(scratch: str) -> dict[str, str]:
 
     Home folders are small and slow on many clusters. Some clusters have none on their nodes.
     """
-    root = Path(os.path.expandvars(scratch)).expanduser()
+    root = Path(scratch)
     return {name: str(root / folder) for name, folder in CACHES.items()}

@@ -281,7 +281,7 @@ def slurm_costs(allocations: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame
     rules = rules.sort("gpu_hours", "cpu_hours", "rule", descending=[True, True, False])
     rules = rules.with_columns(
         pl.when(pl.col("gpu_hours") > 0)
-        .then(pl.coalesce("response_tokens", "trained_tokens") / pl.col("gpu_hours"))
+        .then(pl.coalesce("trained_tokens", "response_tokens") / pl.col("gpu_hours"))
         .alias("tokens_per_gpu_hour")
     )
     total = allocations.select(pl.lit("all rules").alias("rule"), *summed)

@@ -9,13 +9,21 @@ the disk (benchmarks/plan_check.csv). No GPU has been measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
 from weak_to_strong.cluster.assumptions import DEVICE_OVERHEAD, Device
+from weak_to_strong.cluster.generation_cost import decode_seconds, prefill_seconds
 from weak_to_strong.cluster.model_shape import BYTES, FLOAT32, HALF, Shape
-from weak_to_strong.training.settings import PROJECTIONS, Zero, zero_of
+from weak_to_strong.training.settings import (
+    PREFERENCE_TRAINERS,
+    PROJECTIONS,
+    REFERENCE_TRAINERS,
+    REWARD_TRAINERS,
+    Zero,
+    zero_of,
+)
 
 #: Bytes of a weight in NF4 with double quantisation: 4 bits, and 0.127 for the constants of its
 #: block of 64 (Dettmers et al., arXiv 2305.14314, section 3, "Double Quantization").
@@ -39,15 +47,23 @@ _BLOCK_BYTES = {
 }
 
 
+#: Passes of KTO without gradients: the rows and their mismatched twins with the reference, and the
+#: twins with the trained model.
+KTO_PASSES = 3
+
+
 @dataclass(frozen=True)
 class TrainingCost:
     """One training, as far as its cost depends on it.
 
     Attributes:
         shape: sizes of the base model.
-        trainer: "sft", "dpo" or "orpo". A row of dpo and orpo has two sequences. DPO has a
-            reference model (Rafailov et al., arXiv 2305.18290); ORPO has none (Hong et al.,
-            arXiv 2403.07691).
+        trainer: one of `settings.TRAINERS`. A row of a preference trainer has two sequences; one of
+            GRPO, a question, has as many as `samples`, which it writes itself, one token after
+            another, before it trains on them. DPO
+            (Rafailov et al., arXiv 2305.18290) and KTO have a reference model; ORPO has none (Hong
+            et al., arXiv 2403.07691). KTO also passes each sequence's mismatched twin through both
+            models (Ethayarajh et al., arXiv 2402.01306, section 4.1).
         settings: as of `Graph.training_settings`.
         zero: what the DeepSpeed file spreads over the devices and offloads to their hosts.
     """
@@ -62,12 +78,41 @@ class TrainingCost:
         """The cost of a training whose DeepSpeed file, if it has one, can be read."""
         return cls(shape, trainer, settings, zero_of(settings))
 
+    def for_rows(self, rows: float) -> TrainingCost:
+        """The same training, with the number of passes that `max_steps` makes as `epochs`."""
+        steps = self.settings.get("max_steps")
+        if not steps:
+            return self
+        if self.by_reward:
+            rows *= self.sequences  # a step counts answers
+        passes = steps * self.settings["global_batch_size"] / rows
+        return replace(self, settings={**self.settings, "epochs": passes})
+
     # --- weights ---------------------------------------------------------------------------
 
     @property
     def full(self) -> bool:
         """Whether all weights are trained, and not a LoRA adapter."""
         return self.settings["adapter"] == "full"
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a frozen model stands beside the trained one."""
+        if self.by_reward:
+            return self.settings["beta"] > 0
+        return self.trainer in REFERENCE_TRAINERS
+
+    @property
+    def by_reward(self) -> bool:
+        """Whether the training samples the answers that it learns from."""
+        return self.trainer in REWARD_TRAINERS
+
+    @property
+    def sequences(self) -> int:
+        """Number of sequences of a row."""
+        if self.by_reward:
+            return self.settings["samples"]
+        return 2 if self.trainer in PREFERENCE_TRAINERS else 1
 
     @property
     def trained_weights(self) -> int:
@@ -110,7 +155,11 @@ class TrainingCost:
 
     @property
     def _reference_passes(self) -> int:
-        """Passes over the rows with the reference model."""
+        """Passes over the rows without gradients: those of the reference model, and KTO's."""
+        if self.trainer == "kto":
+            return KTO_PASSES * self.settings["epochs"]
+        if self.by_reward:
+            return self.settings["epochs"] * self.has_reference
         if self.trainer != "dpo":
             return 0
         return self.settings["epochs"] if self.settings.get("precompute_ref") is False else 1
@@ -127,19 +176,40 @@ class TrainingCost:
         return 2.0 * self.shape.parameters * steps
 
     def flops(self, tokens: float) -> float:
-        """FLOPs of the training; DPO's reference adds a forward pass.
+        """FLOPs of the training; a reference adds forward passes. Sampling is not counted.
 
         Args:
-            tokens: of one epoch; of pairs both sequences, each with its prompt.
+            tokens: of one epoch; of all sequences, each with its prompt.
         """
         reference = 2.0 * self.shape.parameters * self._reference_passes
         return tokens * (self.settings["epochs"] * self.flops_per_token + reference)
+
+    def sampling_seconds(
+        self, prompts: float, answers: float, context: float, device: Device
+    ) -> float:
+        """Device-seconds of sampling in a training by reward, in all epochs; else 0.
+
+        The answers of an update are written at once. transformers reads a prompt again for each of
+        its samples.
+
+        Args:
+            prompts: tokens of the prompts of one epoch, each counted for each of its samples.
+            answers: tokens of the answers of one epoch.
+            context: mean number of tokens that a step looks back on.
+            device: the accelerator.
+        """
+        if not self.by_reward:
+            return 0.0
+        at_once = replace(device, batch=min(device.batch, self.settings["global_batch_size"]))
+        epoch = prefill_seconds(self.shape, prompts, device)
+        epoch += decode_seconds(self.shape, answers, context, at_once)
+        return self.settings["epochs"] * epoch
 
     def gathered_bytes(self, rows: float) -> float:
         """Bytes of weights that all devices together receive under ZeRO-3, for rows of one epoch.
 
         Each micro-batch gathers the weights for its forward pass, for its backward pass (with the
-        recomputation) and for DPO's reference (Rajbhandari et al., arXiv 1910.02054, section 7).
+        recomputation) and for the reference (Rajbhandari et al., arXiv 1910.02054, section 7).
         """
         micro_batches = ceil(rows / self.settings["per_device_batch_size"])
         gathers = 2 * self.settings["epochs"] + self._reference_passes
@@ -173,6 +243,8 @@ class TrainingCost:
             rows: of one epoch.
             device: the accelerator.
         """
+        if self.by_reward:
+            rows *= self.sequences  # an update counts answers
         if not (self.full and self.zero.offload_optimizer):
             return 0.0
         updates = self.settings["epochs"] * ceil(rows / self.settings["global_batch_size"])
@@ -182,20 +254,20 @@ class TrainingCost:
 
     @property
     def state_bytes(self) -> float:
-        """Bytes of weights, gradients, AdamW's two moments and DPO's reference, on all devices.
+        """Bytes of weights, gradients, AdamW's two moments and the reference, on all devices.
 
         Full training takes 16 bytes a weight (Rajbhandari et al., arXiv 1910.02054, section 3.1):
         DeepSpeed has weights and gradients of 16 bits beside a float32 copy, others have both in
         32 bits. Autocasting without DeepSpeed keeps a copy of 16 bits too. LoRA takes 16 bytes for
-        each weight of the adapter beside the frozen ones. DPO's reference is a frozen adapter, or
-        a second copy of full weights.
+        each weight of the adapter beside the frozen ones. A reference is a frozen adapter, or a
+        second copy of full weights.
         """
         weights, trained = self.weight_bytes, self.trained_weights
         if not self.full:
-            reference = FLOAT32 * trained if self.trainer == "dpo" else 0
+            reference = FLOAT32 * trained if self.has_reference else 0
             return weights + 16.0 * trained + reference
         autocast = self.settings["dtype"] == "bfloat16" and not self.settings.get("deepspeed")
-        reference = weights if self.trainer == "dpo" else 0
+        reference = weights if self.has_reference else 0
         return (16.0 + (HALF if autocast else 0)) * trained + reference
 
     @property
@@ -217,7 +289,9 @@ class TrainingCost:
         All blocks keep `block_bytes`. With gradient checkpointing they keep their inputs, and one
         block at a time keeps the rest.
         """
-        sequences = self.settings["per_device_batch_size"] * (1 if self.trainer == "sft" else 2)
+        sequences = self.settings["per_device_batch_size"]
+        if not self.by_reward:
+            sequences *= self.sequences
         kept = self.shape.layers * self.block_bytes
         if self.settings.get("gradient_checkpointing"):
             inputs = self.shape.layers * self.shape.hidden * BYTES[self.settings["dtype"]]
@@ -225,10 +299,27 @@ class TrainingCost:
         logits = LOGIT_COPIES * FLOAT32 * self.shape.vocabulary
         return float(sequences * self.settings["max_length"] * (kept + logits))
 
+    def sampling_bytes(self, gpus: int) -> float:
+        """Bytes in which each of some GPUs samples the answers of an update; 0 without sampling.
+
+        Keys and values of all its sequences at `max_length`, and the logits of their next tokens.
+        """
+        if not self.by_reward:
+            return 0.0
+        width = BYTES[self.settings["dtype"]] / HALF
+        token = width * self.shape.cache_per_token
+        logits = LOGIT_COPIES * FLOAT32 * self.shape.vocabulary
+        sequences = ceil(self.settings["global_batch_size"] / gpus)
+        return sequences * (self.settings["max_length"] * token + logits)
+
+    def work_bytes(self, gpus: int) -> float:
+        """Bytes beside the model on each of some GPUs: of a micro-batch or of sampling."""
+        return max(self.activation_bytes, self.sampling_bytes(gpus))
+
     @property
     def _frozen_bytes(self) -> float:
-        """Bytes of the base weights, and of the second copy that DPO's full reference is."""
-        return self.weight_bytes * (1 + (self.full and self.trainer == "dpo"))
+        """Bytes of the base weights, and of the second copy that a full reference is."""
+        return self.weight_bytes * (1 + (self.full and self.has_reference))
 
     def gpu_bytes(self, gpus: int) -> float:
         """Bytes of weights, gradients, moments and reference on each of some GPUs.
@@ -267,5 +358,5 @@ class TrainingCost:
         return size
 
     def memory(self, gpus: int) -> float:
-        """Bytes that the training takes of each of some GPUs: state, a micro-batch, libraries."""
-        return self.gpu_bytes(gpus) + self.activation_bytes + DEVICE_OVERHEAD
+        """Bytes that the training takes of each of some GPUs: state, work, libraries."""
+        return self.gpu_bytes(gpus) + self.work_bytes(gpus) + DEVICE_OVERHEAD

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from weak_to_strong.data.split_names import held_out_first, list_test_sets
+
 #: Words of an n-gram.
 NGRAM = 8
 #: Least share of a question's n-grams that another split must have, in [0, 1].
 MIN_SHARED = 0.8
 #: Most ids that a row of the report lists.
 SAMPLE = 10
-#: A question in several splits is kept in the first of these.
-PRECEDENCE = ("test", "validation", "train_1", "train_2")
 #: Columns of contamination.csv, see `contamination_report`.
 CONTAMINATION = pl.Schema(
     {
@@ -50,7 +50,7 @@ def normalised_question(column: str = "question") -> pl.Expr:
 
 
 def _questions(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """One row for each question: split (its rank in PRECEDENCE), row, id, text."""
+    """One row for each question: split (its rank in `held_out_first`), row, id, text."""
     return pl.concat(
         splits[name].select(
             pl.lit(rank, pl.UInt8).alias("split"),
@@ -58,7 +58,7 @@ def _questions(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             "id",
             normalised_question().alias("text"),
         )
-        for rank, name in enumerate(PRECEDENCE)
+        for rank, name in enumerate(held_out_first(splits))
         if name in splits
     )
 
@@ -124,7 +124,7 @@ def find_matches(splits: Mapping[str, pl.DataFrame], kind: str) -> pl.DataFrame:
 
     Returns:
         Columns split, row (from 0), other, sorted: one row for each question and other split that
-        has it. `split` and `other` are ranks in PRECEDENCE.
+        has it. `split` and `other` are ranks in `split_names.held_out_first`.
 
     Raises:
         ValueError: another kind.
@@ -151,7 +151,8 @@ def contamination_report(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         `rows` is the size of `split`; `ids` lists the first ids counted, joined by spaces.
     """
     questions = _questions(splits)
-    names = [name for name in PRECEDENCE if name in splits and splits[name].height]
+    order = held_out_first(splits)
+    names = [name for name in order if name in splits and splits[name].height]
     repeated = questions.filter(~pl.struct("split", "text").is_first_distinct())
     counted = [repeated.select(pl.lit("duplicate").alias("kind"), "split", "row", other="split")]
     for kind in ("exact", "ngram"):
@@ -170,17 +171,17 @@ def contamination_report(splits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         for split in names:
             for other in names:
                 if (split == other) == (kind == "duplicate"):
-                    key = (kind, PRECEDENCE.index(split), PRECEDENCE.index(other))
+                    key = (kind, order.index(split), order.index(other))
                     count, ids = counts.get(key, (0, ""))
                     rows.append((kind, split, other, count, splits[split].height, ids))
     return pl.DataFrame(rows, schema=CONTAMINATION, orient="row")
 
 
 def remove_overlap(splits: Mapping[str, pl.DataFrame], kind: str) -> dict[str, pl.DataFrame]:
-    """Drop each question that a split earlier in PRECEDENCE also has.
+    """Drop each question that a split earlier in `split_names.held_out_first` also has.
 
-    The test split never loses a row. Ids and order of the remaining rows do not change. Questions
-    that occur twice in one split stay.
+    A test set never loses a row, not even to another test set. Ids and order of the remaining rows
+    do not change. Questions that occur twice in one split stay.
 
     Args:
         splits: PROBLEMS tables by split name.
@@ -192,9 +193,13 @@ def remove_overlap(splits: Mapping[str, pl.DataFrame], kind: str) -> dict[str, p
     if kind == "none":
         return dict(splits)
     matches = find_matches(splits, kind).filter(pl.col("other") < pl.col("split"))
+    order, test_sets = held_out_first(splits), list_test_sets(splits)
     kept = {}
     for name, frame in splits.items():
-        dropped = matches.filter(pl.col("split") == PRECEDENCE.index(name))["row"].unique()
+        if name in test_sets:
+            kept[name] = frame
+            continue
+        dropped = matches.filter(pl.col("split") == order.index(name))["row"].unique()
         keep = ~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(dropped.implode())
         kept[name] = frame.filter(keep)
         if frame.height and not kept[name].height:

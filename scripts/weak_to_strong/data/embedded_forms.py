@@ -11,7 +11,9 @@ from collections.abc import Callable
 from math import gcd, isqrt
 from random import Random
 
-FORMS = ("gsm8k", "math", "olympicarena")
+from weak_to_strong.data.authors import gold_problem
+
+FORMS = ("gsm8k", "authors", "math", "olympicarena")
 
 #: Form `math`: how often each way to ask for the result is drawn.
 MATH_SHARES = {"plain": 4, "percent": 1, "dollars": 1, "angle": 1, "fraction": 2, "root": 1}
@@ -37,13 +39,14 @@ def restate(problem: dict, form: str, seed: int) -> dict:
 
     Args:
         problem: from `embedded_task.generate_problems`.
-        form: one of `FORMS`; `gsm8k` leaves the problem as it is.
+        form: one of `FORMS`; `gsm8k` leaves the problem as it is, `authors` adds a request to the
+            question and writes the gold solution in one of four styles.
         seed: seed and question decide how the result is asked for.
 
     Returns:
         Columns of PROBLEMS: `question`, `solution`, `answer` and `subject`; with `math` also
         `level` (1 to 5); with `olympicarena` also `answer_type`, `level` (equal to it), `unit` and
-        `parts`. Only with `gsm8k` the solution ends in a line `#### answer`.
+        `parts`. Only with `gsm8k` and `authors` the solution ends in a line `#### answer`.
 
     Raises:
         ValueError: the form is unknown, or the result is not a whole number above 0.
@@ -51,6 +54,8 @@ def restate(problem: dict, form: str, seed: int) -> dict:
     subject = f"template {problem['template']}"
     if form == "gsm8k":
         return {**problem, "subject": subject}
+    if form == "authors":
+        return {**gold_problem(problem), "subject": subject}
     if form not in FORMS:
         raise ValueError(f"form: {form!r} is not one of {', '.join(FORMS)}")
     answer = problem["answer"]
@@ -129,7 +134,7 @@ def _as_olympicarena(question: str, steps: str, result: int, unit: str | None, r
 def _draw_near(result: int, rng: Random, count: int) -> list[int]:
     """`count` distinct numbers above 0 near the result, but not the result."""
     low = max(1, result - 12)
-    return rng.sample([other for other in range(low, low + 25) if other != result], count)
+    return rng.sample([number for number in range(low, low + 25) if number != result], count)
 
 
 def _offer(right: list[str], wrong: list[int], rng: Random) -> tuple[list[str], str]:

@@ -7,20 +7,27 @@ import gzip
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from string import ascii_uppercase
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import polars as pl
 
 from weak_to_strong.data.embedded_forms import restate
 from weak_to_strong.data.embedded_task import generate_problems
-from weak_to_strong.method.answers import last_box, last_boxed
+from weak_to_strong.data.split_names import held_out_first
+from weak_to_strong.method.answer_keys import last_boxed
+from weak_to_strong.method.flexible_answers import last_box
 from weak_to_strong.method.olympicarena_prompts import read_parts, split_prompt
 from weak_to_strong.method.prompts import answer_line
+from weak_to_strong.tables.files import LFS_POINTER
 from weak_to_strong.tables.frames import UNREADABLE
 from weak_to_strong.tables.schemas import PROBLEMS
 
@@ -43,12 +50,21 @@ CONVERSIONS = {
 }
 #: Numbers are written out up to this many digits, and larger or smaller ones with an exponent.
 LONGEST_NUMBER = 20
-#: The order in which splits are cut from one stream or pool: held-out data first, so that it
-#: stays the same when a training split grows.
-DRAW_ORDER = ("test", "validation", "train_1", "train_2")
+#: Whole numbers up to this one are exact as a float.
+LARGEST_EXACT = 2**53
+#: Columns that are read where a file has them. Nothing needs them, so one that holds anything but
+#: text is left out.
+FOUND_BY_NAME = ("id", "level", "subject", "source")
+#: Columns that are read only where `columns` names them: others' files mean something else by them.
+NAMED_ONLY = ("answer_type", "unit", "parts", "context")
 
 
-def load_gsm8k(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
+def load_gsm8k(
+    path: str | Path,
+    *,
+    optional_answers: bool = False,
+    unneeded: Collection[str] = FOUND_BY_NAME,
+) -> pl.DataFrame:
     """GSM8K: rows {question, answer ending in `#### n`}, or {question, solution, answer}.
 
     The answer is what follows the last `####` on its line. The solution keeps its `<<...>>`
@@ -57,16 +73,27 @@ def load_gsm8k(path: str | Path, *, optional_answers: bool = False) -> pl.DataFr
     rows = read_columns(path, ["question", "answer"], ["solution"])
 
     def convert(row: dict) -> dict:
+        row = {name: value for name, value in row.items() if name not in NAMED_ONLY}
         if row.get("solution") is not None:
             return row
         text = row.get("answer")
         answer = answer_line(text) if isinstance(text, str) else None
         return {**row, "solution": text, "answer": answer}
 
-    return build_problems(map(convert, rows), path, optional_answers)
+    converted = [convert(row) for row in rows]
+    if not any(row["answer"] for row in converted) and any(row.get("answer") for row in rows):
+        raise ValueError(
+            f"{path}: no answer has a line `#### ...`; use `loader: table` for answers alone"
+        )
+    return build_problems(converted, path, optional_answers, unneeded)
 
 
-def load_math(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
+def load_math(
+    path: str | Path,
+    *,
+    optional_answers: bool = False,
+    unneeded: Collection[str] = FOUND_BY_NAME,
+) -> pl.DataFrame:
     r"""MATH: rows {problem[, solution][, answer][, subject or type][, level][, unique_id]}.
 
     A row without `answer` has it in the last box of its solution (`\boxed{2}`, `\boxed 2`,
@@ -84,7 +111,7 @@ def load_math(path: str | Path, *, optional_answers: bool = False) -> pl.DataFra
             answer = last_boxed(solution) or last_box(solution) or None
         level = row.get("level")
         return {
-            **row,
+            **{name: value for name, value in row.items() if name not in NAMED_ONLY},
             "id": row.get("unique_id", row.get("id")),
             "question": row.get("problem"),
             "answer": answer,
@@ -92,7 +119,7 @@ def load_math(path: str | Path, *, optional_answers: bool = False) -> pl.DataFra
             "level": level.removeprefix("Level ") if isinstance(level, str) else level,
         }
 
-    return build_problems(map(convert, rows), path, optional_answers)
+    return build_problems(map(convert, rows), path, optional_answers, unneeded)
 
 
 def load_olympicarena(
@@ -170,64 +197,192 @@ def _answer_form(row: Mapping[str, Any]) -> dict[str, str | None]:
 def _texts(row: Mapping[str, Any], key: str) -> list[str | None]:
     """A column that holds a text, a list of texts and nulls, or nothing."""
     value = row.get(key)
-    found = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str | None) for text in found):
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str | None) for text in texts):
         raise ValueError(f"`{key}` is neither text nor a list of texts")
-    return found if value is not None else []
+    return texts if value is not None else []
 
 
 def load_table(
     path: str | Path,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     *,
     optional_answers: bool = False,
     optional_solutions: bool = False,
+    unneeded: Collection[str] = FOUND_BY_NAME,
 ) -> pl.DataFrame:
     """Any table of problems.
 
     Args:
         columns: column of the file for each of `question`, `answer` and, where there is one, `id`,
-            `solution`, `level`, `subject`, `source`; those not named are looked up by these names.
-            `answer_type`, `unit`, `parts` and `context` are read if they are named.
+            `solution`, `level`, `subject`, `source`; those not named are looked up by these names,
+            and left out if they hold no text. null leaves one out. `answer_type`, `unit`, `parts`
+            and `context` are read if they are named.
         optional_answers: the file may lack the answers' column, even one that is named.
         optional_solutions: the same of the solutions' column.
+        unneeded: as for `build_problems`; without those that `columns` names.
+
+    Raises:
+        ValueError: as for `load_task`; `columns` leaves out what the split needs.
     """
     columns = dict(columns or {})
     if unknown := sorted(set(columns) - set(PROBLEMS)):
         raise ValueError(f"columns: unknown names {unknown}; known: {list(PROBLEMS)}")
-    wanted = {**{name: name for name in PROBLEMS}, **columns}
-    rows = read_columns(path, [], wanted.values())
+    names = {name: name for name in PROBLEMS if name not in NAMED_ONLY} | columns
+    names = {name: column for name, column in names.items() if column is not None}
+    rows = read_columns(path, [], names.values())
     optional = {"answer": optional_answers, "solution": optional_solutions}
-    due = {"question": "question", "answer": "answer", **columns}
-    require_columns(rows, path, [due[name] for name in due if not optional.get(name)])
-    names = {name: columns.get(name, name) for name in PROBLEMS}
-    for name in ("answer_type", "unit", "parts", "context"):  # may well hold something else
-        if name not in columns:
-            del names[name]
+    needed = [name for name in {"question": "", "answer": "", **columns} if not optional.get(name)]
+    for name in ("question", "answer"):
+        if name in needed and name not in names:
+            raise ValueError(f"{path}: `columns` leaves out `{name}`; name its column")
+    require_columns(rows, path, [names[name] for name in needed if name in names])
+    unneeded = {*unneeded, *(name for name, may_lack in optional.items() if may_lack)}
     return build_problems(
         ({name: row.get(column) for name, column in names.items()} for row in rows),
         path,
         optional_answers,
+        unneeded - columns.keys(),
     )
 
 
-def generate_embedded(
-    templates: Collection[int], seed: int, sizes: Mapping[str, int], form: str = "gsm8k"
-) -> dict[str, pl.DataFrame]:
-    """Splits of the embedded task, with no question twice, cut from one stream in `DRAW_ORDER`.
+#: Names of the columns of multiple-choice sets on the Hub: MMLU-Pro, MMLU, ARC, OpenBookQA and
+#: the like. The first that a file has counts.
+_CHOICE_COLUMNS = {
+    "question": ("question", "question_stem"),
+    "options": ("options", "choices"),
+    "answer": ("answerKey", "answer", "answer_index"),
+    "solution": ("cot_content", "solution"),
+    "subject": ("category", "subject"),
+    "id": ("question_id", "id"),
+}
 
-    Ids are row numbers in the split. `form`: see `embedded_forms.restate`; in each form the same
-    word problems stand in the same rows.
+
+def load_multiple_choice(path: str | Path, *, optional_answers: bool = False) -> pl.DataFrame:
+    """Multiple choice: rows {question, options, answer[, solution][, subject]}.
+
+    The options become lines `A: ...` below the question, and the answer a letter. The file's column
+    of options holds lists of texts, or mappings {text, label} of lists. Its answer is a letter, a
+    label, or the number of an option, counted from 0. Known names of the columns are those of
+    MMLU-Pro, MMLU, ARC and OpenBookQA. Without a solution, training on gold teaches the answer
+    alone.
+
+    Raises:
+        ValueError: as for `load_task`; options that are no list of 2 to 26 texts, or an answer that
+            is none of them.
     """
-    stream = generate_problems(templates, seed)
-    splits = {}
-    for split in (name for name in DRAW_ORDER if name in sizes):
-        rows = [
-            {**restate(problem, form, seed), "source": "gsm_symbolic"}
-            for problem in islice(stream, sizes[split])
+    rows = read_columns(path, [], [name for names in _CHOICE_COLUMNS.values() for name in names])
+    columns = set().union(*rows)
+    names = {}
+    for name, known in _CHOICE_COLUMNS.items():
+        found = [column for column in known if column in columns]
+        needed = name in ("question", "options") or (name == "answer" and not optional_answers)
+        if not found and needed:
+            raise ValueError(
+                f"{path}: no column of the {name}; the file has {sorted(columns)}; call it "
+                f"`{known[0]}`"
+            )
+        names[name] = found[0] if found else None
+
+    def convert(number: int, row: dict) -> dict:
+        value = {name: row.get(column) for name, column in names.items() if column}
+        try:
+            options, labels = _read_options(value["options"])
+            answer = _read_choice(value.get("answer"), labels)
+        except ValueError as error:
+            raise ValueError(f"{path}: row {number}: {error}") from None
+        lines = [
+            f"{letter}: {text}" for letter, text in zip(ascii_uppercase, options, strict=False)
         ]
-        splits[split] = build_problems(rows, "gsm_symbolic")
+        question = str(value["question"] or "").strip()
+        return {
+            **{name: value[name] for name in ("id", "subject") if name in value},
+            "question": "\n".join([question, *lines]) if question else None,
+            "solution": str(value.get("solution") or "").strip().removeprefix("A: "),
+            "answer": answer,
+        }
+
+    converted = [convert(number, row) for number, row in enumerate(rows, 1)]
+    return build_problems(converted, path, optional_answers, FOUND_BY_NAME)
+
+
+def _read_options(value: Any) -> tuple[list[str], list[str]]:
+    """Texts and labels of a question's options."""
+    texts, labels = value, None
+    if isinstance(value, dict):
+        texts, labels = value.get("text"), value.get("label")
+    if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
+        raise ValueError("its options are no list of texts; write them as a list")
+    if not 2 <= len(texts) <= len(ascii_uppercase):
+        raise ValueError(f"has {len(texts)} options; give 2 to {len(ascii_uppercase)}")
+    if labels is None:
+        labels = list(ascii_uppercase[: len(texts)])
+    if not isinstance(labels, list) or len(labels) != len(texts):
+        raise ValueError("has other labels than options; give one for each")
+    return [str(text).strip() for text in texts], [str(label).strip() for label in labels]
+
+
+def _read_choice(value: Any, labels: list[str]) -> str | None:
+    """The letter of the option that an answer names."""
+    if value is None or value == "":
+        return None
+    text = write_value(value).strip()
+    if text in labels:
+        return ascii_uppercase[labels.index(text)]
+    if text.isdecimal() and int(text) < len(labels):
+        return ascii_uppercase[int(text)]
+    raise ValueError(f"the answer {text!r} is none of its options {', '.join(labels)}; correct it")
+
+
+def generate_splits(
+    stream: Iterator[dict],
+    sizes: Mapping[str, int],
+    source: str,
+    templates: Mapping[str, Collection[int]] = MappingProxyType({}),
+) -> dict[str, pl.DataFrame]:
+    """Splits cut from a stream of problems, in the order of `split_names.held_out_first`.
+
+    Ids are row numbers in the split.
+
+    Args:
+        stream: problems, no question twice.
+        sizes: number of rows by split.
+        source: where they come from.
+        templates: those whose problems a split may have, by split. It leaves out the others.
+    """
+    splits = {}
+    for split in (name for name in held_out_first(sizes) if name in sizes):
+        allowed = templates.get(split)
+        fitting = (row for row in stream if allowed is None or row["template"] in allowed)
+        rows = ({**row, "source": source} for row in islice(fitting, sizes[split]))
+        splits[split] = build_problems(rows, source)
     return splits
+
+
+def generate_embedded(
+    templates: Collection[int],
+    seed: int,
+    sizes: Mapping[str, int],
+    form: str = "gsm8k",
+    taught: Collection[int] | None = None,
+) -> dict[str, pl.DataFrame]:
+    """Splits of the embedded task, with no question twice, see `generate_splits`.
+
+    Args:
+        templates: numbers of `gsm_symbolic` templates.
+        seed: seed of the stream.
+        sizes: split -> number of rows.
+        form: see `embedded_forms.restate`. In each form the same word problems stand in the same
+            rows.
+        taught: the templates of train_1; None for all. Other problems of the stream are left out
+            there.
+    """
+    stream = (
+        {**restate(problem, form, seed), "template": problem["template"]}
+        for problem in generate_problems(templates, seed)
+    )
+    allowed = {"train_1": taught} if taught else {}
+    return generate_splits(stream, sizes, "gsm_symbolic", allowed)
 
 
 def load_task(
@@ -252,6 +407,8 @@ def load_task(
             answer, ids that repeat; names the file and the first such rows.
     """
     loader, keywords = settings["loader"], {}
+    if loader not in ("olympicarena", "multiple_choice") and settings.get("ids") == "given":
+        keywords["unneeded"] = [name for name in FOUND_BY_NAME if name != "id"]
     if loader == "table":
         keywords["columns"] = settings.get("columns")
         keywords["optional_solutions"] = optional_solutions
@@ -260,6 +417,7 @@ def load_task(
     loaders: dict[str, Callable[..., pl.DataFrame]] = {
         "gsm8k": load_gsm8k,
         "math": load_math,
+        "multiple_choice": load_multiple_choice,
         "olympicarena": load_olympicarena,
         "table": load_table,
     }
@@ -317,20 +475,49 @@ def read_rows(path: str | Path) -> list[dict]:
         check_suffix(path.name)
         kind, packed = _file_kind(path)
         if kind == ".parquet":
-            rows = pl.read_parquet(path).to_dicts()
+            # A number of 32 bits as it is written, and not as the nearest one of 64 bits.
+            single = pl.col(pl.Float32).cast(pl.String).cast(pl.Float64)
+            rows = pl.read_parquet(path).with_columns(single).to_dicts()
         else:
             with (gzip.open if packed else open)(
                 path, "rt", encoding="utf-8-sig", newline=""
             ) as file:
                 rows = _READERS[kind](file)
-    except (*UNREADABLE, ValueError, RecursionError, EOFError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot read it ({reason})") from error
+    except (*UNREADABLE, ValueError, RecursionError, EOFError, zlib.error, csv.Error) as error:
+        reason, fix = " ".join(str(error).split()), _fix_contents(path, error)
+        if isinstance(error, csv.Error):
+            fix = fix or "; close its double quotes"
+        raise ValueError(f"{path}: cannot read it ({reason}){fix}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: not a list of objects")
+        raise ValueError(f"{path}: not a list of objects; write one object on each line (.jsonl)")
     if not rows:
         raise ValueError(f"{path}: the file has no rows; put problems into it or name another")
     return rows
+
+
+def _fix_contents(path: Path, error: BaseException) -> str:
+    """What to do with a file that is not what its name says; "" where it is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return ""
+    kind, packed = _file_kind(path)
+    if start.startswith(LFS_POINTER):
+        return "; it is a pointer of Git LFS, run `git lfs pull` in its repository"
+    if packed != start.startswith(b"\x1f\x8b"):
+        return "; it is not packed, take .gz from its name" if packed else "; it is packed, add .gz"
+    if packed or kind not in SUFFIXES or kind == ".parquet":
+        return ""
+    if start.startswith(b"PAR1"):
+        return "; it is a Parquet file, let its name end in .parquet"
+    if start.startswith(b"PK"):
+        return "; it is an Excel file or an archive, save its sheet as CSV or unpack it"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:2]:
+        return "; write it as UTF-8 (`iconv -f UTF-16 -t UTF-8 FILE`)"
+    if isinstance(error, UnicodeDecodeError):
+        return "; write it as UTF-8 (`iconv -f ENCODING -t UTF-8 FILE`)"
+    return ""
 
 
 def _read_lines(lines: Iterable[str]) -> list:
@@ -338,34 +525,53 @@ def _read_lines(lines: Iterable[str]) -> list:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(json.loads(line, object_pairs_hook=_unique_keys))
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {error}") from error
     return rows
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict:
+    """An object of JSON, of which Python would keep the last of two equal keys."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one row; remove one of them")
+    return read
 
 
 def _read_json(file: TextIO) -> Any:
     """A list of objects, or objects line by line, as some files named .json hold them."""
     text = file.read()
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique_keys)
     except ValueError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
+        # Texts of JSON may hold other signs at which Python ends a line.
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
         if len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines):
             return _read_lines(lines)
         raise error
 
 
 def _read_table(file: TextIO, separator: str) -> list[dict]:
-    reader = csv.reader(file, delimiter=separator, strict=True)
-    names = next(reader, [])
+    first = csv.reader(file, delimiter=separator, strict=True)
+    header = next(filter(None, first), [])
+    # With a space behind each separator, as in `question, "answer"`.
+    spaced = any(name.startswith(" ") for name in header)
+    names = [name.strip(' "' if spaced else None) for name in header]
+    reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=spaced)
+    fix = "put a field that holds a separator in double quotes"
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
+        fix = "separate its fields with commas"
     if len(set(names)) < len(names):
         raise ValueError(f"line 1: a column's name stands twice in {names}")
     rows = []
     for values in reader:
         if len(values) not in (0, len(names)):
             raise ValueError(
-                f"line {reader.line_num}: {len(values)} fields, the first line has {len(names)}"
+                f"line {first.line_num + reader.line_num}: {len(values)} fields, the first line "
+                f"has {len(names)}; {fix}"
             )
         if values:
             rows.append({name: value or None for name, value in zip(names, values, strict=True)})
@@ -412,7 +618,10 @@ def require_columns(rows: list[dict], path: str | Path, required: Iterable[str])
     """All columns of `rows`; raises ValueError where a required one is in none of them."""
     columns = set().union(*rows)
     if missing := [name for name in required if name not in columns]:
-        raise ValueError(f"{path}: no column {missing}; the file has {sorted(columns)}")
+        fix = "name the file's own in `columns` (`loader: table`)"
+        if len(columns) == 1 and any(sign in min(columns) for sign in ";\t|"):
+            fix = "separate its fields with commas"
+        raise ValueError(f"{path}: no column {missing}; the file has {sorted(columns)}; {fix}")
     return columns
 
 
@@ -420,6 +629,8 @@ def write_value(value: str | int | float | Decimal) -> str:
     """A value as a person writes it: `0.00001` for `1e-05`, `0.3` for `0.30000000000000004`."""
     if not isinstance(value, float | Decimal):
         return str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
+        return str(int(value))
     number = Decimal(f"{value:.15g}") if isinstance(value, float) else value
     number = number.normalize() if number else Decimal(0)
     if abs(number.adjusted()) >= LONGEST_NUMBER:
@@ -427,26 +638,43 @@ def write_value(value: str | int | float | Decimal) -> str:
     return f"{number:f}"
 
 
+#: Types of values that have a text.
+_TEXT = (str, int, float, Decimal, type(None))
+
+
+def _is_text(value: Any) -> bool:
+    finite = not isinstance(value, float | Decimal) or math.isfinite(value)
+    return isinstance(value, _TEXT) and finite
+
+
 def build_problems(
-    rows: Iterable[dict], path: str | Path, optional_answers: bool = False
+    rows: Iterable[dict],
+    path: str | Path,
+    optional_answers: bool = False,
+    unneeded: Collection[str] = (),
 ) -> pl.DataFrame:
     """PROBLEMS table of rows with its column names; further keys are ignored.
 
     A missing id becomes the row number, a missing source the file's name. Questions and solutions
-    stay as they are to the letter; answers are stripped.
+    stay as they are to the letter; answers are stripped. Of the columns `unneeded` those that hold
+    anything but text and numbers are left out, with a note.
 
     Raises:
         ValueError: rows without question or answer, a value that is no text or number, or `parts`
             that `olympicarena_prompts.read_parts` cannot read.
     """
-    path = Path(path)
+    path, rows = Path(path), list(rows)
+    dropped = {name for name in unneeded for row in rows if not _is_text(row.get(name))}
+    for name in sorted(dropped):
+        logger.info("%s: `%s` is left out, as it is neither text nor a number", path, name)
     values: dict[str, list[str | None]] = {name: [] for name in PROBLEMS}
     for number, row in enumerate(rows):
-        row = {"source": path.name, **{k: v for k, v in row.items() if v is not None}}
+        kept = {k: v for k, v in row.items() if v is not None and k not in dropped}
+        row = {"source": path.name, **kept}
         row.setdefault("id", number)
         for name, column in values.items():
             value = row.get(name)
-            if not isinstance(value, (str, int, float, Decimal, type(None))):
+            if not isinstance(value, _TEXT):
                 kind = type(value).__name__
                 raise ValueError(f"{path}: row {number + 1}: `{name}` is a {kind}, text is due")
             if isinstance(value, float | Decimal) and not math.isfinite(value):

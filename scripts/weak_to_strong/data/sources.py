@@ -3,43 +3,49 @@
 A source entry of the config is one of
 
 - `{path}`: a local file, which is read in place;
+- `{path[, config], split}`: a split of a local folder in the layout of the Hub (`hub_layout`);
 - `{url, sha256}`: a file on a server (http, https or file);
-- `{hub, revision, file[, sha256]}`: a file of a Hugging Face data set at one commit.
+- `{hub, revision, file[, sha256]}`: a file of a Hugging Face data set at one commit;
+- `{hub, revision[, config], split}`: a split of such a data set, as `load_dataset` names it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import re
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from weak_to_strong.jobs.secret_values import hide_secrets
+from weak_to_strong.data.hub_errors import COMMIT, OFFLINE_FIX, explain_hub_error
+from weak_to_strong.data.hub_layout import (
+    check_hub_files,
+    find_hub_files,
+    hub_file,
+    write_hub_split,
+)
+from weak_to_strong.data.split_names import list_splits
 from weak_to_strong.tables.files import hash_file, publish
 
 logger = logging.getLogger("weak_to_strong")
 
-SPLITS = ("train_1", "train_2", "validation", "test")
 #: Kind of entry -> keys that it must have, and keys that it may have.
 SOURCE_KINDS = {
-    "path": (("path",), ()),
+    "path": (("path",), ("config", "split")),
     "url": (("url", "sha256"), ()),
-    "hub": (("hub", "revision", "file"), ("sha256",)),
+    "hub": (("hub", "revision"), ("file", "sha256", "config", "split")),
 }
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Names of query parameters that give access. Addresses with them are refused, because addresses
 #: are written into results, logs and records.
 SECRET_PARAMETER = re.compile(r"token|secret|signature|credential|passw|auth|key|\Asig\Z", re.I)
 TIMEOUT_SECONDS = 60
-OFFLINE_FIX = "where there is no network, fetch the file elsewhere and name it by `path`"
 
 
 def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict]]:
@@ -48,11 +54,12 @@ def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict]]:
     A split names one entry or a list of them. Sizes and `{from, count}` need no file.
 
     Args:
-        settings: the task's config.
+        settings: the task's config, its splits as `flatten_splits` gives them.
     """
-    named = {**settings.get("splits", {}), "pool": settings.get("pool")}
+    splits = settings.get("splits", {})
+    named = {**splits, "pool": settings.get("pool")}
     named_entries = []
-    for split in (*SPLITS, "pool"):
+    for split in (*list_splits(splits), "pool"):
         entries = named.get(split)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, Mapping) and "from" not in entry:
@@ -80,6 +87,13 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
         raise ValueError(f"{key}: unknown keys {unknown} beside `{kind}`")
     if missing := [name for name in required if not entry.get(name)]:
         raise ValueError(f"{key}: `{kind}` needs `{missing[0]}`, so that the data cannot change")
+    if "config" in entry and "split" not in entry:
+        raise ValueError(f"{key}.config: needs `split` beside it; name the split")
+    if kind == "hub":
+        if ("file" in entry) == ("split" in entry):
+            raise ValueError(f"{key}: `hub` needs one of `file` and `split`; give either")
+        if "sha256" in entry and "split" in entry:
+            raise ValueError(f"{key}.sha256: is of a `file`; remove it, `revision` pins a `split`")
     if "sha256" in entry and not SHA256.fullmatch(entry["sha256"]):
         raise ValueError(f"{key}.sha256: not 64 lower-case hexadecimal digits")
     if kind == "url":
@@ -90,7 +104,7 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
                 f"{key}.revision: {entry['revision']!r} is not a full commit of 40 lower-case "
                 "hexadecimal digits (branches and tags move)"
             )
-        name = PurePosixPath(entry["file"])
+        name = PurePosixPath(entry.get("file", ""))
         if name.is_absolute() or ".." in name.parts:
             raise ValueError(f"{key}.file: {entry['file']!r} is not a path inside the data set")
     return kind
@@ -117,18 +131,22 @@ def _check_address(address: str, key: str) -> None:
 
 def remote_name(entry: Mapping[str, Any]) -> str:
     """File name of a `url` or `hub` source, without the query of an address."""
+    if "split" in entry:
+        parts = [PurePosixPath(entry["hub"]).name, entry.get("config"), entry["split"]]
+        # A configuration may have any name.
+        return re.sub(r"[^\w.-]", "_", ".".join(filter(None, parts)))[:100] + ".jsonl"
     path = entry["file"] if "file" in entry else unquote(urlsplit(entry["url"]).path)
     return PurePosixPath(path).name or "data"
 
 
 def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "source") -> None:
-    """Download a `url` or `hub` source to `destination`.
+    """Download a `url` or `hub` source to `destination`; a split becomes JSON Lines.
 
     The file appears only when it is complete and has the pinned sha256.
 
     Raises:
-        ValueError: `check_source` refuses the entry, the file does not exist, there is no network,
-            or the contents differ from the pin. `destination` is then unchanged.
+        ValueError: `check_source` refuses the entry, the file or split does not exist, there is no
+            network, or the contents differ from the pin. `destination` is then unchanged.
     """
     kind = check_source(entry, key)
     if kind == "path":
@@ -137,7 +155,8 @@ def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "
         if kind == "url":
             _download(entry["url"], part, key)
         else:
-            _download_from_hub(entry, part, key)
+            with _hub_errors(entry, key):
+                _copy_from_hub(entry, part)
         expected, actual = entry.get("sha256"), hash_file(part)
         if expected and actual != expected:
             raise ValueError(
@@ -168,42 +187,36 @@ def _download(url: str, part: Path, key: str) -> None:
         ) from error
 
 
-def _download_from_hub(entry: Mapping[str, Any], part: Path, key: str) -> None:
-    from huggingface_hub import hf_hub_download
+def check_remote(entry: Mapping[str, Any], key: str) -> None:
+    """Check, without its data, that a `hub` source can be fetched; others are not asked for.
 
-    with tempfile.TemporaryDirectory(prefix=".hub-", dir=part.parent) as folder:
-        try:
-            downloaded = hf_hub_download(
-                entry["hub"],
-                entry["file"],
-                repo_type="dataset",
-                revision=entry["revision"],
-                local_dir=folder,
-            )
-        except Exception as error:
-            reason = explain_hub_error(error, entry["hub"], entry["revision"])
-            if reason is None:
-                raise
-            raise ValueError(f"{key}: {entry['file']}: {reason}") from error
-        shutil.copyfile(downloaded, part)
+    Raises:
+        ValueError: as for `fetch_source`.
+    """
+    if check_source(entry, key) == "hub":
+        with _hub_errors(entry, key):
+            names = [entry["file"]] if "file" in entry else find_hub_files(entry)[0]
+            check_hub_files(entry, names)
 
 
-def explain_hub_error(error: Exception, name: str, revision: str) -> str | None:
-    """One line that says why the Hub did not give a repository; None for errors of other kinds."""
-    from huggingface_hub import errors
+def _copy_from_hub(entry: Mapping[str, Any], part: Path) -> None:
+    if "split" in entry:
+        write_hub_split(entry, part)
+        return
+    with hub_file(entry, entry["file"], part.parent) as path:
+        shutil.copyfile(path, part)
 
-    if isinstance(error, errors.GatedRepoError):
-        return f"{name} is gated: accept its terms on the Hub, then `hf auth login` or set HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{name} has no revision {revision}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{name} is not on the Hub, or is private and HF_TOKEN is not set"
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return f"no such file in {name} at {revision}"
-    if isinstance(error, errors.HFValidationError):
-        return f"{name!r} is not a name that the Hub can have"
-    # OSError includes offline mode and a full disk.
-    if isinstance(error, (errors.HTTPError, OSError)):
-        detail = hide_secrets(" ".join(str(error).split()))[:200]
-        return f"cannot fetch {name} from the Hub ({detail}); {OFFLINE_FIX}"
-    return None
+
+@contextlib.contextmanager
+def _hub_errors(entry: Mapping[str, Any], key: str) -> Iterator[None]:
+    """Errors of huggingface_hub and of a data set's layout as one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = explain_hub_error(error, entry["hub"], entry["revision"])
+        if reason:
+            what = entry.get("file") or f"split `{entry['split']}`"
+            raise ValueError(f"{key}: {what}: {reason}") from error
+        if isinstance(error, ValueError):
+            raise ValueError(f"{key}: {entry['hub']}: {error}") from error
+        raise

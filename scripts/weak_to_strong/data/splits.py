@@ -1,4 +1,7 @@
-"""The splits of a task: train_1, train_2, validation and test (paper section 4.1)."""
+"""The splits of a task: train_1, train_2, validation and test sets (paper section 4.1).
+
+Settings of a task have their splits here as `split_names.flatten_splits` gives them.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,20 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.data.contamination import normalised_question, remove_overlap
-from weak_to_strong.data.readers import DRAW_ORDER, generate_embedded, load_task, number_rows
-from weak_to_strong.data.sources import SPLITS, source_entries
+from weak_to_strong.data.readers import (
+    generate_embedded,
+    generate_splits,
+    load_task,
+    number_rows,
+)
+from weak_to_strong.data.reasoning_gym_task import generate_family
+from weak_to_strong.data.sources import source_entries
+from weak_to_strong.data.split_names import held_out_first, list_splits, split_key
 from weak_to_strong.tables.files import AGAIN, hash_file
 from weak_to_strong.tables.schemas import GOLD, PROBLEMS, QUESTIONS
+
+#: Loaders that generate their problems.
+GENERATED = ("embedded", "reasoning_gym")
 
 
 def make_splits(
@@ -30,7 +43,8 @@ def make_splits(
         task: name of the task, for messages.
 
     Returns:
-        A PROBLEMS table for each of `SPLITS`; a split that the config does not name has no rows.
+        A PROBLEMS table for each of `list_splits`; a split that the config does not name has no
+        rows.
 
     Raises:
         ValueError: a file cannot be read (see `readers.load_task`) or is not the pinned one, a size
@@ -38,19 +52,20 @@ def make_splits(
     """
     key = f"tasks.{task}"
     wanted = {name: split for name, split in settings["splits"].items() if split is not None}
-    if unknown := sorted(set(wanted) - set(SPLITS)):
-        raise ValueError(f"{key}.splits: unknown splits {unknown}; known: {list(SPLITS)}")
+    known = list_splits(wanted)
+    if unknown := sorted(set(wanted) - set(known)):
+        raise ValueError(f"{key}.splits: unknown splits {unknown}; known: {known}")
     files = _match_files(settings, paths, key)
     sizes = {name: split for name, split in wanted.items() if isinstance(split, int)}
-    if settings["loader"] == "embedded":
+    if settings["loader"] in GENERATED:
         frames = _generate_splits(settings, files, sizes, key)
     else:
         frames = _read_splits(settings, files, sizes, key)
-    for name in DRAW_ORDER:
+    for name in held_out_first(wanted):
         entry = wanted.get(name)
         if isinstance(entry, Mapping) and "from" in entry:
-            _cut_rows(frames, name, entry, f"{key}.splits.{name}")
-    return {name: frames.get(name, pl.DataFrame(schema=PROBLEMS)) for name in SPLITS}
+            _cut_rows(frames, name, entry, f"{key}.splits.{split_key(name)}")
+    return {name: frames.get(name, pl.DataFrame(schema=PROBLEMS)) for name in known}
 
 
 def _match_files(
@@ -76,13 +91,22 @@ def _generate_splits(
     sizes: Mapping[str, int],
     key: str,
 ) -> dict[str, pl.DataFrame]:
-    """Splits of the embedded task."""
+    """Splits of a task whose problems are generated."""
+    loader = settings["loader"]
     if files:
-        raise ValueError(f"{key}: the embedded loader generates its problems; name no files")
+        raise ValueError(f"{key}: the loader {loader} generates its problems; name no files")
+    if loader == "reasoning_gym":
+        family = settings["reasoning_gym"]
+        try:
+            stream = generate_family(family["family"], family["seed"], family["settings"])
+            return generate_splits(stream, sizes, f"reasoning_gym.{family['family']}")
+        except ValueError as error:
+            raise ValueError(f"{key}.{error}") from error
     if not settings.get("templates"):
         raise ValueError(f"{key}.templates: name the templates of the embedded loader")
     seed, form = settings.get("data_seed", 0), settings.get("form", "gsm8k")
-    return generate_embedded(settings["templates"], seed, sizes, form)
+    taught = settings.get("train_1_templates")
+    return generate_embedded(settings["templates"], seed, sizes, form, taught)
 
 
 def _read_splits(
@@ -99,13 +123,15 @@ def _read_splits(
             optional_answers=split == "train_2",
             optional_solutions=split != "train_1",
         )
-        for split in SPLITS
+        for split in list_splits(files)
         if split in files
     }
     if not sizes:
         return frames
     if "pool" not in files:
-        raise ValueError(f"{key}.splits.{min(sizes)}: a size needs `{key}.pool` to draw from")
+        raise ValueError(
+            f"{key}.splits.{split_key(min(sizes))}: a size needs `{key}.pool` to draw from"
+        )
     pool = load_task(settings, files["pool"])
     seed = settings.get("data_seed", 0)
     drawn = draw_splits(pool, sizes, seed, frames.values(), f"{key}.pool")
@@ -148,7 +174,8 @@ def narrow_settings(settings: Mapping[str, Any], split: str) -> dict[str, Any]:
         needed.add(name)
         entry = splits[name]
         if isinstance(entry, int):
-            earlier = DRAW_ORDER[: DRAW_ORDER.index(name)]
+            order = held_out_first(splits)
+            earlier = order[: order.index(name)]
             to_visit += [other for other in earlier if isinstance(splits.get(other), int)]
             # A question that a file names for a split is not drawn.
             to_visit += [other for other in splits if isinstance(splits[other], Mapping | list)]
@@ -214,7 +241,7 @@ def draw_splits(
     order = list(range(distinct.height))
     Random(seed).shuffle(order)
     splits, begin = {}, 0
-    for name in (name for name in DRAW_ORDER if name in sizes):
+    for name in (name for name in held_out_first(sizes) if name in sizes):
         splits[name] = distinct[order[begin : begin + sizes[name]]]
         begin += sizes[name]
     return splits

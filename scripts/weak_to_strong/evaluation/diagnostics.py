@@ -23,8 +23,10 @@ from weak_to_strong.method.answers import (
     predict_column,
     string_judge,
 )
+from weak_to_strong.method.chat import final_part
+from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.tables.frames import read_table
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, VOTES
+from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, SELECTED, VOTES
 
 #: One measured value in each row. `n` is what it is a share of; `ci_low` and `ci_high` are a 95 %
 #: Wilson interval. `method` names a side (weak, icl) for labels.
@@ -168,6 +170,7 @@ def pair_quality(
     quirks: PaperQuirks = PAPER,
     judge: Judge = string_judge,
     extraction: str = "paper",
+    answer_after: str | None = None,
 ) -> list[dict]:
     """Whether the pairs of Stage II prefer right answers (paper section 3.2), as named values.
 
@@ -182,11 +185,14 @@ def pair_quality(
         quirks: flaws of the paper's normalisation to keep.
         judge: compares answers with gold answers.
         extraction: how an answer is found, one of `answers.EXTRACTIONS`.
+        answer_after: mark after which the answer of a reasoning model stands, or None.
     """
     values = []
     raw = judge is not string_judge
     for side in ("chosen", "rejected"):
         texts = pairs[side].str.strip_chars()
+        if answer_after:
+            texts = texts.to_frame().select(final_part(pl.col(side), answer_after)).to_series()
         predictions = predict_column(texts, answer_key, quirks, raw=raw, extraction=extraction)
         answers = pairs.select("id", predictions)
         right = right_rows(answers.with_row_index("pair"), gold, judge=judge)["pair"]
@@ -274,6 +280,89 @@ def calibration_quality(
     return values
 
 
+def selection_quality(
+    selected: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
+) -> list[dict]:
+    """How many questions a selection keeps, and how right their answers are.
+
+    kept: kept questions among all.
+    precision: right ones among the kept. Several texts of a question have one answer, or, where a
+        user's function chose them, count as one right answer if any is right.
+
+    Args:
+        selected: SELECTED.
+        gold: from `gold_answers`.
+        judge: compares answers with gold answers.
+    """
+    kept = selected["id"].n_unique()
+    right = right_ids(selected, gold, judge=judge)
+    return [_share("kept", kept, gold.height), _share("precision", len(right), kept)]
+
+
+def vote_selection(
+    votes: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
+) -> list[dict]:
+    """What a least share of the votes would keep of train_2, and how right that would be.
+
+    share 0.60 coverage: questions whose majority answer has at least this share of the samples,
+        among all questions.
+    share 0.60 precision: right majority answers among these.
+
+    There are two values for each share that a majority answer has, rounded down to hundredths.
+
+    Args:
+        votes: VOTES.
+        gold: from `gold_answers`.
+        judge: compares answers with gold answers.
+    """
+    answered = votes.filter(pl.col("majority") != "")
+    right = right_ids(answered, gold, "majority", judge)
+    # A share such as 3/10 has a rounding error, which must not move it below 0.30.
+    shares = (answered["confidence"] * 100 + 1e-9).floor().cast(pl.Int32)
+    is_right = answered["id"].is_in(list(right))
+    values = []
+    for least in shares.unique().sort():
+        kept = shares >= least
+        name = f"share {least / 100:.2f}"
+        values.append(_share(f"{name} coverage", int(kept.sum()), votes.height))
+        values.append(_share(f"{name} precision", int((kept & is_right).sum()), int(kept.sum())))
+    return values
+
+
+def sample_quality(
+    samples: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
+) -> list[dict]:
+    """How right, how long and how diverse the samples of train_2 are.
+
+    coverage: questions with at least one right sample, among all.
+    accuracy: right samples among all; a question's samples are a cluster.
+    answers: mean number of different final answers to a question, "none" counted as one.
+    texts: mean number of different texts for a question.
+    characters: mean length of a text.
+
+    Args:
+        samples: majority_vote.SAMPLES.
+        gold: from `gold_answers`.
+        judge: compares answers with gold answers.
+    """
+    right = right_rows(samples.with_row_index("row"), gold, judge=judge)["row"]
+    rows = samples.with_row_index("row").with_columns(right=pl.col("row").is_in(right.implode()))
+    questions = rows.group_by("id", maintain_order=True).agg(
+        right=pl.col("right").any(),
+        answers=pl.col("prediction").n_unique(),
+        texts=pl.col("response").n_unique(),
+    )
+    low, high = clustered_wilson_interval(rows["right"], rows["id"])
+    accuracy = {"value": rows["right"].mean(), "n": rows.height, "ci_low": low, "ci_high": high}
+    return [
+        _share("coverage", int(questions["right"].sum()), questions.height),
+        {"name": "accuracy", **accuracy},
+        _number("answers", questions["answers"].mean(), questions.height),
+        _number("texts", questions["texts"].mean(), questions.height),
+        _number("characters", rows["response"].str.len_chars().mean(), rows.height),
+    ]
+
+
 def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1) -> Iterator[dict]:
     """DIAGNOSTICS rows of one chain; none if its task has no gold answers of train_2.
 
@@ -285,7 +374,8 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
             judge: settings for `judges.choose_judge`; string equality if absent.
             gold, questions: paths of GOLD, and of QUESTIONS for another judge.
             kept, weak_labels, icl_labels: lists of paths, one for each iteration.
-            votes: path of VOTES, or None.
+            votes, samples: paths of VOTES and of the SAMPLES voted over, or None.
+            selections: name -> path of SELECTED.
             pairs: method -> path of PAIRS.
         bins: number of bins of the calibration.
         workers: most comparison processes of the judge at once.
@@ -328,10 +418,19 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
         votes = read_table(chain["votes"], VOTES)
         quality = calibration_quality(votes, gold, bins, judge)
         yield from rows("calibration", "majority", 0, quality)
+        yield from rows("selection", "majority", 0, vote_selection(votes, gold, judge))
+        samples = read_table(chain["samples"], SAMPLES)
+        yield from rows("samples", "m_plus", 0, sample_quality(samples, gold, judge))
+    for name, path in chain["selections"].items():
+        quality = selection_quality(read_table(path, SELECTED), gold, judge)
+        yield from rows("kept", name, 0, quality)
     for method, path in chain["pairs"].items():
         pairs = read_table(path, PAIRS)
         extraction = chain.get("extraction", "paper")
-        quality = pair_quality(pairs, gold, chain["answer_key"], quirks, judge, extraction)
+        quality = pair_quality(
+            *(pairs, gold, chain["answer_key"], quirks, judge, extraction),
+            chain.get("answer_after"),
+        )
         yield from rows("pairs", method, 0, quality)
 
 

@@ -11,14 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from weak_to_strong.data.split_names import split_key
 from weak_to_strong.evaluation.judges import choose_judge
-from weak_to_strong.method.answers import (
-    BOXED,
-    PaperQuirks,
-    extract_column,
-    judge_table,
-    normalise_column,
-)
+from weak_to_strong.method.answer_keys import BOXED
+from weak_to_strong.method.answers import PaperQuirks, extract_column, judge_table, normalise_column
 from weak_to_strong.method.prompts import clean_column, sft_target
 
 #: No answer has more characters than this: a longer gold answer is a whole solution.
@@ -57,11 +53,11 @@ def find_unread_gold(
     same = (judge_table(table, judge) == "right") & (table["read"] != "")
     plausible = ~gold.str.contains(key, literal=True) & (gold.str.len_chars() <= LONGEST_GOLD)
     bad = (~(same & plausible)).arg_true()
-    found = [
+    unread = [
         (rows["id"][row], gold[row], read[row], _fix(gold[row], targets[row], key, stops))
         for row in bad
     ]
-    return pl.DataFrame(found, schema=UNREAD_GOLD, orient="row")
+    return pl.DataFrame(unread, schema=UNREAD_GOLD, orient="row")
 
 
 def check_gold(
@@ -92,8 +88,8 @@ def check_gold(
             ids = ", ".join(unread["id"][:3])
             example = f"{_quote(row['answer'])} is read as {_quote(row['read'])}"
             raise ValueError(
-                f"tasks.{task}.splits.{name}: {unread.height} of {problems.height} gold answers "
-                f"are not read back from their own text (first ids {ids}; {example}): "
+                f"tasks.{task}.splits.{split_key(name)}: {unread.height} of {problems.height} gold "
+                f"answers are not read back from their own text (first ids {ids}; {example}): "
                 f"{row['fix']}, or allow a share of such rows with tasks.{task}.gold_unread"
             )
     return counts
@@ -119,7 +115,8 @@ def _target(solution: str | None, answer: str, key: str) -> str:
 def _fix(answer: str, target: str, key: str, stops: list[str]) -> str:
     """What to change so that a gold answer is read back."""
     if key in answer:
-        return f"the answer holds {key!r}: use `loader: gsm8k`, or name its own column in `columns`"
+        reader = {"####": "use `loader: gsm8k`, or ", BOXED: "use `loader: math`, or "}.get(key, "")
+        return f"the answer holds {key!r}: {reader}name its own column in `columns`"
     if "\n" in answer or len(answer) > LONGEST_GOLD:
         return "the answer is a whole text: name the column of the answer alone in `columns`"
     if inside := next((stop for stop in stops if stop in target), None):

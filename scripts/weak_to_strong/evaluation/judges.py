@@ -547,13 +547,13 @@ def _judge_set(prediction: str, gold: str, unit: str | None, ask: _Ask) -> str:
     return _cover(*lists, lambda one, other: _judge_number(one, other, unit, ask))
 
 
-def _cover(ones: Sequence[Any], others: Sequence[Any], same: Callable[[Any, Any], str]) -> str:
-    """Whether each of `ones` has its like among `others`, and each of `others` among `ones`."""
-    if not ones or not others:
+def _cover(elements: Sequence[Any], others: Sequence[Any], same: Callable[[Any, Any], str]) -> str:
+    """Whether each element has its like among the others, and each of the others among them."""
+    if not elements or not others:
         return "wrong"
-    if max(len(ones), len(others)) > MAX_ELEMENTS:
+    if max(len(elements), len(others)) > MAX_ELEMENTS:
         return "undecided"
-    table = [[same(one, other) for other in others] for one in ones]
+    table = [[same(one, other) for other in others] for one in elements]
     return _all([*map(_any, table), *map(_any, zip(*table, strict=True))])
 
 

@@ -18,11 +18,12 @@ import signal
 import sys
 import warnings
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn, TextIO
 
 from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
 from weak_to_strong.evaluation.plain_math import parse_fraction
+from weak_to_strong.evaluation.real_sets import SET_SIGNS, read_set, same_sets
 
 READY = "ready"
 UNDECIDED = "undecided"
@@ -76,7 +77,32 @@ _SAID_AGAIN = re.compile(
 )
 _MIXED = re.compile(r"(-?\d+) (\d+)/(\d+)")
 _ORDINAL = re.compile(r"\^ ?\{? ?\\(?:text|mathrm|mbox) ?\{ ?(?:st|nd|rd|th) ?\}(?: ?\})?")
-_REPEATING = re.compile(r"(\d*)\.(\d{,9})\\(?:overline|bar) ?\{(\d{1,9})\}")
+#: `pi`, as programs write it.
+_PI = re.compile(r"(?<![\\A-Za-z])[Pp]i(?![A-Za-z])")
+#: An "and" between two solutions, of which each may be a list.
+_SPACED_AND = re.compile(r"\\q?quad\s*\\text\s*\{\s*(?:and|or)\s*\}\s*\\q?quad")
+#: Letters of constants that are set upright.
+_UPRIGHT = re.compile(r"\\(?:mathrm|operatorname) ?\{ ?([ei]) ?\}")
+#: Functions, as programs and plain texts write them.
+_FUNCTION = re.compile(
+    r"(?<![\\A-Za-z])((?:arc)?(?:sin|cos|tan)|cot|sec|csc|ln|log|exp)_?(\d{0,2})"
+    r"(?=\s*[({\\^]|\s*\d|\s+[a-z](?![A-Za-z]))"
+)
+_PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt(?=\{)")
+_REPEATING = re.compile(
+    r"(\d*)\.(\d{,9})(?:\\(?:overline|bar|dot) ?\{(\d{1,9})\}|\((\d{1,9})\)(?=[ $%]*\Z))"
+)
+#: `0.1666...`: the last digits stand there three times, or two times where they are several.
+_REPEATED = re.compile(
+    r"(\d*\.\d{,9}?)(?:(\d)\2{2,9}|(\d{2,9})\3{1,9})(?:\.{2,}|…|\\l?dots(?![A-Za-z]))"
+)
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+#: Intervals whose open ends have the bracket turned, and their ends.
+_TURNED = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
+_DECIMAL_POWER = re.compile(r"\^ ?\{? ?-?\d*\.\d")
+_PLAIN_SET = re.compile(r"\{[^{}\\]*[,|:][^{}\\]*\}")
+_PLAIN_MATRIX = re.compile(r"\[ ?\[[^\[\]]*\](?:,? ?\[[^\[\]]*\])* ?\]")
 _NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?|\\[a-z]+")
 _BASE = re.compile(r"\d_\{?(\d+)\}?\s*$")
 _PREFIXES = {"": "", "centi": "c", "milli": "m", "kilo": "k"}
@@ -108,6 +134,11 @@ def to_latex(text: str) -> str:
     """
     text = strip_words(tidy(text))
     text = _MATH_MARKS.sub("", _ROW_SPACE.sub(r"\1", text))
+    text = _PI.sub(r"\\pi ", text).replace(r"\varnothing", r"\emptyset")
+    text = _FUNCTION.sub(_to_command, _PLAIN_ROOT.sub(r"\\sqrt", text))
+    text = _SUBSCRIPT.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
+    text = _SPACED_AND.sub("; ", text)
+    text = _UPRIGHT.sub(r"\1", text)
     text = _ROOT.sub(lambda match: rf"\sqrt{{{''.join(filter(None, match.groups()))}}}", text)
     text = _POWER.sub(lambda match: f"^{{{match[0].translate(_NUMERALS)}}}", text)
     text = " ".join(text.translate(_UNICODE).split())
@@ -116,7 +147,15 @@ def to_latex(text: str) -> str:
     if (len(text) - len(text.rstrip("\\"))) % 2:  # a space that stood last
         text = text[:-1].rstrip()
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text) if _MIXED.fullmatch(text) else text
+    text = _REPEATED.sub(lambda match: rf"{match[1]}\overline{{{match[2] or match[3]}}}", text)
     text = _REPEATING.sub(_to_fraction, text)
+    if _PLAIN_SET.fullmatch(text):
+        text = rf"\{text[:-1]}\}}"
+    if "][" not in text and _TURNED.fullmatch(text) and text[0] + text[-1] != "[]":
+        text = _turn_brackets(_TURNED.fullmatch(text))
+    if _PLAIN_MATRIX.fullmatch(text):
+        rows = re.findall(r"\[([^\[\]]*)\]", text)
+        text = r"\begin{pmatrix}" + r"\\".join(rows).replace(",", "&") + r"\end{pmatrix}"
     text = _ORDINAL.sub("", _DOTS.sub(r"\\ldots ", text).rstrip())
     text = mark_unit(_drop_rounded(text))
     text = _SAID_AGAIN.sub(r"\1", text)
@@ -135,8 +174,21 @@ def _drop_rounded(text: str) -> str:
     return f"{exact}={rounded}" if _NAME.fullmatch(exact.strip()) else exact.rstrip() or rounded
 
 
+def _to_command(name: re.Match) -> str:
+    r"""`log2` -> `\log_{2}`."""
+    base = f"_{{{name[2]}}}" if name[1] == "log" and name[2] else name[2]
+    return rf"\{name[1]}{base}"
+
+
+def _turn_brackets(interval: re.Match) -> str:
+    """`]0,1[` -> `(0,1)`."""
+    left, ends, right = interval.groups()
+    return f"{'[' if left == '[' else '('}{ends}{']' if right == ']' else ')'}"
+
+
 def _to_fraction(decimal: re.Match) -> str:
-    whole, once, again = decimal.groups()
+    whole, once, *repeated = decimal.groups()
+    again = next(filter(None, repeated))
     above = int(whole + once + again or 0) - int(whole + once or 0)
     return rf"\frac{{{above}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"
 
@@ -174,11 +226,33 @@ def compare(gold: str, prediction: str) -> str:
     bases = [match[1] for text in (gold, prediction) if (match := _BASE.search(text))]
     if len(bases) == 2 and bases[0] != bases[1]:
         return "wrong"
+    if not _BASE.search(gold) and bases not in ([], ["10"]):  # gold may be of that base, or not
+        return UNDECIDED
+    if (verdict := _compare_sets(gold, prediction)) is not None:
+        return verdict
     verdict = _compare_readings(gold, prediction, units=True)
     if any(_ending(text)[1] == "either" for text in (gold, prediction)):
-        other = _compare_readings(gold, prediction, units=False)
-        return verdict if other == verdict else UNDECIDED
+        without_units = _compare_readings(gold, prediction, units=False)
+        return verdict if without_units == verdict else UNDECIDED
     return verdict
+
+
+def _compare_sets(gold: str, prediction: str) -> str | None:
+    """The verdict on intervals and inequalities; None for other answers."""
+    if not SET_SIGNS.search(gold + prediction):  # reading sets takes a millisecond
+        return None
+    sets = [read_set(text, partial(read_value, units=False)) for text in (gold, prediction)]
+    if None in sets:
+        return None
+    same = same_sets(*sets, _numbers_are_apart)
+    return None if same is None else "right" if same else "wrong"
+
+
+def _numbers_are_apart(one: Any, other: Any) -> bool:
+    from math_verify import verify
+
+    apart = numbers_differ(one, other)
+    return apart or not verify(one, other, timeout_seconds=None, raise_on_error=True)
 
 
 def _compare_readings(gold: str, prediction: str, units: bool) -> str:
@@ -210,11 +284,22 @@ def read_value(latex: str, units: bool = True) -> Any:
         return Rational(fraction)
     drop = units and _ending(latex)[1] in ("unit", "either")
     try:
-        return parse_latex_cached(_normalise(latex, units=drop))
+        value = parse_latex_cached(_normalise(latex, units=drop))
+        return _with_exact_powers(value) if _DECIMAL_POWER.search(latex) else value
     except (MemoryError, RecursionError):
         raise
     except Exception:  # the parser and sympy raise of all kinds: it cannot be read
         return None
+
+
+def _with_exact_powers(value: Any) -> Any:
+    """`2^{0.5}` is a root, which math-verify finds equal to no decimal."""
+    from sympy import Pow, Rational
+
+    return value.replace(
+        lambda part: part.is_Pow and part.exp.is_Float,
+        lambda part: Pow(part.base, Rational(str(part.exp))),
+    )
 
 
 def _normalise(latex: str, **changes: bool) -> str:
@@ -352,7 +437,7 @@ OPERATIONS = {
 }
 
 
-def serve(replies: TextIO, seconds: float) -> NoReturn:
+def judge_pairs(replies: TextIO, seconds: float) -> NoReturn:
     """Answer lines of standard input until it ends; any failure ends the process unanswered."""
     status = 1
     try:
@@ -394,7 +479,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print(READY, file=replies, flush=True)
     # At most one line is in flight, so a dead child leaves none unread in its buffer.
-    while (child := os.fork()) or serve(replies, seconds):
+    while (child := os.fork()) or judge_pairs(replies, seconds):
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         if code == 0:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from weak_to_strong.evaluation.stats import (
     IntervalEstimate,
     bootstrap_mean_interval,
+    interval_detectable,
+    mcnemar_detectable,
     mcnemar_exact,
     paired_bootstrap_difference,
     pass_at_k,
@@ -24,6 +26,8 @@ from weak_to_strong.tables.schemas import ALL_SEEDS, METRICS, SCORERS
 FLOOR, CEILING, BASELINE = "weak", "ceiling", "full_weak"
 #: The model that another one should improve on: see `graph.Graph.predecessor`.
 PREDECESSOR = "predecessor"
+#: The model from which another one differs in one thing: see `graph.Graph.counterpart`.
+COUNTERPART = "counterpart"
 #: In the column `scorer`: a row about both scorers together.
 BOTH = "both"
 #: Columns that identify a node, a model over all seeds.
@@ -70,7 +74,7 @@ def majority_right(scores: pl.DataFrame, k: int, scorer: str) -> pl.DataFrame:
 
 
 class _Results:
-    """Results of one task's requests for each question, as arrays in one order of questions.
+    """Results of requests to one test set for each question, as arrays in one order of questions.
 
     Attributes:
         levels: level of each question, or None.
@@ -117,20 +121,20 @@ class _Results:
         voted = majority_right(self.table(request), k, scorer).select("id", "right")
         return self._per_question(voted, request).astype(np.float64)
 
-    def predecessor(self, request: str) -> str | None:
-        """The greedy request of the model that this request's model should improve on."""
-        name = self.nodes[request].get(PREDECESSOR)
+    def named(self, request: str, reference: str) -> str | None:
+        """The greedy request that the facts of a request name as its `reference`."""
+        name = self.nodes[request].get(reference)
         return name if (name,) in self.tables else None
 
     def partner(self, request: str, method: str, columns: Sequence[str]) -> str | None:
         """The greedy request of `method` with the same values in `columns` and the same seed."""
         facts = self.nodes[request]
         matching = [
-            other
-            for (other,) in self.tables
-            if self.nodes[other]["method"] == method
-            and self.nodes[other]["decoding"] == "greedy"
-            and all(self.nodes[other][column] == facts[column] for column in (*columns, "seed"))
+            candidate
+            for (candidate,) in self.tables
+            if self.nodes[candidate]["method"] == method
+            and self.nodes[candidate]["decoding"] == "greedy"
+            and all(self.nodes[candidate][column] == facts[column] for column in (*columns, "seed"))
         ]
         if len(matching) > 1:
             raise ValueError(
@@ -139,13 +143,16 @@ class _Results:
         return matching[0] if matching else None
 
     def partners(self, requests: list[str]) -> dict[str, list[str | None]]:
-        """Floor, ceiling, baseline and predecessor of each request; None where there is none."""
+        """The models that each request's model is compared with; None where there is none."""
         chain = ("task", "weak", "strong")
         return {
             FLOOR: [self.partner(request, FLOOR, ("task", "weak")) for request in requests],
             CEILING: [self.partner(request, CEILING, ("task", "strong")) for request in requests],
             BASELINE: [self.partner(request, BASELINE, chain) for request in requests],
-            PREDECESSOR: [self.predecessor(request) for request in requests],
+            **{
+                reference: [self.named(request, reference) for request in requests]
+                for reference in (PREDECESSOR, COUNTERPART)
+            },
         }
 
 
@@ -166,7 +173,7 @@ class _Run(NamedTuple):
 
 
 class _Rows:
-    """Maker of the METRICS rows of one task."""
+    """Maker of the METRICS rows of one test set."""
 
     def __init__(
         self, results: _Results, experiment: str, split: str, bootstrap: Mapping[str, int]
@@ -197,6 +204,8 @@ class _Rows:
             "value": value,
             "ci_low": low,
             "ci_high": high,
+            "reference": None,
+            "detectable": None,
             **more,
         }
 
@@ -217,27 +226,40 @@ class _Rows:
             split = f"{self.split}/level={level}"
             yield self._row(run, scorer, "accuracy", self._accuracy(part), part.size, split=split)
         # A node is compared only where its partner was run with the same seeds.
-        paired = {
-            partner: np.stack([results.right_counts(request, scorer) for request in requests])
-            for partner, requests in results.partners(run.requests).items()
+        partners = {
+            reference: requests
+            for reference, requests in results.partners(run.requests).items()
             if all(requests)
         }
+        paired = {
+            reference: np.stack([results.right_counts(request, scorer) for request in requests])
+            for reference, requests in partners.items()
+        }
         method = run.node[NODE_COLUMNS.index("method")]
-        for reference in (BASELINE, PREDECESSOR):
+        for reference in (BASELINE, PREDECESSOR, COUNTERPART):
             if reference in paired and method != reference:
-                yield from self._difference(run, scorer, right, reference, paired[reference])
+                name = node_text(results.nodes[partners[reference][0]])
+                yield from self._difference(run, scorer, right, reference, paired[reference], name)
         if FLOOR in paired and CEILING in paired and method not in (FLOOR, CEILING):
             gap = pgr(right, paired[FLOOR], paired[CEILING], **self.bootstrap)
             yield self._row(run, scorer, "pgr", gap, right.size)
 
     def _difference(
-        self, run: _Run, scorer: str, right: NDArray, reference: str, base: NDArray
+        self, run: _Run, scorer: str, right: NDArray, reference: str, base: NDArray, name: str
     ) -> Iterator[dict]:
-        """Difference to a reference and, for a single seed, the test of it."""
+        """Difference to a reference of some name and, for a single seed, the test of it."""
         difference = paired_bootstrap_difference(right, base, **self.bootstrap)
-        yield self._row(run, scorer, f"difference_vs_{reference}", difference, right.size)
-        if len(right) == 1:
-            p = mcnemar_exact(int((right > base).sum()), int((right < base).sum()))
+        wins, losses = int((right > base).sum()), int((right < base).sum())
+        single = len(right) == 1
+        detectable = (
+            mcnemar_detectable(right.size, wins + losses)
+            if single
+            else interval_detectable(difference.low, difference.high)
+        )
+        more = {"reference": name, "detectable": None if math.isnan(detectable) else detectable}
+        yield self._row(run, scorer, f"difference_vs_{reference}", difference, right.size, **more)
+        if single:
+            p = mcnemar_exact(wins, losses)
             estimate = IntervalEstimate(p, math.nan, math.nan)
             yield self._row(run, scorer, f"mcnemar_p_vs_{reference}", estimate, right.size)
 
@@ -291,6 +313,12 @@ def metrics_table(
         difference_vs_predecessor, mcnemar_p_vs_predecessor: the same against the model that this
             one should improve on: in Stage I its own method one iteration earlier, in Stage II the
             model that it starts from.
+        difference_vs_counterpart, mcnemar_p_vs_counterpart: the same against the model from which
+            this one differs in one thing: what a control controls; of a variant the same method of
+            its chain.
+    A difference has the columns `reference`, the name of the other model, and `detectable`: the
+    minimum detectable difference at 80 % power, of the exact test for one seed
+    (`stats.mcnemar_detectable`), of the interval for several (`stats.interval_detectable`).
         scorer_agreement: share of answers with equal verdicts (Wilson).
         undecided, timeout: numbers of such verdicts of the math scorer.
     A node with several seeds also has rows with seed -1: the mean over the seeds, with a bootstrap
@@ -299,11 +327,13 @@ def metrics_table(
     Args:
         scores: SCORES of any number of tasks.
         nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding,
-            predecessor}. `decoding` is "greedy" or "samples"; `predecessor` is the greedy request
-            of another node, or None.
+            predecessor, counterpart}. `decoding` is "greedy" or "samples"; the last two are the
+            greedy request of another node, or None. Where a task has several test sets, `test_set`
+            names the request's.
         experiment: its name.
         ks: k of pass@k and maj@k; a k above the number of samples is left out.
-        split: name of the evaluated split.
+        split: name of the evaluated split; of several test sets each is `<split>-<test_set>`.
+            Models are compared within a test set only.
         bootstrap_draws: number of resamples.
         seed: of the resampling.
 
@@ -318,10 +348,13 @@ def metrics_table(
         )
     bootstrap = {"seed": seed, "draws": bootstrap_draws}
     rows: list[dict] = []
-    for task in dict.fromkeys(facts["task"] for facts in nodes.values()):
-        requests = [request for request, facts in nodes.items() if facts["task"] == task]
-        of_task = scores.filter(pl.col("request").is_in(requests))
-        maker = _Rows(_Results(of_task, nodes), experiment, split, bootstrap)
+    by_set: dict[tuple[str, str | None], list[str]] = {}
+    for request, facts in nodes.items():
+        by_set.setdefault((facts["task"], facts.get("test_set")), []).append(request)
+    for (_, test_set), requests in by_set.items():
+        of_set = scores.filter(pl.col("request").is_in(requests))
+        name = f"{split}-{test_set}" if test_set else split
+        maker = _Rows(_Results(of_set, nodes), experiment, name, bootstrap)
         for run in _runs(requests, nodes):
             for scorer in SCORERS:
                 if run.decoding == "greedy":
@@ -332,11 +365,13 @@ def metrics_table(
                 rows += maker.scorers(run)
     table = pl.DataFrame(rows, schema=METRICS)
     # The last digits may depend on the order in which the BLAS library adds.
-    return table.with_columns(pl.col("value", "ci_low", "ci_high").round_sig_figs(10))
+    return table.with_columns(
+        pl.col("value", "ci_low", "ci_high").round_sig_figs(10), pl.col("detectable").round(6)
+    )
 
 
 def _runs(requests: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[_Run]:
-    """Runs of one task, node by node: each seed, then all seeds together if there are several."""
+    """Runs on a test set, node by node: each seed, then all seeds together if there are several."""
     groups: dict[tuple, dict[str, dict[int, str]]] = {}
     for request in requests:
         facts = nodes[request]
@@ -358,11 +393,18 @@ def node_of(facts: Mapping[str, Any]) -> tuple:
     return tuple(facts[column] for column in NODE_COLUMNS)
 
 
-def headline_results(metrics: pl.DataFrame) -> list[dict]:
-    """One record for each node and seed: {columns of the node, seed, paper, math}.
+def node_text(facts: Mapping[str, Any]) -> str:
+    """A method with its iteration, where it has one: `hybrid_ft 2`."""
+    return facts["method"] + (f" {facts['iteration']}" if facts["iteration"] else "")
 
-    `paper` and `math` hold the HEADLINE_METRICS of a scorer, each {value, ci_low, ci_high, n} or
-    None where it does not apply.
+
+def headline_results(metrics: pl.DataFrame) -> list[dict]:
+    """One record for each node, seed and evaluated split.
+
+    It is {columns of the node, seed, split, paper, math}.
+
+    `paper` and `math` hold the HEADLINE_METRICS of a scorer, each {value, ci_low, ci_high, n,
+    detectable} or None where it does not apply.
 
     Args:
         metrics: METRICS.
@@ -371,24 +413,66 @@ def headline_results(metrics: pl.DataFrame) -> list[dict]:
     chosen = metrics.filter(over_all_levels & pl.col("metric").is_in(HEADLINE_METRICS))
     records: dict[tuple, dict] = {}
     for row in chosen.iter_rows(named=True):
-        facts = {column: row[column] for column in (*NODE_COLUMNS, "seed")}
+        facts = {column: row[column] for column in (*NODE_COLUMNS, "seed", "split")}
         record = records.setdefault(
             tuple(facts.values()),
             {**facts, **{scorer: dict.fromkeys(HEADLINE_METRICS) for scorer in SCORERS}},
         )
         record[row["scorer"]][row["metric"]] = {
-            column: row[column] for column in ("value", "ci_low", "ci_high", "n")
+            column: row[column] for column in ("value", "ci_low", "ci_high", "n", "detectable")
         }
     return list(records.values())
 
 
 def metrics_json(metrics: pl.DataFrame) -> dict:
-    """{"experiment", "models": `headline_results`, "metrics": every row without nulls}."""
+    """{"experiment", "models": `headline_results`, "metrics": every row without nulls}.
+
+    The models name their split where several test sets were evaluated.
+    """
+    models = headline_results(metrics)
+    if len({record["split"] for record in models}) == 1:
+        models = [{key: v for key, v in record.items() if key != "split"} for record in models]
     return {
         "experiment": metrics["experiment"][0] if metrics.height else None,
-        "models": headline_results(metrics),
+        "models": models,
         "metrics": [
             {key: value for key, value in row.items() if key != "experiment" and value is not None}
             for row in metrics.iter_rows(named=True)
         ],
+    }
+
+
+def accuracy_figures(
+    metrics: pl.DataFrame, nodes: Mapping[str, Mapping[str, Any]], split: str
+) -> dict[str, dict[str, float]]:
+    """What trackers show of each model: its accuracy by both scorers, with the interval.
+
+    Args:
+        metrics: METRICS.
+        nodes: request -> facts of its node, see `metrics_table`.
+        split: name of the evaluated split.
+
+    Returns:
+        Figures by the key of the model, which is the name of its request before `#`. Each scorer
+        has `evaluation/accuracy_<scorer>`, and the same with `_low` and `_high`. Of several test
+        sets the name of the split comes before these.
+    """
+    columns = (*NODE_COLUMNS, "seed")
+    # Rows of a level have a slash in the split.
+    evaluated = pl.col("split").str.contains(f"^{split}(-[^/]+)?$")
+    rows = metrics.filter(pl.col("metric") == "accuracy", evaluated)
+    by_model: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in rows.iter_rows(named=True):
+        test_set = "" if row["split"] == split else f"_{row['split']}"
+        name = f"evaluation/accuracy_{row['scorer']}{test_set}"
+        figures = by_model.setdefault(tuple(row[column] for column in columns), {})
+        figures |= {
+            name: row["value"],
+            f"{name}_low": row["ci_low"],
+            f"{name}_high": row["ci_high"],
+        }
+    return {
+        request.partition("#")[0]: by_model[key]
+        for request, facts in nodes.items()
+        if (key := tuple(facts[column] for column in columns)) in by_model
     }

@@ -17,7 +17,7 @@ _GROUPED = rf"(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|{_PLAIN})"
 
 _SIGN = r"(?P<sign>(?<![\w)}])[+-] ?|(?<![\w-])(?:negative|minus) )?"
 _CURRENCY = (
-    r"(?P<currency>(?:(?<![A-Za-z])(?:US|CA|AU|C|A))?\$ ?|[€£¥₹₩¢] ?"
+    r"(?P<currency>(?:(?<![A-Za-z])(?:US|CA|AU|HK|NT|NZ|MX|C|A|R|S))?\$ ?|[€£¥₹₩¢₽₫₺₱] ?"
     r"|(?<![A-Za-z])(?:USD|EUR|GBP|INR|Rs\.?) ?)?(?P<inner>[+-])?"
 )
 #: `2 1/4`, or `2-1/4`.
@@ -49,7 +49,7 @@ _SCIENTIFIC = (
 #: `3rd`; `5 €`; `50 percent`.
 _BEHIND = (
     r"(?P<ordinal>(?:st|nd|rd|th)(?![A-Za-z]))?"
-    r"(?P<behind> ?(?:\$|[€£¥₹₩¢])(?!\d))?"
+    r"(?P<behind> ?(?:\$|[€£¥₹₩¢₽₫₺₱])(?!\d))?"
     r"(?P<percent> ?(?:%|(?:percentage(?: points?)?|percent|per cent|pct)(?![A-Za-z])))?"
 )
 _VALUES = (_MIXED, _LATEX_FRACTION, _FRACTION, _TEN % ("power", "bare_power"), _SCIENTIFIC)

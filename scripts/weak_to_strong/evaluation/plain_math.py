@@ -44,8 +44,17 @@ _UNIT = re.compile(
     r"(.*[\d})]) ?(?:"
     r"(\\(?:text|mbox|mathrm) ?\{ ?[A-Za-z]+\.? ?\}(?:\^\{?[23]\}?)?)|([A-Za-z]{2,}))"
 )
+#: A set of several, and a tuple or an open interval.
+_SET = re.compile(r"(?:\\left ?)?\\\{[^{}]*,[^{}]*\}")
+_TUPLE = re.compile(r"(?:\\left ?)?\([^()]*,[^()]*\)")
 _CHOICE = re.compile(r"\(?[A-Za-z]\)?")
+#: `Yes, it is.`
+_SAID_FIRST = re.compile(
+    r"(yes|no|true|false)[,.;:!] (?!.*(?:\b(?:yes|no|not|true|false|but|if|unless)\b|n't)).*", re.I
+)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '-]{2,}[A-Za-z]")
+_NO_SOLUTIONS = re.compile(r"\A(?:there(?:is|are))?(no(?:real)?solution)s?(?:exists?)?\Z")
+_TRUTH = {"yes", "no", "true", "false"}
 _FORMULA = re.compile(
     r"\b(?:and|or)\b|inf|pi|sqrt|percent|pct|dozen|hundred|thousand|illion", re.IGNORECASE
 )
@@ -92,8 +101,12 @@ def plain_verdict(prediction: str, gold: str) -> str | None:
     expressions are never "right" here: they are "wrong" if `certainly_differ` says so.
     """
     lines = [_TEXT.sub(r"\1", line).strip() for line in (prediction, gold)]
+    lines = [match[1] if (match := _SAID_FIRST.fullmatch(line)) else line for line in lines]
+    said = [line.rstrip(". ").lower() for line in lines]
+    if _TRUTH.issuperset(said):
+        return "right" if said[0] == said[1] else "wrong"
     if all(map(_is_words, lines)):
-        one, other = ("".join(line.split()).casefold() for line in lines)
+        one, other = (_NO_SOLUTIONS.sub(r"\1", "".join(line.split()).casefold()) for line in lines)
         return "right" if one == other else "wrong"
     lines = [
         text if _CHOICE.fullmatch(text) else line
@@ -101,6 +114,10 @@ def plain_verdict(prediction: str, gold: str) -> str | None:
     ]
     if sum("=" in line for line in lines) == 1:
         lines = [match[1] if (match := _NAMED.fullmatch(line)) else line for line in lines]
+    if sorted(bool(_SET.fullmatch(line)) for line in lines) == [False, True] and any(
+        map(_TUPLE.fullmatch, lines)
+    ):
+        return "wrong"
     if verdict := written_verdict(*lines):
         return verdict
     return "wrong" if certainly_differ(*map(_without_unit, lines)) else None
@@ -147,7 +164,7 @@ def certainly_differ(one: str, other: str) -> bool:
     if None in sides[0] or None in sides[1]:
         return False
     return any(
-        all(_differ(element, each) for each in side)
+        all(_differ(element, other_element) for other_element in side)
         for elements, side in (sides, reversed(sides))
         for element in elements
     )
@@ -194,10 +211,10 @@ class _Reader:
         return self.tokens[-1] if self.tokens else ""
 
     def _take(self, *wanted: str) -> bool:
-        found = self._next() in wanted
-        if found:
+        matches = self._next() in wanted
+        if matches:
             self.tokens.pop()
-        return found
+        return matches
 
     def _expect(self, token: str) -> None:
         if not self._take(token):

@@ -12,8 +12,10 @@ One rule for each kind of writing. Values are exact fractions.
   that differ cannot be compared.
 - Several units of one kind are added: `5 ft 3 in` is `63 inches`. A bare number is right for it if
   it is the total in one of the units.
-- `1.5k` is 1500. `$2M` is two million dollars. `No. 5` is 5.
-- Words that change a number (`at least 5`, `5 or 6`, `not 5`) leave it unread.
+- `1.5k` is 1500. `$2M` is two million dollars. `No. 5` is 5. `5 tenths` is 0.5.
+- Words that change a number (`at least 5`, `5 or 6`, `can't be 5`) leave it unread. Numbers behind
+  other words (`room 5`, `gate 5`) cannot be compared.
+- Ranges (`12-15`, `from 12 to 15`) are compared by their ends, times and dates as in `times`.
 - Exact numbers are compared exactly. A decimal is right for a fraction without end (`1/3`) if it is
   that fraction, rounded to at least `ROUNDED_DIGITS` digits.
 """
@@ -28,7 +30,8 @@ from typing import NamedTuple
 
 from weak_to_strong.evaluation.answer_text import MAX_SENTENCE
 from weak_to_strong.evaluation.number_forms import NUMBER, read_number
-from weak_to_strong.evaluation.number_words import CHANGING, WORD, read_scale, spell_out
+from weak_to_strong.evaluation.number_words import WORD, is_changing, read_scale, spell_out
+from weak_to_strong.evaluation.times import time_verdict
 from weak_to_strong.evaluation.units import read_unit
 
 #: Fewest significant digits of a decimal that stands for a fraction without end.
@@ -41,8 +44,19 @@ _BOXED = re.compile(r"\\(?:boxed|fbox) ?\{(.*)\}\.?")
 _SUPERSCRIPT = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _THIN = re.compile(r"\\!|\\displaystyle|\s?\{, ?\}|\\[()\[\]]")
+#: More digits would follow.
+_GOES_ON = re.compile(r"(?:\.\.|…|\\l?dots)[ $]*\Z")
 _SPACES = re.compile(r"(?:\\[,;: ]|~|\\q?quad(?![A-Za-z])|\s)+")
-_DEGREES = re.compile(r" ?(?:\^ ?(?:\{ ?\\circ ?\}|\\circ)|°|\\degree)")
+_DEGREES = re.compile(r" ?(?:\^ ?(?:\{ ?\\circ ?\}|\\circ)|[°º˚]|\\degree)")
+_OHM = re.compile(r"\\Omega(?![A-Za-z])|[\u03a9\u2126]")
+_MICRO = re.compile(r"(?:\\mu(?![A-Za-z]) ?|[\u00b5\u03bc])(?=[A-Za-z])")
+#: No cents, behind a price.
+_NO_CENTS = re.compile(r"(?<=\d)[.,]-\Z")
+#: Chinese, Japanese and Korean words behind a number, without which it is the same.
+_COUNTERS = re.compile(
+    "(?<=[0-9]) ?(?:美元|欧元|日元|人民币|块钱?|元|円|원|달러|ドル|个|個|개|명|名|人|只|本|枚|张|"
+    "岁|天|小时|分钟|秒|公里|米|千米|公斤|克)\\Z"
+)
 _UNIT_FRACTION = re.compile(
     r"\\[dtc]?frac ?\{ ?([A-Za-z]+) ?\} ?\{ ?([A-Za-z]+(?:\^\{?\d\}?)?) ?\}"
 )
@@ -56,10 +70,24 @@ _LONG_NUMBER = re.compile(r"[+-]?\d{1,2000}(?:\.\d{1,2000})?")
 _RAISED = re.compile(r"(?:\^ ?\{? ?-?|(?<![A-Za-z])(?:[mck]?m|ft|in|s))\Z")
 
 _NEARLY = re.compile(
-    r"\\approx(?![A-Za-z])|\\sim(?![A-Za-z])|[≈~]"
+    r"\\approx(?![A-Za-z])|\\sim(?![A-Za-z])|≈|(?<!~)~(?!~)"
     r"|(?<![A-Za-z])(?:approximately|approx\.?|about|around|roughly|nearly|almost|exactly)(?![A-Za-z])"
 )
 _BEFORE = re.compile(r"[A-Za-z' ,:;.\"-]*(?:[=:])? ?")
+
+
+#: A number in digits and once more in words.
+_SAID_TWICE = (
+    re.compile(r"(?P<digits>\d+) ?\((?P<words>[A-Za-z -]+)\)"),
+    re.compile(r"(?P<words>[A-Za-z -]+) ?\((?P<digits>\d+)\)"),
+)
+
+
+#: `2 and a half`.
+_AND_PART = re.compile(
+    r"(?<![\d.,/])(\d+) and (?:(?:a|one)[ -](half|third|quarter)(?![A-Za-z])|(?=\d+/\d+))"
+)
+_PARTS = {"half": 2, "third": 3, "quarter": 4}
 
 
 class Quantity(NamedTuple):
@@ -74,6 +102,7 @@ class Quantity(NamedTuple):
         size: of its unit.
         known: whether all of the unit is known.
         comma: whether its decimal comma may also separate a list.
+        words: that stand before it, as `room` of `room 5`.
     """
 
     value: Fraction
@@ -84,6 +113,7 @@ class Quantity(NamedTuple):
     size: Fraction = Fraction(1)
     known: bool = True
     comma: bool = False
+    words: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=8192)
@@ -95,7 +125,12 @@ def read_quantity(text: str) -> Quantity | None:
     """
     if (len(text) > MAX_SENTENCE and not _LONG_NUMBER.fullmatch(text)) or "\n" in text.strip():
         return None
-    text = spell_out(_simplify(text))
+    if _GOES_ON.search(text):
+        return None
+    text = spell_out(_drop_repetition(_simplify(text)))
+    text = _AND_PART.sub(
+        lambda match: f"{match[1]} " + (f"1/{_PARTS[match[2]]}" if match[2] else ""), text
+    )
     numbers = [
         match for match in NUMBER.finditer(text) if not _RAISED.search(text[: match.start()])
     ]
@@ -120,19 +155,22 @@ def read_quantity(text: str) -> Quantity | None:
         **unit._asdict(),
         # A list has no unit behind it, so the comma is that of a decimal.
         comma=read.comma and not percent and not unit.kind,
+        words=frozenset(word.lower() for word in WORD.findall(before)),
     )
 
 
 def written_verdict(prediction: str, gold: str) -> str | None:
-    """The verdict on two quantities, times of the day or lists; None where neither is for sure."""
+    """The verdict on two times, dates, quantities or lists; None where none is for sure."""
     if "=" in prediction and "=" in gold:  # two names, or two equations
         return None
+    if verdict := time_verdict(prediction, gold):
+        return verdict
     quantities = read_quantity(prediction), read_quantity(gold)
     if None not in quantities:
         return quantity_verdict(*quantities)
     return (
-        clock_verdict(prediction, gold)
-        or sum_verdict(prediction, gold)
+        sum_verdict(prediction, gold)
+        or range_verdict(prediction, gold)
         or list_verdict(prediction, gold)
     )
 
@@ -156,6 +194,8 @@ def quantity_verdict(one: Quantity, other: Quantity) -> str | None:
 
 def _units_fit(one: Quantity, other: Quantity) -> str:
     """Whether two units "fit", "differ", or cannot be compared: "open"."""
+    if one.words and other.words and one.words.isdisjoint(other.words):  # `room 5`, `gate 5`
+        return "open"
     if not one.kind or not other.kind or one.kind == other.kind:
         return "fit"
     if one.known and other.known:
@@ -168,22 +208,6 @@ def _units_fit(one: Quantity, other: Quantity) -> str:
 _SEVERAL_UNITS = re.compile(r"\d ?[A-Za-z]+\.?(?:,? and|,)? \d")
 _BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.])(?:,? and|,)? (?=\d)")
 _INCHES = re.compile(r"(?<=\d) ?in\.?\Z")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?: ?([ap])\.?m\.?)?", re.I)
-
-
-def clock_verdict(one: str, other: str) -> str | None:
-    """The verdict on two times of the day, "undecided" where one lacks `am` or `pm`."""
-    times = [_CLOCK.fullmatch(text.strip(" $.")) for text in (one, other)]
-    if not all(times):
-        return None
-    hours, minutes = ([int(time[place]) for time in times] for place in (1, 2))
-    halves = [time[3] for time in times]
-    if hours[0] != hours[1] or minutes[0] != minutes[1]:
-        shifted = minutes[0] == minutes[1] and (hours[0] - hours[1]) % 12 == 0
-        return "undecided" if shifted and not all(halves) else "wrong"
-    if None in halves:
-        return "right"
-    return "right" if halves[0].lower() == halves[1].lower() else "wrong"
 
 
 def sum_verdict(one: str, other: str) -> str | None:
@@ -218,6 +242,24 @@ def _read_sum(text: str) -> tuple[str, Fraction, list[Fraction]] | None:
     return parts[0].kind, total, [part.size for part in parts]
 
 
+_RANGE = re.compile(r"(?:from |between )?([^a-z-]+?) ?(?:-| to | and )(\$?\d.*)", re.IGNORECASE)
+
+
+def range_verdict(one: str, other: str) -> str | None:
+    """The verdict on `12-15` and `from 12 to 15`; None where one is no such range."""
+    sides = []
+    for text in (one, other):
+        match = _RANGE.fullmatch(text.strip(" $."))
+        ends = [read_quantity(end) for end in match.groups()] if match else [None]
+        if None in ends or ends[0].value >= ends[1].value:
+            return None
+        sides.append(ends)
+    verdicts = {quantity_verdict(*ends) for ends in zip(*sides, strict=True)}
+    return next(
+        (verdict for verdict in ("wrong", None, "undecided") if verdict in verdicts), "right"
+    )
+
+
 def list_verdict(one: str, other: str) -> str | None:
     """The verdict on lists, tuples and intervals, element by element; None where it is open.
 
@@ -227,13 +269,13 @@ def list_verdict(one: str, other: str) -> str | None:
     sides = [_elements(text) for text in (one, other)]
     if None in sides:
         return None
-    (brackets, ones), (other_brackets, others) = sides
-    pairs = zip(ones, others, strict=False)
-    if brackets == other_brackets and len(ones) == len(others):
+    (brackets, elements), (other_brackets, others) = sides
+    pairs = zip(elements, others, strict=False)
+    if brackets == other_brackets and len(elements) == len(others):
         verdicts = {_same_element(*pair) for pair in pairs}
         if verdicts == {"right"}:
             return "right"
-    table = [[_same_element(first, second) for second in others] for first in ones]
+    table = [[_same_element(first, second) for second in others] for first in elements]
     lines = [*table, *map(list, zip(*table, strict=True))]
     return "wrong" if any(set(line) == {"wrong"} for line in lines) else None
 
@@ -304,8 +346,18 @@ def _simplify(text: str) -> str:
     text = text.replace("\0", "$").replace(r"\%", "%")
     text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_LOWERED)}}}", text)
     text = _UNIT_FRACTION.sub(r" \1/\2", _WRAPPED.sub(r" \1 ", text))
-    text = _DEGREES.sub(" degrees ", text)
+    text = _MICRO.sub("u", _OHM.sub("ohm", _DEGREES.sub(" degrees ", text)))
+    text = _COUNTERS.sub("", _NO_CENTS.sub("", text.replace("‰", " thousandths")))
     return _SPACES.sub(" ", text).strip().rstrip(".,;: ").strip()
+
+
+def _drop_repetition(text: str) -> str:
+    """`5 (five)` and `five (5)` -> `5`; another number stays."""
+    for pattern in _SAID_TWICE:
+        match = pattern.fullmatch(text)
+        if match and spell_out(match["words"].strip()) == match["digits"]:
+            return match["digits"]
+    return text
 
 
 def _are_words(text: str) -> bool:
@@ -315,7 +367,7 @@ def _are_words(text: str) -> bool:
     if not _BEFORE.fullmatch(text) or (text[-1].isalpha() or text[-1] == "-"):
         return False
     words = WORD.findall(text)
-    if text.rstrip().endswith("=") and len(words) == 1:
+    if text.rstrip().endswith(("=", ":")) and len(words) <= 1:
         return True
     long_words = [word for word in words if len(word) > 1]
-    return bool(long_words) and not any(word.lower() in CHANGING for word in words)
+    return bool(long_words) and not any(map(is_changing, words))

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import select
 import signal
 import subprocess
@@ -33,21 +34,25 @@ from weak_to_strong.method.answers import (
     Judge,
     PaperQuirks,
     extract_column,
-    find_answers_column,
     normalise_column,
 )
+from weak_to_strong.method.chat import complete_reasoning, final_part
+from weak_to_strong.method.flexible_answers import find_answers_column
 from weak_to_strong.method.prompts import clean_column
-from weak_to_strong.tables.schemas import SCORES
+from weak_to_strong.tables.schemas import SCORERS, SCORES
 
 logger = logging.getLogger("weak_to_strong")
 
 VERDICTS = ("right", "wrong", "timeout", "undecided")
 #: No answer of a benchmark is near this long; a longer one is a model that repeats itself.
 MAX_CHARACTERS = 2_000
+#: A single sign that opens a formula at a line's end, which may as well be the price of something;
+#: and an answer that is struck out, which is not surely a wrong one.
+_UNCLEAR = re.compile(r"(?<![$\\])\$(?!\$)[ \t]*\n|(?<!\\)\\\([ \t]*\n|\A~~.*~~\Z")
 #: Below this many pairs for each, a further worker costs more to start than it saves.
 PAIRS_PER_WORKER = 200
 MEMORY_MEGABYTES = 2_048
-START_SECONDS = 300
+WORKER_START_SECONDS = 300
 SILENT_SECONDS = 600
 
 
@@ -62,6 +67,8 @@ def fast_verdict(prediction: str, gold: str) -> str | None:
     if None not in decimals:
         return "right" if decimals[0] == decimals[1] else "wrong"
     if max(map(len, texts)) > MAX_CHARACTERS:
+        return UNDECIDED
+    if any(map(_UNCLEAR.search, texts)):
         return UNDECIDED
     if verdict := written_verdict(*map(tidy, texts)):
         return verdict
@@ -84,7 +91,7 @@ class _Worker:
             *(str(self.timeout_seconds), str(MEMORY_MEGABYTES)),
         ]
         self.process = start_child(command, stdin=subprocess.PIPE, start_new_session=True)
-        if self._read(START_SECONDS) != READY:
+        if self._read(WORKER_START_SECONDS) != READY:
             raise RuntimeError("math-verify's worker does not start; its error stands above")
 
     def _read(self, seconds: float) -> str:
@@ -266,6 +273,7 @@ def score_generations(
     timeout_seconds: float = 5.0,
     workers: int = 1,
     extraction: str = "paper",
+    answer_after: str | None = None,
 ) -> pl.DataFrame:
     """Score every generation by both scorers.
 
@@ -278,6 +286,7 @@ def score_generations(
         judge: compares answers with gold in math mode; by default math-verify alone.
         timeout_seconds, workers: as for `math_verify_many`; a judge has its own.
         extraction: one of `answers.EXTRACTIONS`.
+        answer_after: mark after which the answer of a reasoning model stands, or None.
 
     Returns:
         SCORES, in the order of `generations`. `prediction` is normalised as in the paper; math
@@ -291,7 +300,7 @@ def score_generations(
     gold = problems.select("id", "answer", "level").with_columns(
         normalised=normalise_column(problems["answer"], quirks)
     )
-    responses = clean_column(generations["response"], stops)
+    responses = _final_texts(generations, stops, answer_after)
     extracted = extract_column(responses, answer_key, extraction)
     table = generations.with_columns(
         prediction=normalise_column(extracted, quirks), extracted=extracted
@@ -308,7 +317,19 @@ def score_generations(
     ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
 
 
-#: What the extraction filters found in the answers to one request (see `answers.find_answers`).
+def _final_texts(
+    generations: pl.DataFrame, stops: Sequence[str], answer_after: str | None
+) -> pl.Series:
+    """The cleaned texts of GENERATIONS in which answers are looked for."""
+    texts = clean_column(generations["response"], stops)
+    if answer_after is None:
+        return texts
+    whole = complete_reasoning(pl.col("response"), pl.col("finish_reason"), answer_after)
+    final = generations.with_columns(texts).select(final_part(whole, answer_after))
+    return final.to_series().alias("response")
+
+
+#: What the filters of `flexible_answers.find_answers` found in the answers to one request.
 FILTER_COUNTS = pl.Schema(
     {
         "request": pl.String,
@@ -325,7 +346,11 @@ FILTER_COUNTS = pl.Schema(
 
 
 def count_filters(
-    generations: pl.DataFrame, answer_key: str, stops: Sequence[str], extraction: str
+    generations: pl.DataFrame,
+    answer_key: str,
+    stops: Sequence[str],
+    extraction: str,
+    answer_after: str | None = None,
 ) -> pl.DataFrame:
     """FILTER_COUNTS of each request, in the order of their first rows.
 
@@ -335,13 +360,13 @@ def count_filters(
     or that reached `max_tokens` (`too_long`).
     """
     marks = [*stops, "Question"] if extraction == "paper" else list(stops)
-    responses = clean_column(generations["response"], stops)
+    responses = _final_texts(generations, stops, answer_after)
     used = extract_column(responses, answer_key, extraction).alias("used")
     inside = [pl.col("response").str.contains(mark, literal=True) for mark in marks]
     cut = pl.any_horizontal(pl.lit(False), *inside)
     table = generations.select("request", "finish_reason", cut=cut).with_columns(
         used != "",
-        *(found != "" for found in find_answers_column(responses, answer_key)),
+        *(answers != "" for answers in find_answers_column(responses, answer_key)),
     )
     empty = ~pl.col("used")
     counts = table.group_by("request", maintain_order=True).agg(
@@ -351,6 +376,40 @@ def count_filters(
         too_long=(empty & (pl.col("finish_reason") == "length")).sum(),
     )
     return counts.select(pl.col(name).cast(kind) for name, kind in FILTER_COUNTS.items())
+
+
+#: Length of the answers to one request: mean tokens, share cut at `max_tokens`, shares right.
+LENGTHS = pl.Schema(
+    {
+        "request": pl.String,
+        "answers": pl.Int64,
+        "tokens": pl.Float64,
+        "cut": pl.Float64,
+        "paper": pl.Float64,
+        "math": pl.Float64,
+    }
+)
+
+
+def answer_lengths(generations: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """LENGTHS of each request, in the order of their first rows.
+
+    Args:
+        generations: GENERATIONS.
+        scores: SCORES of the same rows.
+    """
+    verdicts = scores.select("request", "id", "sample", *SCORERS)
+    return (
+        generations.join(verdicts, on=["request", "id", "sample"], maintain_order="left")
+        .group_by("request", maintain_order=True)
+        .agg(
+            pl.len().alias("answers"),
+            pl.col("response_tokens").mean().alias("tokens"),
+            (pl.col("finish_reason") == "length").mean().alias("cut"),
+            *((pl.col(scorer) == "right").mean() for scorer in SCORERS),
+        )
+        .select(pl.col(name).cast(kind) for name, kind in LENGTHS.items())
+    )
 
 
 def scorer_agreement(scores: pl.DataFrame, examples: int = 20) -> dict:

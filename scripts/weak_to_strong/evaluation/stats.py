@@ -103,6 +103,78 @@ def mcnemar_exact(b: int, c: int) -> float:
     return 1.0 if b + c == 0 else float(min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5)))
 
 
+def mcnemar_power(n: int, discordant: float, difference: float, alpha: float = 0.05) -> float:
+    """Power of the two-sided `mcnemar_exact` test at level alpha (Duffy 1984, the exact power).
+
+    The number m of discordant questions follows Binomial(n, share), and the number that the first
+    model wins follows Binomial(m, (1 + difference/share)/2). The power is the sum, over both, of
+    the probabilities of the counts that the test rejects.
+
+    Args:
+        n: number of questions.
+        discordant: share of questions that one model alone gets right, in [0, 1].
+        difference: of the two accuracies, in [0, 1]. Where it is above `discordant`, the share is
+            the difference: one model wins all discordant questions.
+        alpha: level of the test.
+    """
+    from scipy.stats import binom
+
+    share = max(discordant, difference)
+    if share == 0:
+        return 0.0
+    low, high = binom.ppf([1e-12, 1 - 1e-12], n, share)
+    sizes = np.arange(low, high + 1)
+    # The test rejects counts of up to `critical` wins, or losses: the largest with 2·P <= alpha.
+    critical = binom.ppf(alpha / 2, sizes, 0.5)
+    critical -= 2 * binom.cdf(critical, sizes, 0.5) > alpha
+    wins = (1 + difference / share) / 2
+    rejected = binom.cdf(critical, sizes, wins) + binom.cdf(critical, sizes, 1 - wins)
+    return float(binom.pmf(sizes, n, share) @ rejected)
+
+
+@lru_cache(maxsize=1024)
+def mcnemar_detectable(n: int, discordant: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Minimum detectable difference: the one at which `mcnemar_power` reaches `power`.
+
+    The observed share of discordant questions stands for the true one. That is the only
+    approximation: the sum is exact for the discrete test, whose true level is below alpha.
+
+    Args:
+        n: number of questions.
+        discordant: number of questions that one model alone gets right.
+        power: probability with which the difference would be found.
+        alpha: level of the test.
+
+    Returns:
+        A difference of accuracies in (0, 1]; nan where n is too small for the test to reject.
+    """
+    from scipy.optimize import brentq
+
+    def missing(difference: float) -> float:
+        return mcnemar_power(n, discordant / n, difference, alpha) - power
+
+    return float(brentq(missing, 0, 1, xtol=1e-9)) if n and missing(1) >= 0 else math.nan
+
+
+def interval_detectable(low: float, high: float, power: float = 0.8, level: float = 0.95) -> float:
+    """Minimum detectable effect of an estimate that is judged by its interval (Bloom 1995).
+
+    With the normal quantiles z, and the standard error s = (high - low) / (2·z(level)) that the
+    interval implies, it is (z((1+level)/2) + z(power))·s: 2.8·s for the usual levels. The estimate
+    is taken to be normal, and s to be known. Few seeds make s uncertain.
+
+    Returns:
+        nan where the interval is undefined or has no width.
+    """
+    from scipy.stats import norm
+
+    width = high - low
+    if not width > 0:
+        return math.nan
+    z = norm.ppf((1 + level) / 2)
+    return float((z + norm.ppf(power)) * width / (2 * z))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for the number of tests, in the given order (Holm 1979).
 

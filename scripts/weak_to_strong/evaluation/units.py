@@ -6,14 +6,14 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from weak_to_strong.evaluation.number_words import CHANGING
+from weak_to_strong.evaluation.number_words import is_changing
 
 #: Words of two letters or fewer that may stand behind a number, and words that are no unit.
 _SHORT_WORDS = (
-    "a an of in is it at to by on he we my i so as be the for she her his are was has had do"
+    "a an of in is it at to by on he we my so as be the for she her his are was has had do us"
 )
 _SHORT = frozenset(_SHORT_WORDS.split())
-_FILLING_WORDS = "a an of in is the for are was there them their total altogether left"
+_FILLING_WORDS = "a an of in is the for are was there them their total altogether left us"
 _FILLING = frozenset(_FILLING_WORDS.split())
 _AFTER = re.compile(r"[A-Za-z0-9' ,;.\"/^{}*()-]*")
 _VOWEL = re.compile(r"[aeiouy]", re.I)
@@ -21,7 +21,8 @@ _VOWEL = re.compile(r"[aeiouy]", re.I)
 _MONEY = {
     **{"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₩": "won", "¢": "cent"},
     **{"usd": "dollar", "us$": "dollar", "eur": "euro", "gbp": "pound", "inr": "rupee"},
-    **{"rs": "rupee", "rs.": "rupee"},
+    **{"rs": "rupee", "rs.": "rupee", "₽": "ruble", "₫": "dong", "₺": "lira", "₱": "peso"},
+    **{"r$": "real", "hk$": "hkd", "s$": "sgd", "nt$": "twd", "nz$": "nzd", "mx$": "peso"},
 }
 #: Unit in the singular -> (its kind, its size in that kind).
 _UNITS: dict[str, tuple[str, Fraction]] = {
@@ -39,17 +40,40 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
             **{"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day"},
             **{"604800": "week", "1/1000": "ms millisecond"},
         },
-        "months": {"1": "month", "12": "year yr"},
+        "months": {"1": "month", "12": "year yr", "120": "decade", "1200": "century"},
         "volume": {"1": "L l liter litre", "1/1000": "ml mL milliliter millilitre"},
         "dollars": {"1": "dollar buck usd", "1/100": "cent"},
         **{"euro": {"1": "euro eur"}, "yen": {"1": "yen"}, "rupee": {"1": "rupee inr"}},
         **{"won": {"1": "won"}, "degree": {"1": "degree deg"}, "radian": {"1": "radian rad"}},
         **{"celsius": {"1": "celsius"}, "fahrenheit": {"1": "fahrenheit"}},
-        **{"newton": {"1": "N newton"}, "joule": {"1": "J joule", "1000": "kJ"}},
-        **{"watt": {"1": "W watt", "1000": "kW"}, "volt": {"1": "V volt"}, "hertz": {"1": "Hz"}},
+        **{name: {"1": name} for name in ("ruble", "dong", "lira", "peso", "real", "krone")},
+        **{name: {"1": name} for name in ("hkd", "sgd", "twd", "nzd")},
+        **{"gallon": {"1": "gallon gal", "1/4": "quart", "1/8": "pint", "1/16": "cup"}},
+        **{"acre": {"1": "acre"}, "hectare": {"1": "hectare ha"}, "byte": {"1": "byte"}},
+        **{"tonne": {"1": "tonne"}, "ton": {"1": "ton"}},
     }.items()
     for size, names in sizes.items()
     for name in names.split()
+}
+#: Units that a letter may stand before: `mV` is not `MV`.
+_PREFIXED = {
+    **{"N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "Hz": "hertz"},
+    **{"Pa": "pascal", "K": "kelvin", "eV": "electronvolt", "ohm": "ohm", "mol": "mole"},
+    **{"B": "byte"},
+}
+_PREFIXES = {
+    **{"": Fraction(1), "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000)},
+    **{"k": Fraction(1000), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12)},
+}
+_UNITS |= {
+    prefix + symbol: (kind, size)
+    for symbol, kind in _PREFIXED.items()
+    for prefix, size in _PREFIXES.items()
+} | {kind: (kind, Fraction(1)) for kind in [*_PREFIXED.values(), "amp"]}
+_UNITS |= {
+    **{"amp": ("ampere", Fraction(1)), "KB": ("byte", Fraction(1000))},
+    **{name: ("length", Fraction(1, 10**6)) for name in ("um", "micrometer", "micron")},
+    **{name: ("length", Fraction(1, 10**9)) for name in ("nm", "nanometer")},
 }
 _COMPOUND = {
     **{"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "fps": "ft/s", "sqft": "ft^2"}
@@ -58,7 +82,9 @@ _POWERS_BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}
 _TEMPERATURES = {"c": "celsius", "f": "fahrenheit"}
 _TEMPERATURE = re.compile(r"(?<![a-z])degrees? (c|f)(?:elsius|entigrade|ahrenheit)?(?![a-z])", re.I)
-_PER = re.compile(r" per (?=[a-z])|(?<=[a-z]) an? (?=hour|day|week|month|year|minute)")
+_PER = re.compile(
+    r" per (?=[a-z])|(?:(?<=[a-z]) an?| every) (?=(?:hour|day|week|month|year|minute)(?![a-z]))"
+)
 _PART = re.compile(
     r"([A-Za-z][A-Za-z'-]*)\.?(?: ?\^ ?\{? ?(-?[1-9]) ?\}?|(?<=[mtns])([23])(?!\d))?"
 )
@@ -132,6 +158,8 @@ def _read_factors(text: str, spaced: bool) -> Unit | None:
         elif lower not in _FILLING:
             known = False
         words.append(lower.removesuffix("s") if len(lower) > 3 else lower)
+    if len(text.strip()) == 1 and not units:  # a variable
+        return None
     if not known:
         return Unit(" ".join(word for word in words if word not in _FILLING), known=False)
     size = Fraction(1)
@@ -154,7 +182,7 @@ def _find_unit(name: str, spaced: bool) -> tuple[str, Fraction] | None:
 def _is_word(name: str, spaced: bool) -> bool:
     """Whether letters behind a number are a word, and none that changes the number."""
     lower = name.lower()
-    if lower in CHANGING:
+    if is_changing(name):
         return False
     if spaced and lower in _SHORT:
         return True

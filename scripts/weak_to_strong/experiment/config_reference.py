@@ -27,7 +27,7 @@ _TYPES = {"integer": "whole number", "string": "text", "null": "`null`", "object
 #: Definitions with a section of their own, after that of the key that uses them.
 _EXPLAINED_AFTER = {"tasks": ("split", "source")}
 #: Definitions that the section of a key explains.
-_EXPLAINED_BY = {"training": "training", "pair_settings": "pairs"}
+_EXPLAINED_BY = {"training": "training", "pair_settings": "pairs", "test_split": "split"}
 
 
 def render_readme() -> str:
@@ -66,10 +66,12 @@ def describe_values(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = _reference(schema)
         definition = load_schema()["$defs"][name]
-        if not {"properties", "oneOf"} & definition.keys():
+        if not {"properties", "oneOf", "else"} & definition.keys():
             return describe_values(definition)
         section = _EXPLAINED_BY.get(name, name)
         return f"see [{section}](#{section})"
+    if "else" in schema:
+        return f"{describe_values(schema['else'])}, or {describe_values(schema['then'])}"
     if "enum" in schema:
         return ", ".join(_code(value) for value in schema["enum"])
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -83,6 +85,8 @@ def _describe_type(kind: str, schema: Mapping[str, Any]) -> str:
         return f"list{amount} of {describe_values(schema['items'])}"
     if kind == "boolean":
         return "`true`, `false`"
+    if kind == "string" and schema.get("format") == "path":
+        return "path"
     text = _TYPES.get(kind, kind)
     if kind == "string" and "pattern" in schema:
         return f"{text} `{schema['pattern']}`"

@@ -9,12 +9,14 @@ from typing import Any
 from weak_to_strong.experiment.check_data import check_filled_in, check_task
 from weak_to_strong.experiment.check_models import (
     check_chain,
+    check_chat_templates,
     check_context,
     check_methods,
     check_models_to_train,
     check_twins,
 )
-from weak_to_strong.experiment.entries import DESCRIPTIVE_KEYS
+from weak_to_strong.experiment.check_selections import check_selections
+from weak_to_strong.experiment.entries import BESIDE_FILES
 from weak_to_strong.experiment.schema import (
     MAX_NAME,
     SCHEMA_FILE,
@@ -26,6 +28,7 @@ from weak_to_strong.experiment.schema import (
     follow_reference,
     load_schema,
 )
+from weak_to_strong.experiment.written_paths import expand_paths
 
 #: With what other packages need of the schema.
 __all__ = [
@@ -40,18 +43,19 @@ __all__ = [
 ]
 
 #: First part of the place of results that belong to no experiment (`results/<name>`).
-RESERVED_EXPERIMENTS = ("embedded", "published", "store")
+RESERVED_EXPERIMENTS = ("compare", "embedded", "gpu-test", "published", "store")
 
 
 def complete(config: dict) -> dict:
     """Check `config` against the schema and return it with all defaults filled in.
 
     Raises:
-        ConfigError: unknown key, wrong type, or a value out of range.
+        ConfigError: unknown key, wrong type, a value out of range, or a path with a variable that
+            is not set.
     """
     check_values(config)
-    config = _read_numbers(config, load_schema())
-    check_values(config)  # `nan` may have come as text
+    config = expand_paths(_read_numbers(config, load_schema()))
+    check_values(config)  # `nan` may have come as text, and anything in a variable
     check_schema(config)
     filled = _fill(config, load_schema())
     common = filled["methods"]
@@ -63,6 +67,8 @@ def complete(config: dict) -> dict:
         own = entry.get("methods") or {}
         _check_removed(["tasks", name, "methods"], own, common)
         methods = _fill_methods(_merge(common, own))
+        if entry["loader"] == "multiple_choice" and "extraction" not in config["tasks"][name]:
+            entry = {**entry, "extraction": "letter"}
         task = _fill_reading(_fill(entry, load_schema()["$defs"]["task"]))
         filled["tasks"][name] = {**task, "methods": methods}
     check_schema(filled)
@@ -70,17 +76,27 @@ def complete(config: dict) -> dict:
 
 
 def _fill_reading(task: dict) -> dict:
-    """`task` with the defaults that depend on its `extraction`: `stop`, `judge` and `quirks`."""
+    """`task` with the defaults that depend on other keys: `chat`, `stop`, `judge` and `quirks`."""
+    from weak_to_strong.data.reasoning_gym_task import FAMILIES
     from weak_to_strong.method.answers import DEFAULT_STOPS
+    from weak_to_strong.method.chat import DEFAULT_ANSWER_AFTER
 
     as_in_paper = task["extraction"] == "paper"
-    judge = "string" if as_in_paper else "math"
+    judge = "string" if task["extraction"] in ("paper", "letter") else "math"
+    if task["loader"] == "reasoning_gym" and not as_in_paper:
+        judge = FAMILIES.get(task.get("reasoning_gym", {}).get("family"), judge)
     if not as_in_paper and task["prompt"] == "olympicarena":
         judge = "olympicarena"
+    stops = DEFAULT_STOPS[task["extraction"]]
+    if task["prompt"] == "chat":
+        chat = _fill(task.get("chat", {}), load_schema()["$defs"]["task"]["properties"]["chat"])
+        if chat["thinking"] and chat["answer_after"] is None:
+            chat["answer_after"] = DEFAULT_ANSWER_AFTER
+        task, stops = {**task, "chat": chat}, []
     return {
         **task,
         "judge": task["judge"] or judge,
-        "stop": DEFAULT_STOPS[task["extraction"]] if task["stop"] is None else task["stop"],
+        "stop": stops if task["stop"] is None else task["stop"],
         "quirks": {
             name: as_in_paper if kept is None else kept for name, kept in task["quirks"].items()
         },
@@ -117,16 +133,22 @@ def _fill(value: Any, schema: dict) -> Any:
 
 
 def _read_numbers(value: Any, schema: dict) -> Any:
-    """`value` with text read as a number where the schema wants one.
+    """`value` with text read as a number, or as true or false, where the schema wants one.
 
     Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
     """
     schema = follow_reference(schema)
     if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
         return int(value)  # `seeds: [1.0]` must not become another path than `seeds: [1]`
+    if schema.get("type") == "boolean" and value in ("true", "false"):
+        return value == "true"
     if isinstance(value, str) and schema.get("type") in ("integer", "number"):
         try:
-            return int(value) if schema["type"] == "integer" else float(value)
+            number = float(value)
+            if schema["type"] == "number":
+                return number
+            whole = "e" in value.lower() and number.is_integer()  # `1e3`
+            return int(number) if whole else int(value)
         except ValueError:
             return value
     if isinstance(value, list) and "items" in schema:
@@ -168,6 +190,7 @@ def check_references(config: dict) -> None:
     except ValueError as error:
         raise ConfigError(f"config key {error}") from error
     _check_experiment(config["experiment"])
+    check_selections(config)
     for name, task in config["tasks"].items():
         if name == "evaluation":  # of generation rounds, those that evaluate begin so
             raise complain(["tasks", name], "cannot be a name here", "choose another")
@@ -184,9 +207,11 @@ def check_references(config: dict) -> None:
         )
     check_filled_in(["published_dir"], config["published_dir"] or "")
     used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
+    used |= {entry["weak"] for entry in config["answers"].values() if entry["weak"]}
     for name in sorted(used):
         _check_model(name, config["models"][name], config["trust_remote_code"])
     check_context(config)
+    check_chat_templates(config)
 
 
 def _check_experiment(name: str) -> None:
@@ -203,7 +228,7 @@ def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
     from weak_to_strong.models.model_files import model_files
 
     check_filled_in(["models", name, "path"], model.get("path", ""))
-    entry = {key: model[key] for key in model if key not in DESCRIPTIVE_KEYS}
+    entry = {key: model[key] for key in model if key not in BESIDE_FILES}
     entry["trust_remote_code"] = trust_remote_code
     if "hub" in entry and entry.get("revision", "") is None:  # see `require_pins`
         return

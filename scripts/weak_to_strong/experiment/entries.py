@@ -7,18 +7,133 @@ group as a whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from weak_to_strong.data.split_names import flatten_splits
+from weak_to_strong.models.endpoints import deciding_part
 
 #: Keys of a task that decide its tables.
 DATA_KEYS = (
-    *("loader", "templates", "form", "data_seed", "splits", "pool"),
+    *("loader", "templates", "train_1_templates", "form", "reasoning_gym", "data_seed"),
+    *("splits", "pool"),
     *("columns", "ids", "subjects", "remove_overlap"),
 )
+#: Starts of a training that are no method.
+STARTS = ("weak", "strong", "m_plus")
+#: Kinds of rows that are made from the pairs of Stage II, and those of them that are pairs.
+PAIR_KINDS = ("pairs", "shuffled_pairs")
+KINDS_FROM_PAIRS = (*PAIR_KINDS, "chosen")
+#: Kind of rows that are questions to answer, for training by reward.
+QUESTIONS_KIND = "questions"
+#: `broken` of a variant -> the settings that break the stage. No other key has these settings.
+BROKEN_SETTINGS = {
+    "filter_inverted": {"filter": {"keep": "disagreeing"}},
+    "filter_off": {"filter": {"keep": "all"}},
+    "pairs_swapped": {"pairs": {"swapped": True}},
+    "gold_demonstrations": {"demonstrations": {"gold": True}},
+}
 #: Keys that describe a model or a task to tables and estimates. They change no job of a run.
 DESCRIPTIVE_KEYS = frozenset({"paper", "parameters"})
+#: Keys of a model that do not decide its files.
+BESIDE_FILES = DESCRIPTIVE_KEYS | {"chat_template"}
+#: The method that trains the weak model, whose answers are the weak labels.
+WEAK_METHOD = "weak"
 
 Settings = Mapping[str, Any]
+
+
+#: Answers that every chain has, by the side that gives them.
+LABELS_BY_SIDE = {"weak_labels": "weak", "icl_labels": "icl"}
+
+
+@dataclass(frozen=True)
+class AnswersEntry:
+    """An entry of `answers`.
+
+    Attributes:
+        model: "weak", "strong", "m_plus" or the name of a method.
+        iteration: of the method's model; None for the last one.
+        weak: base of a further teacher; None for the chain's own weak model.
+        decoding: what differs from one greedy answer: n, temperature, top_p.
+    """
+
+    model: str
+    iteration: int | None
+    weak: str | None
+    few_shot: bool
+    decoding: Settings
+
+    @classmethod
+    def read(cls, entry: Settings) -> AnswersEntry:
+        keys = ("n", "temperature", "top_p")
+        decoding = {key: entry[key] for key in keys} if entry["n"] > 1 else {}
+        names = ("model", "iteration", "weak", "few_shot")
+        return cls(**{name: entry[name] for name in names}, decoding=decoding)
+
+
+@dataclass(frozen=True)
+class SelectionEntry:
+    """An entry of `selections`.
+
+    Attributes:
+        answers: names of the answers.
+        without: name of the selection whose questions are left out, if any.
+        settings: of `selections.select_answers`, those that count.
+        weighted: whether rows weigh in proportion to the share of their answer.
+    """
+
+    answers: tuple[str, ...]
+    without: str | None
+    settings: Settings
+    weighted: bool
+
+    @classmethod
+    def read(cls, entry: Settings) -> SelectionEntry:
+        keep = entry["keep"]
+        # Only what counts: a change of another key selects nothing again.
+        used = {"share": ["min_share"], "entropy": ["fraction"], "random": ["fraction"]}
+        keys = [*used.get(keep, []), *([] if ":" in keep else ["take"])]
+        settings = {"keep": keep, **{key: entry[key] for key in keys}}
+        weighted = entry["weights"] == "share"
+        return cls(tuple(entry["answers"]), entry["without"], settings, weighted)
+
+    @property
+    def function(self) -> str | None:
+        """The user's function that selects, as `file.py:name`."""
+        return self.settings["keep"] if ":" in self.settings["keep"] else None
+
+
+@dataclass(frozen=True)
+class PreferencesEntry:
+    """An entry of `preferences`.
+
+    Attributes:
+        selection: name of the selection whose texts are chosen; None where a function builds pairs.
+        function: the user's function that builds the pairs, as `file.py:name`, or None.
+        answers: names of the answers; None for those of the selection.
+        settings: of `preferences.pairs_of_selection`; none for a function.
+        shuffled: whether a coin exchanges the sides of each pair.
+    """
+
+    selection: str | None
+    function: str | None
+    answers: tuple[str, ...] | None
+    settings: Settings
+    shuffled: bool
+
+    @classmethod
+    def read(cls, entry: Settings) -> PreferencesEntry:
+        by_function = ":" in entry["chosen"]
+        # Only what counts: a change of another key builds nothing again.
+        keys = () if by_function else ("min_confidence", "pairs_per_question", "rng_seed")
+        return cls(
+            selection=None if by_function else entry["chosen"],
+            function=entry["chosen"] if by_function else None,
+            answers=None if entry["answers"] is None else tuple(entry["answers"]),
+            settings={key: entry[key] for key in keys},
+            shuffled=entry["shuffled"],
+        )
 
 
 @dataclass(frozen=True)
@@ -26,28 +141,44 @@ class Method:
     """An entry of `methods` as it holds for one task: what is trained, from what, on which rows.
 
     Attributes:
+        control_of: of a control the method that it is compared with.
+        reward: of a method that is trained by reward, one of `rewards.TABLES_OF_REWARD` or a
+            user's function as `file.py:name`.
         training, pairs: overrides of the common settings.
     """
 
     name: str
     stage: str
+    control_of: str | None
     start: str
     trainer: str
     data: str
     per_iteration: bool
     few_shot: bool
+    reward: str | None
     training: Settings
     pairs: Settings
 
     @classmethod
     def read(cls, name: str, entry: Settings) -> Method:
-        keys = ("stage", "start", "trainer", "data", "per_iteration", "few_shot")
+        keys = ("stage", "control_of", "start", "trainer", "data", "per_iteration", "few_shot")
         values = {key: entry[key] for key in keys}
-        return cls(name, **values, training=entry.get("training", {}), pairs=entry.get("pairs", {}))
+        changes = {key: entry.get(key, {}) for key in ("training", "pairs")}
+        return cls(name, **values, reward=entry.get("reward"), **changes)
 
     @property
     def is_trained(self) -> bool:
         return self.trainer != "none"
+
+    @property
+    def reward_function(self) -> str | None:
+        """The user's function that rewards, as `file.py:name`."""
+        return self.reward if self.reward and ":" in self.reward else None
+
+    @property
+    def untrained(self) -> Method:
+        """The method without its training: the model as it is."""
+        return replace(self, trainer="none", data="none", training={}, pairs={})
 
 
 @dataclass(frozen=True)
@@ -55,9 +186,10 @@ class Task:
     """An entry of `tasks`.
 
     Attributes:
-        data: the settings that decide its tables (`DATA_KEYS`).
+        data: the settings that decide its tables (`DATA_KEYS`); splits as `flatten_splits` does.
         extraction: how a final answer is read, one of `answers.EXTRACTIONS`.
         gold_unread: largest share of gold answers that may not be read back.
+        chat: settings of `prompt: chat`, None for other prompts.
         training: overrides of `training`, by trainer.
         engine: overrides of `engine`.
         methods: the common methods under the task's own, by name.
@@ -76,6 +208,7 @@ class Task:
     training: Mapping[str, Settings]
     engine: Settings
     methods: Mapping[str, Method]
+    chat: Settings | None = None
 
     @classmethod
     def read(cls, name: str, entry: Settings) -> Task:
@@ -83,12 +216,28 @@ class Task:
         keys += ("quirks", "stop", "max_tokens")
         return cls(
             name,
-            data={key: entry[key] for key in DATA_KEYS if key in entry},
+            data={
+                **{key: entry[key] for key in DATA_KEYS if key in entry},
+                "splits": flatten_splits(entry["splits"]),
+            },
             **{key: entry[key] for key in keys},
             training=entry.get("training", {}),
             engine=entry.get("engine", {}),
             methods={key: Method.read(key, value) for key, value in entry["methods"].items()},
+            chat=entry.get("chat"),
         )
+
+    @property
+    def answer_after(self) -> str | None:
+        """Mark after which the answer of a reasoning model stands."""
+        return self.chat["answer_after"] if self.chat else None
+
+    @property
+    def reasoning(self) -> dict[str, str] | None:
+        """What training rows have of the reasoning, see `chat.settle_reasoning`; None for none."""
+        if self.answer_after is None:
+            return None
+        return {key: self.chat[key] for key in ("answer_after", "reasoning")}
 
 
 @dataclass(frozen=True)
@@ -150,11 +299,20 @@ class Variant:
 
     @classmethod
     def read(cls, entry: Settings) -> Variant:
-        return cls(tuple(entry.get("methods", ())), entry.get("training", {}), _changes(entry))
+        changes = _changes(entry)
+        for name, settings in BROKEN_SETTINGS.get(entry.get("broken"), {}).items():
+            changes[name] = {**changes.get(name, {}), **settings}
+        return cls(tuple(entry.get("methods", ())), entry.get("training", {}), changes)
 
 
 #: Of a chain itself, which is no variant.
 NO_VARIANT = Variant((), {}, {})
+
+
+def deciding_model(entry: Settings) -> dict[str, Any]:
+    """The part of an entry of `models` that decides the model or its answers."""
+    kept = {key: value for key, value in entry.items() if key not in DESCRIPTIVE_KEYS}
+    return kept | {key: deciding_part(kept[key]) for key in ("endpoint",) if key in kept}
 
 
 def _changes(entry: Settings) -> Settings:
@@ -191,6 +349,9 @@ class Experiment:
     models: Mapping[str, Settings]
     chains: tuple[ChainEntry, ...]
     variants: Mapping[str, Variant]
+    answers: Mapping[str, AnswersEntry]
+    selections: Mapping[str, SelectionEntry]
+    preferences: Mapping[str, PreferencesEntry]
     settings: ChainSettings
     training: Mapping[str, Settings]
     evaluation: Evaluation
@@ -207,6 +368,11 @@ class Experiment:
             models=config["models"],
             chains=tuple(map(ChainEntry.read, config["chains"])),
             variants={name: Variant.read(entry) for name, entry in config["variants"].items()},
+            answers={name: AnswersEntry.read(e) for name, e in config["answers"].items()},
+            selections={name: SelectionEntry.read(e) for name, e in config["selections"].items()},
+            preferences={
+                name: PreferencesEntry.read(e) for name, e in config["preferences"].items()
+            },
             settings=ChainSettings(**_changes(config)),
             training=config["training"],
             evaluation=Evaluation(**config["evaluation"]),
@@ -215,7 +381,6 @@ class Experiment:
 
     def base_entry(self, name: str) -> dict[str, Any]:
         """What decides the files of a base model, and whether it may name code of its own."""
-        entry = {
-            key: value for key, value in self.models[name].items() if key not in DESCRIPTIVE_KEYS
-        }
+        entry = deciding_model(self.models[name])
+        entry = {key: value for key, value in entry.items() if key not in BESIDE_FILES}
         return {**entry, "trust_remote_code": True} if self.trust_remote_code else entry

@@ -83,6 +83,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class EvaluatedSet:
+    """The questions on which a task's models are evaluated.
+
+    Attributes:
+        task: name of the task.
+        name: that of one of several test sets; "" where the task has one evaluated split.
+    """
+
+    task: str
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The task's name, with that of one of several test sets behind it."""
+        return "/".join(filter(None, [self.task, self.name]))
+
+
+@dataclass(frozen=True)
 class Gold:
     """The withheld gold answers of train_2."""
 
@@ -145,6 +163,39 @@ class VotedSamples:
         return paths.voted_samples.format(chain=self.chain.key)
 
 
+@dataclass(frozen=True)
+class NamedAnswers:
+    """Answers to train_2 that an entry of `answers` asks for."""
+
+    chain: Chain
+    name: str
+
+    def path(self, paths: Paths) -> str:
+        return paths.answers.format(chain=self.chain.key, answers=self.name)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Questions that a selection keeps, with their answers."""
+
+    chain: Chain
+    name: str
+
+    def path(self, paths: Paths) -> str:
+        return paths.selected.format(chain=self.chain.key, selection=self.name)
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """Preference pairs that an entry of `preferences` asks for."""
+
+    chain: Chain
+    name: str
+
+    def path(self, paths: Paths) -> str:
+        return paths.preferred.format(chain=self.chain.key, preferences=self.name)
+
+
 # --- generation rounds -----------------------------------------------------------------------
 
 
@@ -197,15 +248,39 @@ class SampleRound(Round):
 
 
 @dataclass(frozen=True)
-class EvaluationRound(Round):
-    """Answers to the evaluated split, of every model of a task that stands on one base model."""
+class AnswerRound(Round):
+    """Answers to train_2 that an entry of `answers` asks for."""
 
-    task: str
-    base: str
+    chain: Chain
+    name: str
 
     @property
     def key(self) -> str:
-        return f"evaluation/{self.task}/{self.base}"
+        return f"{self.chain.key}/answers-{self.name}"
+
+    @property
+    def task(self) -> str:
+        return self.chain.task
+
+
+@dataclass(frozen=True)
+class EvaluationRound(Round):
+    """Answers to evaluated questions, of every model of a task that stands on one base model.
+
+    Each of several test sets has rounds of its own, so that a further one reruns nothing.
+    """
+
+    task: str
+    base: str
+    test_set: str = ""
+
+    @property
+    def key(self) -> str:
+        return "/".join(filter(None, ["evaluation", self.task, self.base, self.test_set]))
+
+    @property
+    def evaluated(self) -> EvaluatedSet:
+        return EvaluatedSet(self.task, self.test_set)
 
 
 @dataclass(frozen=True)

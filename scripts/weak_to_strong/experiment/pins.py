@@ -1,8 +1,13 @@
-"""Revisions of models and digests of data: a plan can be made without them, a run cannot."""
+"""Revisions of models, digests of data, and keys: a plan needs none of them, a run does."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from weak_to_strong.data.split_names import flatten_splits, split_key
+from weak_to_strong.experiment.graph import Graph
 from weak_to_strong.experiment.schema import ConfigError
+from weak_to_strong.models.endpoints import read_key
 
 
 def unpinned(config: dict) -> list[str]:
@@ -20,8 +25,9 @@ def unpinned(config: dict) -> list[str]:
     ]
     for name in sorted(tasks):
         task = config["tasks"][name]
-        for split, entry in {**task["splits"], "pool": task.get("pool")}.items():
-            path = f"tasks.{name}.{'' if split == 'pool' else 'splits.'}{split}"
+        splits = {f"splits.{split_key(k)}": v for k, v in flatten_splits(task["splits"]).items()}
+        for key, entry in {**splits, "pool": task.get("pool")}.items():
+            path = f"tasks.{name}.{key}"
             several = isinstance(entry, list)
             for place, source in enumerate(entry if several else [entry]):
                 if isinstance(source, dict):
@@ -43,3 +49,18 @@ def require_pins(config: dict) -> None:
             f"config key `{keys[0]}`: is null{also}, which is enough for a dry run only; look the "
             "commit or digest up where there is a network and put it there"
         )
+
+
+def require_keys(graph: Graph, rounds: Iterable[str]) -> None:
+    """Refuse to run without the keys of endpoints.
+
+    Args:
+        graph: of the experiment.
+        rounds: keys of the rounds that will ask an endpoint.
+
+    Raises:
+        ValueError: naming the key of the configuration that names the variable.
+    """
+    asked = {model: key for key in rounds if (model := graph.asked_model(graph.round(key)))}
+    for model, key in sorted(asked.items()):
+        read_key(graph.endpoint_of(graph.round(key))["key_env"], f"models.{model}.endpoint")

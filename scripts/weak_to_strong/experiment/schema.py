@@ -49,6 +49,11 @@ def follow_reference(schema: dict) -> dict:
 
 def complain(path: list, message: str, fix: str, subject: str = "config key") -> ConfigError:
     names = (name if len(name) <= MAX_NAME else f"{name[:40]}..." for name in map(str, path))
+    # Signs that are not seen make one name of two.
+    names = (
+        "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+        for name in names
+    )
     return ConfigError(f"{subject} `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
 
 
@@ -58,8 +63,8 @@ def check_values(config: dict) -> None:
     Raises:
         ConfigError: a name that is no text or repeats itself, a value that YAML alone knows, a
             number that is not finite or has more than 64 bits, text that holds control characters
-            (`stop` may hold line breaks), is not valid Unicode or is too long, or more than
-            `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
+            (`stop` and `system` may hold line breaks), is not valid Unicode or is too long, or more
+            than `MAX_ENTRIES` or deeper than `MAX_DEPTH`.
     """
     todo: list[tuple[list, Any]] = [([], config)]
     for _ in range(MAX_ENTRIES):
@@ -115,7 +120,7 @@ def check_text(path: list, text: str) -> None:
         )
     if _SURROGATE.search(text):
         raise complain(path, "text that is not valid Unicode", "remove what was escaped in it")
-    allowed = "\n\t" if "stop" in path[-2:] else ""
+    allowed = "\n\t" if {"stop", "system"} & set(path[-2:]) else ""
     if signs := [sign for sign in _CONTROL.findall(text) if sign not in allowed]:
         raise complain(path, f"holds the control character {signs[0]!a}", "remove it")
 
@@ -161,12 +166,17 @@ def describe_breach(
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(error.instance) - set(known))[0]
-        close = get_close_matches(str(unknown), known, n=1)
+        close = get_close_matches(str(unknown).lower(), known, n=1)
         fix = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         return say([*path, unknown], "unknown key", fix)
     if error.validator == "required":
         missing = error.message.split("'")[1]
         return say([*path, missing], "is missing", f"add it (see {reference})")
+    lacking = [part for part in error.context or () if part.validator == "dependentRequired"]
+    if lacking:
+        _, missing, _, given, _ = lacking[0].message.split("'")
+        fix = f"add it, or remove `{given}`"
+        return say([*path, missing], f"is missing, and `{given}` needs it", fix)
     message = error.message.replace("\n", " ")
     if error.instance is None or isinstance(error.instance, bool):
         message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)

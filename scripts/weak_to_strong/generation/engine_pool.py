@@ -32,6 +32,7 @@ from weak_to_strong.jobs.allocation import Allocation, step_command
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.jobs.secret_values import hide_secrets
+from weak_to_strong.jobs.work_notes import WorkNote, note_work
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -40,6 +41,9 @@ WORKER = (sys.executable, "-m", "weak_to_strong.generation.engine_worker")
 LOG_SECONDS = 5.0
 #: Seconds that srun has to end its task on another node. A killed srun would leave the task there.
 STEP_SECONDS = 10.0
+#: Most bytes of a folder's path in which a worker's folder may be: of 107 for a socket, 21 are for
+#: the worker's folder and 37 for the socket's name.
+LONGEST_FOLDER = 49
 #: Advice where an engine's log has CUDA's message. By default an engine has one GPU.
 OUT_OF_GPU_MEMORY = (
     ": raise the resource `tensor_parallel_size` of `generate` (--set-resources "
@@ -83,14 +87,28 @@ class EngineWork:
         self.samples = sum(shard.samples for shard in self.shards)
 
 
+def temporary_place() -> Path:
+    """Where a worker's folder for temporary files will be.
+
+    vLLM's sockets are in the folder, and the system limits the length of their paths. So a long
+    TMPDIR, as some clusters have, is left for `/tmp`.
+    """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        folder = "/tmp"
+    return Path(folder, f"w2s-{secrets.token_hex(8)}")
+
+
 class Worker:
-    """One worker process and its two pipes.
+    """One worker process and its two pipes, and the processes of its engine on further nodes.
 
     Args:
         command: how to start it.
         environment: variables to set for it, see `child_environment`.
         log: file of its standard error, overwritten.
         step: beginning of a command that starts it as a SLURM step. Empty: on this machine.
+        followers: processes of the engine on further nodes. They end with this one.
+        next_node: name of a further node; None where all are on this machine.
     """
 
     def __init__(
@@ -99,12 +117,16 @@ class Worker:
         environment: Mapping[str, str],
         log: Path,
         step: Sequence[str] = (),
+        followers: Sequence[Worker] = (),
+        next_node: str | None = None,
     ) -> None:
         self._is_step = bool(step)
+        self._followers = followers
+        self._next_node = next_node
+        self._ended_follower: str | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        # The name must be short: vLLM's sockets are in the folder, and their paths are limited.
-        self._temporary = Path(tempfile.gettempdir(), f"w2s-{secrets.token_hex(8)}")
+        self._temporary = temporary_place()
         with log.open("wb") as stderr:
             self._process = start_child(
                 [*step, *command],
@@ -126,6 +148,39 @@ class Worker:
         except OSError:
             raise self._death() from None
 
+    def start_engine(self, arguments: dict[str, Any]) -> float:
+        """Start an engine, with the further nodes if it has any; return the seconds that it took.
+
+        Raises:
+            ProcessDied: a process has ended; names its log file.
+            RuntimeError: the worker failed; names its log file.
+        """
+        if self._followers:
+            self.send({"meeting": self._next_node})
+            host, port = self.receive()["meeting"]
+            arguments = {
+                **arguments,
+                "nnodes": len(self._followers) + 1,
+                "node_rank": 0,
+                "master_addr": host,
+                "master_port": port,
+            }
+        for rank, follower in enumerate(self._followers, 1):
+            follower.send({"engine": {**arguments, "node_rank": rank}})
+            threading.Thread(target=self._watch, args=(follower,), daemon=True).start()
+        self.send({"engine": arguments})
+        return self.receive()["ready"]
+
+    def _watch(self, follower: Worker) -> None:
+        """End the engine when a process of it on another node ends. It would wait for ever."""
+        try:
+            follower.receive()
+        except (RuntimeError, OSError) as error:
+            self._ended_follower = str(error)
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def receive(self) -> dict[str, Any]:
         """Wait for the next answer.
 
@@ -146,9 +201,13 @@ class Worker:
         """Ask the worker to end, and wait until it has."""
         self.send({"stop": True})
         self._process.wait()
+        for follower in self._followers:
+            follower.kill()
 
     def kill(self) -> None:
-        """End the worker and its children now."""
+        """End the worker and its children now, on all of its nodes."""
+        for follower in self._followers:
+            follower.kill()
         if self._is_step and self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -162,13 +221,16 @@ class Worker:
         Until this process waits for the worker, no other process can get the worker's number.
         """
         if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         status = self._process.wait()
         # A worker that was killed could not do it.
         shutil.rmtree(self._temporary, ignore_errors=True)
         return status
 
     def _death(self) -> ProcessDied:
+        if self._ended_follower:
+            return ProcessDied(f"a further node of the engine: {self._ended_follower}")
         if self._process.returncode is None:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         status = self._end_group()
@@ -205,6 +267,7 @@ class EnginePool:
         max_num_seqs: samples that an engine runs at once.
         command: how to start a worker.
         allocation: GPUs of the SLURM job, or None. On several nodes the workers are spread evenly.
+        engine_nodes: nodes of each engine. Above 1 an engine has them alone, and new processes.
 
     Attributes:
         engine_loads: engines started so far.
@@ -221,12 +284,14 @@ class EnginePool:
         max_num_seqs: int,
         command: Sequence[str] = WORKER,
         allocation: Allocation | None = None,
+        engine_nodes: int = 1,
     ) -> None:
         self._allocation = allocation
+        self._engine_nodes = engine_nodes
         self._processes = processes
         self._environments = environments
         self._logs = logs
-        self._fresh = fresh
+        self._fresh = fresh or engine_nodes > 1
         self._max_num_seqs = max_num_seqs
         self._command = command
         self._workers: list[Worker] = []
@@ -252,12 +317,26 @@ class EnginePool:
             ValueError: the tokenizer does not suit a prompt.
             RuntimeError: the worker failed or died.
         """
+        return self._ask({"tokenise": {"weights": weights, "prompts": list(prompts)}})["tokens"]
+
+    def tokenise_chats(
+        self, weights: str, chats: Sequence[Any], chat: Mapping[str, Any]
+    ) -> tuple[list[list[int]], int]:
+        """The same for the messages of chats, and the id that ends an answer.
+
+        See `engine_worker.tokenise_chats`.
+        """
+        answer = self._ask({"chat": {"weights": weights, "chats": chats, "chat": chat}})
+        return answer["tokens"], answer["end"]
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The first worker's answer to a message about tokens."""
         worker = self._workers[0]
-        worker.send({"tokenise": {"weights": weights, "prompts": list(prompts)}})
+        worker.send(message)
         answer = worker.receive()
         if "refused" in answer:
             raise ValueError(answer["refused"])
-        return answer["tokens"]
+        return answer
 
     def run(
         self, work: Sequence[EngineWork], finish: Callable[[int, list[list[Any]]], None]
@@ -300,13 +379,25 @@ class EnginePool:
             tokens,
             tokens / seconds,
         )
+        note_work(WorkNote(done=samples, total=total, tokens=tokens))
 
     def _start(self, index: int) -> Worker:
-        log = self._logs / f"engine-{index}.log"
-        step: list[str] = []
-        if self._allocation and (nodes := self._allocation.nodes):
-            step = step_command(self._allocation, [nodes[index * len(nodes) // self._processes]])
-        return Worker(self._command, self._environments[index], log, step)
+        nodes = self._allocation.nodes if self._allocation else ()
+        first = index * len(nodes) // self._processes
+        followers = [
+            self._start_process(index, f"engine-{index}-node-{rank}.log", nodes, first + rank)
+            for rank in range(1, self._engine_nodes)
+        ]
+        next_node = nodes[first + 1] if nodes and followers else None
+        log = f"engine-{index}.log"
+        return self._start_process(index, log, nodes, first, followers, next_node)
+
+    def _start_process(
+        self, index: int, log: str, nodes: Sequence[str], place: int, *further: Any
+    ) -> Worker:
+        """A process of an engine, on the node of this place in `nodes` if there are any."""
+        step = step_command(self._allocation, [nodes[place]]) if nodes else []
+        return Worker(self._command, self._environments[index], self._logs / log, step, *further)
 
     def _claim(self, work: Sequence[EngineWork]) -> EngineWork | None:
         """The largest engine that no worker serves, else the one with the most shards left."""
@@ -345,8 +436,7 @@ class EnginePool:
         if shard is None:
             return
         worker = self._workers[index]
-        worker.send({"engine": engine.arguments})
-        seconds = worker.receive()["ready"]
+        seconds = worker.start_engine(engine.arguments)
         with self._lock:
             self.engine_loads += 1
             self.start_seconds += seconds

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from weak_to_strong.generation.engine_worker import DEVICES
+from weak_to_strong.jobs.child_processes import loopback_variables
 from weak_to_strong.jobs.gpus import count_gpus, is_cpu_build, vllm_version
 
 #: LoRA ranks that vLLM makes room for. An adapter of another rank takes the room of the next one.
@@ -30,7 +31,8 @@ class EngineSettings:
         processes: worker processes, each with its own engine, and on GPUs with its own devices. On
             a CPU one for each thread is best: threads that share a small model mostly wait.
         kv_cache_gib: memory of an engine's KV cache on a CPU, in GiB.
-        tensor_parallel_size: GPUs that share an engine's weights.
+        tensor_parallel_size: GPUs of a node that share an engine's layers.
+        pipeline_parallel_size: nodes among which an engine's layers are divided.
         gpu_memory_utilization: share of a GPU's memory that an engine takes.
         max_loras: adapters that may run in one batch on a GPU. On a CPU all may.
         batch_invariant: use kernels whose result does not depend on the batch (GPU; slower).
@@ -44,6 +46,7 @@ class EngineSettings:
     processes: int = 1
     kv_cache_gib: float = 1.0
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
     max_loras: int = 8
     batch_invariant: bool = False
@@ -90,6 +93,8 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
     arguments: dict[str, Any] = {
         "model": weights,
         "trust_remote_code": False,
+        # The part of a model that sees images is not loaded.
+        "language_model_only": True,
         "dtype": settings.dtype,
         "seed": 0,
         "max_model_len": settings.max_model_len,
@@ -97,10 +102,12 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
         "enable_prefix_caching": True,
         "disable_log_stats": True,
     }
+    if settings.pipeline_parallel_size > 1:
+        arguments["pipeline_parallel_size"] = settings.pipeline_parallel_size
     if settings.device == "cpu":
         arguments |= {
             "enforce_eager": True,
-            "distributed_executor_backend": "uni",
+            "distributed_executor_backend": "mp" if settings.pipeline_parallel_size > 1 else "uni",
             # Blocks of 128 tokens, the default, leave short few-shot prefixes uncached.
             "block_size": 32,
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
@@ -115,8 +122,9 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
         }
     if ranks:
         # vLLM's CPU kernels apply the adapter of the last slot to rows without an adapter (vLLM
-        # pull request 48421), so on a CPU the last slot stays empty.
-        slots = len(ranks) + 1 if settings.device == "cpu" else min(len(ranks), settings.max_loras)
+        # pull request 48421), so on a CPU the last slot stays empty. The slot before it is for an
+        # adapter that is tried in a larger copy (`engine_worker.VllmEngine`).
+        slots = len(ranks) + 2 if settings.device == "cpu" else min(len(ranks), settings.max_loras)
         arguments |= {
             "enable_lora": True,
             "max_loras": slots,
@@ -129,7 +137,7 @@ def engine_arguments(settings: EngineSettings, weights: str, ranks: Sequence[int
 def worker_environments(
     settings: EngineSettings, threads: int, nodes: int = 1
 ) -> list[dict[str, str]]:
-    """Environment variables that are set for each worker process.
+    """Environment variables that are set for the worker processes of each engine.
 
     Args:
         settings: settings of the round.
@@ -137,10 +145,17 @@ def worker_environments(
         nodes: number of nodes. The processes of a node follow one another.
 
     Raises:
-        ValueError: fewer visible GPUs than the processes need, or processes that cannot be spread
-            evenly over the nodes.
+        ValueError: fewer visible GPUs than the processes need, or engines that do not fit on the
+            nodes.
     """
-    node_processes, rest = divmod(settings.processes, nodes)
+    spread = settings.pipeline_parallel_size
+    node_processes, rest = divmod(settings.processes * spread, nodes)
+    if spread > 1 and settings.device != "cpu" and node_processes != 1:
+        raise ValueError(
+            f"engine settings: {settings.processes} engine(s) of `pipeline_parallel_size` "
+            f"{spread} take {settings.processes * spread} nodes, and the job has {nodes}; ask for "
+            "as many nodes, or raise `tensor_parallel_size` instead"
+        )
     if rest:
         raise ValueError(
             f"engine settings: `processes` is {settings.processes}; want a multiple of the "
@@ -152,6 +167,8 @@ def worker_environments(
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
+        # Without several nodes, the processes of an engine are on one machine.
+        **(loopback_variables() if nodes == 1 or spread == 1 else {}),
     }
     # Snakemake sets these to the threads of the job, which the worker processes share.
     share = str(max(1, threads // node_processes))
@@ -165,7 +182,7 @@ def worker_environments(
     if nodes > 1:
         # Only a worker on a node sees the node's GPUs.
         parts = [f"{place * size}:{(place + 1) * size}" for place in range(node_processes)]
-        return [{**common, DEVICES: part} for part in parts * nodes]
+        return [{**common, DEVICES: part} for part in parts * nodes][: settings.processes]
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus} for gpus in _gpus_of_engines(settings)]
 
 

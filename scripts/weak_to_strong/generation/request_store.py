@@ -1,14 +1,14 @@
 """Finished generations on disk, keyed by a hash of everything that their text depends on.
 
 `<store>/<key>/request.json` has what was hashed. `shard-<position>.parquet` has the samples of some
-prompts; its name has the position of the first prompt. A prompt is in at most one shard, so shards
-of different sizes from different runs stand side by side. Texts are read one shard at a time.
+prompts; its name has the position of the first prompt. Shards of different sizes from different
+runs stand side by side. Texts are read one shard at a time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,17 @@ class RequestStore:
         if not (self.folder / "request.json").exists():
             write_json(self.facts, self.folder / "request.json")
         write_table(rows, SHARD, self._path(first))
+
+    def merge(self, shards: Mapping[int, pl.DataFrame]) -> None:
+        """Put shards of this store, by the position of their first prompt, into one.
+
+        Cut off in the middle, it leaves some prompts in two shards. Of these one is read.
+        """
+        first, *others = sorted(shards)
+        rows = pl.concat([shards[place] for place in (first, *others)])
+        write_table(rows, SHARD, self._path(first))
+        for place in others:
+            self._path(place).unlink(missing_ok=True)
 
     def _path(self, first: int) -> Path:
         return self.folder / f"shard-{first:06d}.parquet"

@@ -1,8 +1,8 @@
 """Requests of a round: their checks, model files, prompts, seeds, and the key of their texts.
 
 Prompts, decoding and seeds are the paper's (section 4 and the released code): zero-shot or few-shot
-prompts without a chat template, greedy decoding, or sampling at temperature 1 with a seed for each
-sample.
+prompts, greedy decoding, or sampling at temperature 1 with a seed for each sample. Prompts are
+plain text, or with `chat` the messages that the model's chat template makes a text of.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from weak_to_strong.generation.engine_settings import EngineSettings
+from weak_to_strong.models.chat_format import ChatFormat, load_chat_format
 from weak_to_strong.models.manifests import check_files, read_manifest
 from weak_to_strong.tables.files import hash_value, read_json
 from weak_to_strong.tables.frames import has_column, read_table, scan_table
@@ -24,6 +25,9 @@ from weak_to_strong.tables.schemas import DEMONSTRATIONS, PROBLEMS, QUESTIONS
 
 #: Rows of a table, and prompts, that are in memory at once.
 QUESTIONS_AT_ONCE, PROMPTS_AT_ONCE = 10_000, 500
+
+#: A prompt: plain text, or the messages of a chat.
+Prompt = str | list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Request:
         seed: seed from which the samples' seeds are derived. Greedy decoding does not use it.
         stop: strings that end a response and are not part of it.
         prompt: style of the prompts, see `prompts.problem_prompt`.
+        chat: settings of a chat, see `chat_format.load_chat_format`; None for plain text.
     """
 
     name: str
@@ -57,17 +62,19 @@ class Request:
     seed: int
     stop: tuple[str, ...]
     prompt: str
+    chat: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Request:
-        """Check a request given as a mapping with exactly these keys.
+        """Check a request given as a mapping with these keys; `chat` may be left out.
 
         Raises:
             ValueError: a missing or unknown key, or a value out of range; names request and key.
         """
         label = f"request {entry.get('name', '?')!r}"
         names = {item.name for item in fields(cls)}
-        if wrong := names ^ set(entry):
+        needed = {item.name for item in fields(cls) if item.default is MISSING}
+        if wrong := (needed - set(entry)) | (set(entry) - names):
             problem = "missing" if wrong <= names else "unknown"
             raise ValueError(f"{label}: {problem} key(s) {', '.join(sorted(wrong))}")
         request = cls(**{**entry, "stop": tuple(entry["stop"])})
@@ -93,11 +100,14 @@ class Request:
 
     def sampling(self) -> dict[str, Any]:
         """The decoding that all samples share, as keyword arguments of `vllm.SamplingParams`."""
+        # A mark of the reasoning may be a special token, which vLLM leaves out of the text.
+        keeps_marks = self.chat is not None and self.chat["answer_after"] is not None
         return {
             "temperature": float(self.temperature),
             "top_p": float(self.top_p),
             "max_tokens": self.max_tokens,
             "stop": list(self.stop),
+            **({"skip_special_tokens": False} if keeps_marks else {}),
         }
 
     def seeds(self, identifier: str) -> list[int | None]:
@@ -122,6 +132,7 @@ class ModelFiles:
         adapter: manifest of a LoRA adapter on the weights, or None.
         adapter_hash: hash of the sha256 of the adapter's files, or None.
         rank: largest rank in the adapter, 0 without one.
+        chat: how messages become text; None for plain text.
     """
 
     folder: str
@@ -130,6 +141,7 @@ class ModelFiles:
     adapter: str | None = None
     adapter_hash: str | None = None
     rank: int = 0
+    chat: ChatFormat | None = None
 
     @property
     def manifests(self) -> tuple[str, ...]:
@@ -141,14 +153,17 @@ def find_model(request: Request) -> ModelFiles:
     """Read the manifests of a request.
 
     Raises:
-        ValueError: a damaged manifest, a missing file, or an adapter of another base.
+        ValueError: a damaged manifest, a missing file, an adapter of another base, or a chat with
+            a model that has no chat template.
     """
     base = read_manifest(request.base)
+    chat = request.chat and load_chat_format(base["name"], request.chat, base["path"])
     if request.model is None:
-        return ModelFiles(base["path"], request.base, hash_value(base["files"]))
+        return ModelFiles(base["path"], request.base, hash_value(base["files"]), chat=chat)
     trained = read_manifest(request.model)
     if trained["kind"] == "full":
-        return ModelFiles(trained["path"], request.model, hash_value(trained["files"]))
+        files = hash_value(trained["files"])
+        return ModelFiles(trained["path"], request.model, files, chat=chat)
     if trained["base"] != base["name"]:
         raise ValueError(
             f"{request.model}: an adapter of {trained['base']!r}, "
@@ -163,6 +178,7 @@ def find_model(request: Request) -> ModelFiles:
         adapter=request.model,
         adapter_hash=hash_value(trained["files"]),
         rank=max([adapter["r"], *adapter.get("rank_pattern", {}).values()]),
+        chat=chat,
     )
 
 
@@ -184,12 +200,15 @@ def _scan_questions(path: str) -> pl.LazyFrame:
     return scan_table(path, PROBLEMS if has_gold else QUESTIONS).select(QUESTIONS.names())
 
 
-def prompt_batches(request: Request) -> Iterator[list[str]]:
+def prompt_batches(request: Request) -> Iterator[list[Prompt]]:
     """The prompts of a request in the order of its problems, PROMPTS_AT_ONCE at a time.
+
+    With `chat` a prompt is the messages up to the question, as `chat.chat_messages` makes them.
 
     Raises:
         ValueError: a damaged table, or a problem for which the prompt style has no prompt.
     """
+    from weak_to_strong.method.chat import chat_messages
     from weak_to_strong.method.prompts import few_shot_prompt, prompt_column
 
     shots = None
@@ -200,12 +219,15 @@ def prompt_batches(request: Request) -> Iterator[list[str]]:
         rows = questions.slice(first, QUESTIONS_AT_ONCE).collect()
         for batch in rows.iter_slices(PROMPTS_AT_ONCE):
             prompts = prompt_column(batch, request.prompt).to_list()
-            if shots is not None:
+            if request.chat is not None:
+                system = request.chat["system"]
+                prompts = [chat_messages(prompt, system, shots or ()) for prompt in prompts]
+            elif shots is not None:
                 prompts = [few_shot_prompt(prompt, shots) for prompt in prompts]
             yield prompts
 
 
-def hash_prompts(ids: Iterable[str], prompts: Iterable[str]) -> str:
+def hash_prompts(ids: Iterable[str], prompts: Iterable[Prompt]) -> str:
     """`hash_value([ids, prompts])` of two lists, with neither in memory."""
     digest = hashlib.sha256(b"[")
     for separator, texts in (("[", ids), (",[", prompts)):
@@ -218,7 +240,12 @@ def hash_prompts(ids: Iterable[str], prompts: Iterable[str]) -> str:
 
 
 def request_facts(
-    request: Request, model: ModelFiles, settings: EngineSettings, prompts: str, library: str
+    request: Request,
+    model: ModelFiles,
+    settings: EngineSettings,
+    prompts: str,
+    library: str,
+    code: str,
 ) -> dict[str, Any]:
     """Everything that the texts of a request depend on. Its hash is the request's key in the store.
 
@@ -228,8 +255,10 @@ def request_facts(
         settings: settings of the engine.
         prompts: `hash_prompts` of its ids and prompts.
         library: name and version of the engine, see `gpus.vllm_version`.
+        code: digest of the code that makes texts, see `code_digest`.
     """
     return {
+        "code": code,
         "weights": model.weights_hash,
         "adapter": model.adapter_hash,
         "prompts": prompts,
@@ -246,6 +275,7 @@ def request_facts(
             # Absent unless it is on, so that all other texts keep their keys.
             **({"batch_invariant": True} if settings.batch_invariant else {}),
         },
+        **({"chat": model.chat.facts()} if model.chat else {}),
     }
 
 

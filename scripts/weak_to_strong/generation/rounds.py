@@ -15,10 +15,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,21 @@ from weak_to_strong.generation.engine_settings import (
     engine_arguments,
     worker_environments,
 )
-from weak_to_strong.generation.request_store import SHARD, RequestStore
-from weak_to_strong.generation.requests import (
-    ModelFiles,
-    Request,
-    find_model,
-    hash_prompts,
-    prompt_batches,
-    read_ids,
-    request_facts,
+from weak_to_strong.generation.engine_worker import CODE, SERVING_SCRIPT
+from weak_to_strong.generation.request_state import (
+    RequestState,
+    collect_texts,
+    digest_prompts,
+    find_incomplete,
+    parse_requests,
 )
+from weak_to_strong.generation.request_store import SHARD
+from weak_to_strong.generation.requests import find_model, prompt_batches, request_facts
 from weak_to_strong.generation.token_file import TokenFile
 from weak_to_strong.jobs.allocation import Allocation
+from weak_to_strong.jobs.code_digest import code_digest
 from weak_to_strong.jobs.gpus import vllm_version
-from weak_to_strong.models.base_models import context_length
+from weak_to_strong.models.base_models import check_image_package, context_length
 from weak_to_strong.models.manifests import check_files
 from weak_to_strong.models.view import VIEWS, model_view
 from weak_to_strong.tables.files import hash_value
@@ -51,23 +51,25 @@ from weak_to_strong.tables.files import hash_value
 logger = logging.getLogger("weak_to_strong")
 
 
-@dataclass(frozen=True)
-class _RequestState:
-    """A request, the ids of its problems, and the positions of those that the store lacks."""
+@dataclass
+class _Prompts:
+    """A request's missing prompts.
 
-    request: Request
-    model: ModelFiles
-    ids: pl.Series
-    store: RequestStore
-    missing: pl.Series
+    Attributes:
+        tokens: the prompts as token ids.
+        stop_token: id of the token that ends an answer in a chat; None where the model's own do.
+    """
+
+    tokens: TokenFile
+    stop_token: int | None = None
 
 
 @dataclass(frozen=True)
 class _Part:
     """Content of a shard: a request's missing prompts from number `first` to before `end`."""
 
-    state: _RequestState
-    tokens: TokenFile
+    state: RequestState
+    prompts: _Prompts
     first: int
     end: int
 
@@ -117,14 +119,7 @@ def generate_round(
     began = time.monotonic()
     settings = EngineSettings.parse(engine)
     states = _read_requests(requests, settings, Path(store))
-    # Two requests may ask for the same texts under different names.
-    missing = list({state.store.key: state for state in states if len(state.missing)}.values())
-    logger.info(
-        "%d requests: %d complete in the store, %d to generate",
-        len(states),
-        sum(state.missing.is_empty() for state in states),
-        len(missing),
-    )
+    missing = find_incomplete(states)
     counts = ("prompt_tokens", "cached_prompt_tokens", "response_tokens", "samples", "engine_loads")
     cost = {
         "requests": len(states),
@@ -134,38 +129,26 @@ def generate_round(
     }
     if missing:
         cost |= _generate(missing, settings, Path(store), threads, allocation, command)
-    indexes = [_complete_index(state) for state in states]
-    stats = {
-        state.request.name: _statistics(state, index)
-        for state, index in zip(states, indexes, strict=True)
-    }
+    rows, stats = collect_texts(states)
     cost["engine_seconds"] = round(time.monotonic() - began, 3)
-    return _all_rows(states, indexes), stats, cost
+    return rows, stats, cost
 
 
 def _read_requests(
     requests: Sequence[Mapping[str, Any]], settings: EngineSettings, root: Path
-) -> list[_RequestState]:
+) -> list[RequestState]:
     """Check the requests and compare them with the store in `root`."""
-    parsed = [Request.parse(entry) for entry in requests]
-    names = [request.name for request in parsed]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two requests have the name {max(names, key=names.count)!r}")
-    library = vllm_version()
+    library, code = vllm_version(), code_digest(SERVING_SCRIPT)
     states = []
-    for request in parsed:
-        model = find_model(request)
-        ids = read_ids(request.problems)
-        prompts = hash_prompts(ids, chain.from_iterable(prompt_batches(request)))
-        store = RequestStore(root, request_facts(request, model, settings, prompts, library))
-        finished = store.index(request.n)["id"]
-        missing = ids.is_in(finished.implode()).not_().arg_true()
-        states.append(_RequestState(request, model, ids, store, missing))
+    for request in parse_requests(requests):
+        model, prompts = find_model(request), digest_prompts(request)
+        facts = request_facts(request, model, settings, prompts, library, code)
+        states.append(RequestState.read(request, model, root, facts))
     return states
 
 
 def _generate(
-    states: Sequence[_RequestState],
+    states: Sequence[RequestState],
     settings: EngineSettings,
     root: Path,
     threads: int,
@@ -176,15 +159,19 @@ def _generate(
     if settings.device == "cuda" and settings.dtype == "float32":
         logger.warning("`engine.dtype` is float32: on GPUs bfloat16 is faster and takes half of it")
     counts = dict.fromkeys(("samples", "prompt_tokens", "response_tokens"), 0)
+    nodes = max(1, len(allocation.nodes if allocation else ()))
+    # All requests of a round have one code.
+    code = {CODE: states[0].store.facts["code"]}
     pool = EnginePool(
         settings.processes,
-        worker_environments(settings, threads, max(1, len(allocation.nodes if allocation else ()))),
+        [given | code for given in worker_environments(settings, threads, nodes)],
         # Rounds that run side by side share the store, each with its own folder of logs.
         root / "logs" / hash_value(sorted(state.store.key for state in states))[:16],
         fresh=settings.device != "cpu",
         max_num_seqs=settings.max_num_seqs,
         command=command,
         allocation=allocation,
+        engine_nodes=settings.pipeline_parallel_size,
     )
     with pool:
         views = {}
@@ -192,13 +179,11 @@ def _generate(
             check_files(manifest)
             # Beside the store, which all nodes share.
             views[manifest] = str(model_view(manifest, root.parent / VIEWS.name))
-        tokens = {
-            state.store.key: _encode(
-                state, settings, partial(pool.tokenise, views[state.model.weights]), root
-            )
+        prompts = {
+            state.store.key: _encode(state, settings, pool, views[state.model.weights], root)
             for state in states
         }
-        work, parts = _engine_work(states, tokens, settings, views)
+        work, parts = _engine_work(states, prompts, settings, views)
 
         def finish(number: int, answers: list[list[Any]]) -> None:
             rows = _rows(parts[number], answers)
@@ -217,43 +202,52 @@ def _generate(
 
 
 def _encode(
-    state: _RequestState,
+    state: RequestState,
     settings: EngineSettings,
-    tokenise: Callable[[Sequence[str]], list[list[int]]],
+    pool: EnginePool,
+    weights: str,
     root: Path,
-) -> TokenFile:
+) -> _Prompts:
     """The missing prompts of a request as tokens, in their order.
 
     Args:
         state: the request.
         settings: settings of the round.
-        tokenise: the tokenizer of its weights.
+        pool: tokenises.
+        weights: view of its weights, which has their tokenizer.
         root: the store.
 
     Raises:
-        ValueError: the engine is longer than its model, or a prompt leaves no room for a response.
+        ValueError: the engine is longer than its model; a prompt leaves no room for a response; or
+            see `engine_worker.tokenise` and `engine_worker.tokenise_chats`.
     """
+    check_image_package(Path(state.model.folder), f"request {state.request.name!r}")
     limit = context_length(Path(state.model.folder))
     if limit and settings.max_model_len > limit:
         raise ValueError(
             f"`engine.max_model_len` {settings.max_model_len} exceeds the {limit} tokens that "
             f"{state.model.folder} is made for; lower it"
         )
-    tokens = TokenFile(root)
+    prompts = _Prompts(TokenFile(root))
+    chat = state.model.chat and asdict(state.model.chat)
     missing = set(state.missing)
     first = 0
-    for prompts in prompt_batches(state.request):
-        wanted = [text for place, text in enumerate(prompts, first) if place in missing]
-        first += len(prompts)
-        if wanted:
-            encoded = tokenise(wanted)
-            _check_lengths(state, settings, encoded, len(tokens))
-            tokens.append(encoded)
-    return tokens
+    for batch in prompt_batches(state.request):
+        wanted = [prompt for place, prompt in enumerate(batch, first) if place in missing]
+        first += len(batch)
+        if not wanted:
+            continue
+        if chat is None:
+            encoded = pool.tokenise(weights, wanted)
+        else:
+            encoded, prompts.stop_token = pool.tokenise_chats(weights, wanted, chat)
+        _check_lengths(state, settings, encoded, len(prompts.tokens))
+        prompts.tokens.append(encoded)
+    return prompts
 
 
 def _check_lengths(
-    state: _RequestState, settings: EngineSettings, encoded: Sequence[list[int]], first: int
+    state: RequestState, settings: EngineSettings, encoded: Sequence[list[int]], first: int
 ) -> None:
     """Check that prompts leave room for a response; `first` is the number of the first of them."""
     for number, prompt in enumerate(encoded, first):
@@ -267,8 +261,8 @@ def _check_lengths(
 
 
 def _engine_work(
-    states: Sequence[_RequestState],
-    tokens: Mapping[str, TokenFile],
+    states: Sequence[RequestState],
+    prompts: Mapping[str, _Prompts],
     settings: EngineSettings,
     views: Mapping[str, str],
 ) -> tuple[list[EngineWork], list[_Part]]:
@@ -276,16 +270,18 @@ def _engine_work(
 
     Args:
         states: what to generate.
-        tokens: missing prompts of each request, by the key of its store.
+        prompts: missing prompts of each request, by the key of its store.
         settings: settings of the round.
         views: view of each model by its manifest.
     """
-    groups: dict[str, list[_RequestState]] = {}
+    groups: dict[str, list[RequestState]] = {}
     for state in states:
         groups.setdefault(state.model.weights_hash, []).append(state)
     work, parts = [], []
     for group in groups.values():
-        models = {each.model.adapter_hash: each.model for each in group if each.model.adapter_hash}
+        models = {
+            state.model.adapter_hash: state.model for state in group if state.model.adapter_hash
+        }
         numbers = {key: number for number, key in enumerate(sorted(models), 1)}
         shards: deque[Shard] = deque()
         # Requests with the same adapter follow one another, so that a batch has few adapters.
@@ -295,7 +291,7 @@ def _engine_work(
             count = len(state.missing)
             for first in range(0, count, settings.shard_size):
                 end = min(first + settings.shard_size, count)
-                part = _Part(state, tokens[state.store.key], first, end)
+                part = _Part(state, prompts[state.store.key], first, end)
                 samples = (end - first) * state.request.n
                 shards.append(Shard(len(parts), partial(_message, part, adapter), samples))
                 parts.append(part)
@@ -307,11 +303,12 @@ def _engine_work(
 
 def _message(part: _Part, adapter: list | None) -> dict[str, Any]:
     """The message that asks a worker for a shard, see `engine_worker`."""
-    request = part.state.request
+    request, stop_token = part.state.request, part.prompts.stop_token
+    stop = {} if stop_token is None else {"stop_token_ids": [stop_token]}
     return {
         "adapter": adapter,
-        "sampling": request.sampling(),
-        "prompts": part.tokens.read(part.first, part.end),
+        "sampling": request.sampling() | stop,
+        "prompts": part.prompts.tokens.read(part.first, part.end),
         "seeds": [request.seeds(identifier) for identifier in part.ids],
     }
 
@@ -319,7 +316,7 @@ def _message(part: _Part, adapter: list | None) -> dict[str, Any]:
 def _rows(part: _Part, answers: list[list[Any]]) -> pl.DataFrame:
     """A worker's answers, sample after sample of prompt after prompt, as SHARD rows."""
     samples = [
-        (identifier, sample, part.tokens.length(number))
+        (identifier, sample, part.prompts.tokens.length(number))
         for number, identifier in enumerate(part.ids, part.first)
         for sample in range(part.state.request.n)
     ]
@@ -332,31 +329,20 @@ def _rows(part: _Part, answers: list[list[Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SHARD, orient="row")
 
 
-def _complete_index(state: _RequestState) -> pl.DataFrame:
-    """INDEX rows of a request that is complete in the store."""
-    index = state.store.index(state.request.n)
-    if len(index) != len(state.ids):
-        raise RuntimeError(f"{state.store.folder}: shards vanished during the run; run again")
-    return index
+def generation_figures(cost: Mapping[str, Any]) -> dict[str, float]:
+    """What trackers show of a round: counts of its texts, and its speed.
 
+    Args:
+        cost: what `generate_round` says that this run did itself.
 
-def _all_rows(
-    states: Sequence[_RequestState], indexes: Sequence[pl.DataFrame]
-) -> Iterator[pl.DataFrame]:
-    """GENERATIONS rows of complete requests."""
-    for state, index in zip(states, indexes, strict=True):
-        name = pl.lit(state.request.name).alias("request")
-        for rows in state.store.rows(index, state.ids):
-            yield rows.select(name, *SHARD.names())
-
-
-def _statistics(state: _RequestState, index: pl.DataFrame) -> dict[str, Any]:
-    """Deterministic counts of a request. `truncated` counts responses that `max_tokens` cut off."""
+    Returns:
+        Numbers of samples and tokens by name, and response tokens a second with the engines'
+        starts. Nothing where the store had all texts.
+    """
+    if not cost["samples"]:
+        return {}
+    names = ("samples", "prompt_tokens", "cached_prompt_tokens", "response_tokens")
     return {
-        "key": state.store.key,
-        "prompts": len(state.ids),
-        "samples": len(state.ids) * state.request.n,
-        "prompt_tokens": index["prompt_tokens"].sum(),
-        "response_tokens": index["response_tokens"].sum(),
-        "truncated": index["truncated"].sum(),
+        **{f"generation/{name}": cost[name] for name in names},
+        "generation/tokens_per_second": cost["response_tokens"] / cost["engine_seconds"],
     }

@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 #: Variables that tell srun its job. Others would give a step the shape of the step around it.
-_IDENTITY = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF")
+#: SLURM_JWT is how srun says who the user is, on clusters that ask for a token.
+_IDENTITY = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_JWT")
+#: Variables that tell SLURM's commands which cluster they speak to, and as whom.
+_CLUSTER = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,19 @@ class Allocation:
         """Number of GPUs on all nodes together."""
         return self.gpus * max(1, len(self.nodes))
 
-    def engines(self, size: int) -> int:
-        """Number of engines of `size` GPUs, none of them on two nodes; at least 1 for each node."""
+    def threads(self, processes: int) -> int:
+        """CPUs of each of `processes` processes on all nodes together; at least 1."""
+        return max(1, self.cpus * max(1, len(self.nodes)) // processes)
+
+    def engines(self, size: int, nodes: int = 1) -> int:
+        """Number of engines that have room.
+
+        Args:
+            size: GPUs that an engine takes of each of its nodes. At least one engine has room.
+            nodes: nodes of an engine. An engine on several has them alone.
+        """
+        if nodes > 1:
+            return max(1, len(self.nodes) // nodes)
         return max(1, self.gpus // size) * max(1, len(self.nodes))
 
 
@@ -87,10 +102,27 @@ def node_address(name: str) -> str:
         RuntimeError: SLURM knows no such node.
     """
     shown = _output("scontrol", "show", "node", "--oneliner", name)
-    found = re.search(r"\bNodeAddr=(\S+)", shown)
-    if not found:
+    match = re.search(r"\bNodeAddr=(\S+)", shown)
+    if not match:
         raise RuntimeError(f"SLURM has no address of node {name}: {shown}")
-    return found[1]
+    return match[1]
+
+
+def own_address(other_node: str) -> str:
+    """Address of the interface through which this machine reaches another one.
+
+    A machine's own name may stand for an address that no other machine can reach (127.0.1.1).
+
+    Args:
+        other_node: name of a node. A name that only SLURM knows is looked up there.
+    """
+    try:
+        address = socket.gethostbyname(other_node)
+    except OSError:
+        address = socket.gethostbyname(node_address(other_node))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))  # nothing is sent
+        return probe.getsockname()[0]
 
 
 def _output(*command: str) -> str:
@@ -127,3 +159,21 @@ def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name in _IDENTITY or not name.startswith(("SLURM_", "SRUN_", "SBATCH_", "PMI"))
     }
+
+
+def leave_job(environment: MutableMapping[str, str]) -> None:
+    """Remove the variables of the SLURM job that this process runs in, if it runs in one.
+
+    A run may itself be a small job. The jobs that it submits inherit its variables, and must not
+    take its memory, CPUs or GPUs for theirs. The executor would remove some of these variables, but
+    with them those that name a cluster. A login node's variables stay.
+
+    Args:
+        environment: variables of this process and of the jobs that it submits.
+    """
+    if not any(name.startswith(("SLURM_JOB", "SLURM_STEP")) for name in environment):
+        return
+    for name in list(environment):
+        of_job = name.startswith(("SLURM", "SRUN_", "PMI")) or name == "CUDA_VISIBLE_DEVICES"
+        if of_job and name not in _CLUSTER:
+            del environment[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from weak_to_strong.jobs.secret_values import without_secrets
 
 #: Folder from which `weak_to_strong` is imported.
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+#: Interface of the connections between processes of one machine, unless the user names another.
+#: Otherwise gloo listens at the address of the machine's name, which other machines may reach.
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+def loopback_variables() -> dict[str, str]:
+    """Variables that keep the connections between processes of one machine on that machine."""
+    return {name: os.environ.get(name, value) for name, value in _LOOPBACK.items()}
 
 
 def child_environment(added: Mapping[str, str]) -> dict[str, str]:
@@ -35,9 +43,14 @@ def child_environment(added: Mapping[str, str]) -> dict[str, str]:
     # An empty entry of PYTHONPATH would stand for the working folder.
     inherited = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE_ROOT), *inherited])
-    environment["PYTHONSAFEPATH"] = "1"
+    leave_out_working_folder(environment)
     mark_parent(environment)
     return environment
+
+
+def leave_out_working_folder(environment: MutableMapping[str, str]) -> None:
+    """Set that no Python process with these variables imports from its working folder."""
+    environment["PYTHONSAFEPATH"] = "1"
 
 
 def start_child(

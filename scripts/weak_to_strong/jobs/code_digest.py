@@ -16,7 +16,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 #: Modules that only report progress and failures. They cannot change a result.
-IGNORED = frozenset({"jobs.errors", "jobs.logs", "jobs.script", "jobs.secret_values"})
+IGNORED = frozenset(
+    {
+        *("jobs.errors", "jobs.logs", "jobs.script", "jobs.secret_values"),
+        *("jobs.trackers", "jobs.work_notes", "training.reporting"),
+    }
+)
 #: Name of a module that a script starts (`python -m weak_to_strong.x.y`). All of it counts.
 _MODULE_NAME = re.compile(r"weak_to_strong\.(\w+(?:\.\w+)*)\Z")
 
@@ -141,3 +146,14 @@ def code_digest(script: str | Path, read_again: bool = False) -> str:
             remaining += [_find_import(*imported) for imported in imports]
     text = "\n".join(f"{key}:{reached[key]}" for key in sorted(reached))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def has_digest(script: str | Path, digest: str) -> bool:
+    """Whether a script and what it reaches still are as they were when `digest` was taken.
+
+    Files are read again. False also where one of them is gone, or half edited.
+    """
+    try:
+        return code_digest(script, read_again=True) == digest
+    except (OSError, SyntaxError, ValueError):
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ LEDGER = pl.Schema(
         "prompt_tokens": pl.Int64,
         # The part of the prompt tokens that engines had in their prefix cache.
         "cached_prompt_tokens": pl.Int64,
+        # Tokens of answers: of a generation round, or those that a training by reward samples.
         "response_tokens": pl.Int64,
         "trained_tokens": pl.Int64,
+        # Price of the tokens of a model behind an endpoint, where the configuration has prices.
+        "price": pl.Float64,
         # Starts of engines in a generation round, one for each process and set of weights; the sum
         # of their times, which may overlap; the time from reading the requests to the last text.
         "engine_loads": pl.Int64,
@@ -54,11 +58,13 @@ COSTS = pl.Schema(
     }
 )
 #: Endings of the names of columns that are summed.
-SUMMED = ("_seconds", "_tokens", "_loads")
-#: Columns that come from a job's record.
-RECORDED = tuple(name for name in LEDGER if name not in ("job", "rule", "tokens_per_second"))
+SUMMED = ("_seconds", "_tokens", "_loads", "price")
+#: Columns that do not come from a job's record.
+COMPUTED = ("job", "rule", "price", "tokens_per_second")
+RECORDED = tuple(name for name in LEDGER if name not in COMPUTED)
 _RATE = (
-    pl.when(pl.col("response_tokens") > 0)
+    # A training by reward has response tokens too, but no engine.
+    pl.when(pl.col("response_tokens") > 0, pl.col("engine_seconds").is_not_null())
     .then(pl.col("response_tokens") / pl.col("engine_seconds"))
     .when(pl.col("trained_tokens") > 0)
     .then(pl.col("trained_tokens") / pl.col("wall_seconds"))
@@ -83,11 +89,14 @@ def _as(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
 
 
-def read_ledger(logs: str | Path) -> pl.DataFrame:
+def read_ledger(
+    logs: str | Path, prices: Mapping[str, Mapping[str, float]] | None = None
+) -> pl.DataFrame:
     """The ledger of a run: LEDGER, jobs in order of their names.
 
     Args:
         logs: folder of the jobs' logs and, beside them, of their records (`records.py`).
+        prices: price of a million tokens, `input` of prompts and `output` of responses, by job.
 
     Raises:
         ValueError: a record is damaged; names the file.
@@ -99,15 +108,24 @@ def read_ledger(logs: str | Path) -> pl.DataFrame:
             raise ValueError(
                 f"{Path(logs, job)}.json: its `cost` is not what a job measures; {AGAIN}"
             )
-        rows.append({"job": job, "rule": record["rule"], **cost})
-    schema = {name: LEDGER[name] for name in ("job", "rule", *RECORDED)}
+        price = _price(cost, (prices or {}).get(job))
+        rows.append({"job": job, "rule": record["rule"], **cost, "price": price})
+    schema = {name: LEDGER[name] for name in ("job", "rule", *RECORDED, "price")}
     frame = pl.DataFrame(rows, schema=schema, strict=False)
     return _as(frame.with_columns(_RATE), LEDGER)
 
 
+def _price(cost: Mapping[str, Any], price: Mapping[str, float] | None) -> float | None:
+    """Price of a job's tokens; None for a job without a price."""
+    if price is None:
+        return None
+    prompts, responses = cost["prompt_tokens"] or 0, cost["response_tokens"] or 0
+    return (prompts * price["input"] + responses * price["output"]) / 1e6
+
+
 def sum_costs(ledger: pl.DataFrame) -> pl.DataFrame:
     """COSTS from a ledger (LEDGER): rules in order of wall time, the rates of the sums."""
-    summed = [name for name in RECORDED if name.endswith(SUMMED)]
+    summed = [name for name in (*RECORDED, "price") if name.endswith(SUMMED)]
     largest = [name for name in RECORDED if name.startswith("peak_")]
     table = ledger.group_by("rule").agg(
         pl.len().alias("jobs"), *map(sum_or_null, summed), pl.col(largest).max()

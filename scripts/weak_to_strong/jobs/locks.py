@@ -40,6 +40,7 @@ from weak_to_strong.jobs.snakemake_adapter import (
     locks_folder,
     was_killed,
 )
+from weak_to_strong.jobs.stop_signals import STOP_SIGNALS, ignore_stop_signals
 
 logger = logging.getLogger("weak_to_strong")
 
@@ -207,7 +208,7 @@ class Runs:
             if self._starting:
                 self._mark(marker)
                 self._starting.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop)
 
@@ -231,8 +232,7 @@ class Runs:
 
     def _stop(self, number: int, _frame: object) -> None:
         """End all scripts, then Snakemake, which by itself would wait for running jobs."""
-        for stop_signal in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop_signal, signal.SIG_IGN)
+        ignore_stop_signals()
         self._stopped_by = signal.Signals(number)
         # Not print: the interrupted code may be printing.
         os.write(2, f"\n{self._stopped_by.name}: ending the jobs\n".encode())
@@ -362,10 +362,10 @@ def end_scripts() -> None:
     """End the jobs that this process runs, with all that they started, in bounded time."""
     import psutil
 
-    this = psutil.Process()
+    own_process = psutil.Process()
     end = time.monotonic() + END_SECONDS
     terminated: set[psutil.Process] = set()
-    while (below := this.children(recursive=True)) and time.monotonic() < end:
+    while (below := own_process.children(recursive=True)) and time.monotonic() < end:
         # Only the scripts: they end what they started, and a shell would leave its script behind.
         for process in set(below) - terminated:
             with suppress(psutil.Error):
@@ -389,7 +389,7 @@ def _scripts_file(marker: Path) -> Path:
 
 def _read_markers(folder: Path) -> list[tuple[Path, Marker | None]]:
     """Markers of all runs by path; None for one that cannot be read, as after a full disk."""
-    found = []
+    markers = []
     for path in sorted(_marker_folder(folder).iterdir()):
         if path.suffix == ".scripts":
             continue
@@ -400,8 +400,8 @@ def _read_markers(folder: Path) -> list[tuple[Path, Marker | None]]:
             marker = Marker(**{**values, "locks": tuple(map(str, values["locks"]))})
         except (LookupError, TypeError, ValueError):
             marker = None
-        found.append((path, marker))
-    return found
+        markers.append((path, marker))
+    return markers
 
 
 def _is_held(path: Path) -> bool:

@@ -9,6 +9,9 @@ from pathlib import Path
 from weak_to_strong.jobs.secret_values import hide_secrets
 
 logger = logging.getLogger("weak_to_strong")
+#: Clears a terminal's line from the cursor on. The progress line of a run (`progress.py`) leaves
+#: the cursor at its beginning, and would show behind a shorter message.
+CLEAR = "\033[K"
 
 
 class _Formatter(logging.Formatter):
@@ -27,7 +30,8 @@ def configure_logging(log_file: str | Path | None, label: str) -> None:
     logging.raiseExceptions = False
     logger.handlers.clear()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(_Formatter(f"[{label}] %(message)s"))
+    clear = CLEAR if sys.stderr.isatty() else ""
+    console.setFormatter(_Formatter(f"{clear}[{label}] %(message)s"))
     logger.addHandler(console)
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)

@@ -179,9 +179,9 @@ class Meter:
 
         if self._gpus is None:
             self._gpus = Gpus(self._nvml)
-        this = psutil.Process()
-        descendants = this.children(recursive=True)
-        memory = this.memory_info().rss
+        own_process = psutil.Process()
+        descendants = own_process.children(recursive=True)
+        memory = own_process.memory_info().rss
         for process in descendants:
             with suppress(psutil.Error), process.oneshot():
                 memory += process.memory_info().rss
@@ -191,7 +191,7 @@ class Meter:
         self._descendants = descendants
         self._peak = max(self._peak, memory / MEGABYTE)
         if self._gpus:
-            used = self._gpus.used_by({this.pid, *(process.pid for process in descendants)})
+            used = self._gpus.used_by({own_process.pid, *(process.pid for process in descendants)})
             self._used += seconds * len(used)
             self._gpu_peak = max(self._gpu_peak, sum(memory for memory, _ in used))
             shares = [share for _, share in used if share is not None]

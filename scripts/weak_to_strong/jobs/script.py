@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.jobs.code_digest import PACKAGE, code_digest
+from weak_to_strong.jobs.code_digest import PACKAGE, has_digest
 from weak_to_strong.jobs.errors import explain
 from weak_to_strong.jobs.locks import join_run
 from weak_to_strong.jobs.logs import configure_logging, logger
 from weak_to_strong.jobs.meter import Meter
 from weak_to_strong.jobs.records import COMMAND, leave_record, start_record
 from weak_to_strong.jobs.secret_values import hide_secrets
+from weak_to_strong.jobs.stop_signals import STOP_SIGNALS, ignore_stop_signals
+from weak_to_strong.jobs.work_notes import begin_note, end_note
 
 
 def _end(number: int, _frame: Any) -> None:
-    for stop_signal in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop_signal, signal.SIG_IGN)  # once: cleaning up must not be interrupted
+    ignore_stop_signals()
     logger.warning("ended from outside; what is finished stays, and the next run goes on from it")
     sys.exit(128 + number)
 
@@ -43,11 +44,7 @@ def check_code(snakemake: Any, main: Callable[..., Any]) -> None:
     if planned is None:
         return
     script = Path(main.__code__.co_filename).stem.rpartition(".")[2]
-    try:
-        present = code_digest(PACKAGE.parent / f"{script}.py", read_again=True)
-    except (OSError, SyntaxError, ValueError):
-        present = None  # A file is gone, or is half edited.
-    if present != planned:
+    if not has_digest(PACKAGE.parent / f"{script}.py", planned):
         raise ValueError(
             f"the code of rule {snakemake.rule} has changed since this run was planned; run again"
         )
@@ -69,8 +66,8 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     SIGTERM (a cluster's time limit, a cancelled job) and Ctrl-C end the script like an exception,
     so that the processes that it started end too. The script also ends with its run of Snakemake.
     """
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end)
     join_run()
     # Native libraries read these when they are first loaded, which is inside main().
     os.environ.setdefault("OMP_NUM_THREADS", str(snakemake.threads))
@@ -78,6 +75,8 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
     label = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
     try:
         configure_logging(snakemake.log[0] if snakemake.log else None, label)
+        if snakemake.log:
+            begin_note(snakemake.log[0])
         with Meter() as meter:
             check_code(snakemake, main)
             start = start_record(snakemake)
@@ -92,3 +91,5 @@ def run_script(main: Callable[[Any], Mapping[str, Any] | None], snakemake: Any) 
         else:
             logger.exception("%s failed", snakemake.rule)
         sys.exit(1)
+    finally:
+        end_note()

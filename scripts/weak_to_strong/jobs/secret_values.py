@@ -35,20 +35,26 @@ def _is_path(name: str, value: str) -> bool:
     return bool(named) or os.path.exists(os.path.expanduser(value))
 
 
+def names_secret(name: str) -> bool:
+    """Whether the value of a variable of this name is hidden, if it looks like a secret at all."""
+    is_named = _NAME.search(name) or _VAGUE_NAME.search(name)
+    return bool(is_named) and not name.startswith("SLURM_")
+
+
 def _secrets(name: str, value: str) -> set[str]:
     """Secrets in a variable's value: the value and its lines, or the access in an address."""
-    found = set()
+    secrets = set()
     for user, password in _ACCESS.findall(value):
         # An address may have a token in place of the user.
         secret = password or ("" if _PLAIN.fullmatch(user) else user)
-        found |= {secret, unquote(secret)}
+        secrets |= {secret, unquote(secret)}
     named = _NAME.search(name) or (_VAGUE_NAME.search(name) and not _PLAIN.fullmatch(value))
     if named and not _is_path(name, value):
-        found.add(value)
+        secrets.add(value)
         for line in value.splitlines():
             # Some messages are joined into one line with single spaces.
-            found |= {line.strip(), " ".join(line.split())}
-    return {secret for secret in found if len(secret) >= SHORTEST}
+            secrets |= {line.strip(), " ".join(line.split())}
+    return {secret for secret in secrets if len(secret) >= SHORTEST}
 
 
 def hide_secrets(text: str) -> str:
@@ -58,8 +64,8 @@ def hide_secrets(text: str) -> str:
     passwords in addresses, as in HTTPS_PROXY. Values shorter than SHORTEST and paths are not
     secrets. Under a vague name, such as SORT_KEY, numbers and words are not secrets either.
     """
-    found = (_secrets(name, value) for name, value in os.environ.items())
-    for secret in sorted(set().union(*found), key=len, reverse=True):
+    secrets = (_secrets(name, value) for name, value in os.environ.items())
+    for secret in sorted(set().union(*secrets), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _ACCESS.sub(lambda access: access[0] if access[2] is None else f"{HIDDEN}@", text)
 
@@ -71,7 +77,8 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """
 
     def is_secret(name: str, value: str) -> bool:
-        found = _secrets(name, value) or any(password for _, password in _ACCESS.findall(value))
-        return bool(found) and not name.startswith("SLURM_")
+        passwords = [password for _, password in _ACCESS.findall(value)]
+        has_secret = bool(_secrets(name, value)) or any(passwords)
+        return has_secret and not name.startswith("SLURM_")
 
     return {name: value for name, value in environment.items() if not is_secret(name, value)}

@@ -11,8 +11,9 @@ import base64
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ FOLDER = Path(".snakemake")
 METADATA = FOLDER / "metadata"
 #: Folder with a file for each output whose job has not finished, see `mark_incomplete`.
 INCOMPLETE = FOLDER / "incomplete"
+#: Name of the empty file that Snakemake puts into each folder that is an output.
+FOLDER_TIME = ".snakemake_timestamp"
 #: Longest name of a file in both folders. A longer one is cut into folders that begin with `@`.
 _NAME_LENGTH = 254
 #: The version of what `write_metadata` writes.
@@ -230,6 +233,56 @@ def keep_locks_of_others(persistence: type) -> None:
     persistence._delete_locks = delete_own
 
 
+def run_before_until(dag: type) -> None:
+    """Let `--until RULE` run jobs of this rule of which other jobs of it depend.
+
+    Snakemake 9 never starts what depends on a job that `--until` names, although it has planned it:
+    `--until train` ends with "BUG: Out of jobs ready to be started", even a dry run. By then no job
+    is planned any more on which no job of the rule depends, so that there is nothing to hold back.
+
+    Args:
+        dag: Snakemake's class `DAG`.
+    """
+    choose, is_named = dag.set_until_jobs, dag.in_until
+
+    def choose_and_forget(self: Any) -> None:
+        self.in_until = lambda job: is_named(self, job)
+        choose(self)
+        self.in_until = lambda job: False
+
+    dag.set_until_jobs = choose_and_forget
+
+
+def call_before_plan(dag: type, prepare: Callable[[Any], None]) -> None:
+    """Call a function with the workflow before Snakemake plans its jobs.
+
+    Snakemake knows where jobs run only after it has read the rules. It gives jobs their threads as
+    it plans, and starts the executor afterwards.
+
+    Args:
+        dag: Snakemake's class `DAG`.
+        prepare: the function. A module is read once for each `use rule`, so it may be called twice.
+    """
+    init = dag.init
+
+    async def init_prepared(self: Any, *arguments: Any, **options: Any) -> None:
+        prepare(self.workflow)
+        await init(self, *arguments, **options)
+
+    dag.init = init_prepared
+
+
+def lift_core_limit(workflow: Any) -> None:
+    """Let `--cores` limit no job of a cluster.
+
+    Snakemake 9 gives no job more threads than `--cores` says, and hands that number on to the jobs.
+    In a small job `--cores all` is its one CPU, so that all jobs would get one thread. `--jobs`
+    limits the jobs of a cluster, and `--max-threads` their threads.
+    """
+    workflow.resource_settings.cores = None
+    workflow.global_resources["_cores"] = None
+
+
 def own_locks(workflow: Any) -> list[str]:
     """Names of the lock files that this run has made.
 
@@ -261,24 +314,135 @@ def lift_rate_limit(workflow: Any) -> None:
     workflow.scheduler.job_rate_limiter = None
 
 
-def planned_jobs(workflow: Any) -> dict[str, list[str]]:
-    """Inputs of the jobs that this run starts, by rule.
+def call_before_jobs(workflow: Any, check: Callable[[str], None]) -> None:
+    """Call a check of a module before the first job of the workflow that has it.
+
+    Snakemake calls `onstart` of the workflow alone that it was started with, and that one may come
+    after the module. A module is read once for each `use rule`; the check is called once.
+
+    Args:
+        workflow: Snakemake's object.
+        check: gets the path of Snakemake's log, as `onstart` does.
+    """
+    checks = getattr(workflow, "checks_of_modules", None)
+    if checks is None:
+        checks = workflow.checks_of_modules = {}
+        register = workflow.onstart
+
+        def with_checks(start: Callable[[str], None]) -> Callable[[str], None]:
+            def start_checked(log: str) -> None:
+                for module_check in checks.values():
+                    module_check(log)
+                start(log)
+
+            return start_checked
+
+        workflow._onstart = with_checks(workflow._onstart)
+        workflow.onstart = lambda start: register(with_checks(start))
+    checks[workflow.modifier.namespace] = check
+
+
+def _script_of(rule: Any) -> Path | None:
+    """The script of a rule. In a module the rule has another name, and the script is the same."""
+    return Path(rule.basedir, rule.script).resolve() if rule.script else None
+
+
+def planned_jobs(workflow: Any, scripts: Path) -> dict[str, list[str]]:
+    """Inputs of the jobs that this run starts, by name of their script without `.py`.
 
     For checks before the first job: of times of inputs, and of GPUs where a rule needs them.
+
+    Args:
+        workflow: Snakemake's object.
+        scripts: folder of the scripts. Jobs with another script, or without one, are left out.
     """
     inputs: dict[str, list[str]] = {}
     for job in workflow.dag.needrun_jobs():
-        inputs.setdefault(job.rule.name, []).extend(map(str, job.input))
+        script = _script_of(job.rule)
+        if script and script.parent == scripts.resolve():
+            inputs.setdefault(script.stem, []).extend(map(str, job.input))
     return inputs
 
 
-def planned_wildcards(workflow: Any, rule: str) -> list[dict[str, str]]:
-    """Wildcards of the jobs of a rule that this run starts.
+@dataclass(frozen=True)
+class ScheduledJob:
+    """A job that this run starts, with what tells the others what it is."""
+
+    script: str  # name of its script without `.py`, which is also the name of its rule
+    wildcards: Mapping[str, str]
+    log: str
+    job: Any  # Snakemake's object
+
+
+def scheduled_jobs(workflow: Any, scripts: Path) -> list[ScheduledJob]:
+    """The jobs that this run starts, for its progress line; only those with a script and a log.
+
+    Args:
+        workflow: Snakemake's object.
+        scripts: folder of the scripts.
+    """
+    found = []
+    for job in workflow.dag.needrun_jobs():
+        script = _script_of(job.rule)
+        if script and script.parent == scripts.resolve() and job.log:
+            wildcards = dict(job.wildcards_dict)
+            found.append(ScheduledJob(script.stem, wildcards, str(job.log[0]), job))
+    return found
+
+
+def run_counts(workflow: Any) -> tuple[int, int]:
+    """Numbers of finished and of all jobs, as Snakemake's own messages have them."""
+    return workflow.scheduler.finished_jobs, len(workflow.dag)
+
+
+def running_gpus(workflow: Any, jobs: Iterable[ScheduledJob]) -> dict[str, int]:
+    """GPUs that each job which is running or submitted asked for, by its log.
+
+    Resources of a running job have been worked out; those of others may not be looked at.
+    """
+    running = set(workflow.scheduler.running)
+    gpus = ((job.log, job.job.resources.get("gpu", 0)) for job in jobs if job.job in running)
+    return {log: count if isinstance(count, int) else 0 for log, count in gpus}
+
+
+def finished_logs(workflow: Any, jobs: Iterable[ScheduledJob]) -> frozenset[str]:
+    """Logs of the jobs that have ended well."""
+    return frozenset(job.log for job in jobs if workflow.dag.finished(job.job))
+
+
+def has_quiet_option(workflow: Any) -> bool:
+    """Whether the user wants no messages about progress (`--quiet`)."""
+    quiet = workflow.output_settings.quiet or ()
+    return any(entry.name in ("PROGRESS", "ALL") for entry in quiet)
+
+
+def surround_messages(context: Callable[[], AbstractContextManager]) -> None:
+    """Show each message of Snakemake within a context, such as one that makes room for it.
+
+    Snakemake has an interface for loggers, but it wants a package that is installed.
+    """
+
+    def surround(emit: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+        def emit_within(record: logging.LogRecord) -> None:
+            with context():
+                emit(record)
+
+        return emit_within
+
+    for handler in logging.getLogger("snakemake.logging").handlers:
+        if handler.name == "DefaultStreamHandler":
+            handler.emit = surround(handler.emit)
+
+
+def planned_wildcards(workflow: Any, script: Path) -> list[dict[str, str]]:
+    """Wildcards of the jobs with a script that this run starts.
 
     The base models that no job has described yet are checked before the first job.
     """
     return [
-        dict(job.wildcards_dict) for job in workflow.dag.needrun_jobs() if job.rule.name == rule
+        dict(job.wildcards_dict)
+        for job in workflow.dag.needrun_jobs()
+        if _script_of(job.rule) == script.resolve()
     ]
 
 

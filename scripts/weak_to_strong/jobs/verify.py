@@ -27,8 +27,9 @@ from weak_to_strong.jobs.records import has_params, in_time, read_job_records
 from weak_to_strong.tables.files import hash_file
 
 RECORD, CRATE = "provenance.json", "ro-crate-metadata.json"
-#: Folders of a results folder that have no results: logs, and unfinished work of pretraining.
-UNRECORDED = ("logs", "checkpoints")
+#: Folders of a results folder that have no results: logs, what trackers show, and unfinished work
+#: of pretraining.
+UNRECORDED = ("logs", "trackers", "checkpoints")
 #: What `provenance.json` has of the record of a file's job.
 _ORIGIN = (
     *("rule", "job", "params", "started", "ended"),
@@ -72,7 +73,7 @@ def describe(
     return {**facts, "files": files}
 
 
-def compare(
+def find_differences(
     earlier: Mapping[str, Any],
     present: Mapping[str, Any],
     root: Path,

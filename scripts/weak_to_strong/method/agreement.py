@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from weak_to_strong.method.answers import Judge, judge_table, string_judge
+from weak_to_strong.tables.schemas import KEPT
 
 
 def agreement_filter(
@@ -12,6 +13,7 @@ def agreement_filter(
     icl: pl.DataFrame,
     *,
     keep_empty: bool = False,
+    keep: str = "agreeing",
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
     """Questions on which both sides give the same final answer (paper section 3.1, Stage I).
@@ -21,13 +23,16 @@ def agreement_filter(
         icl: LABELS of the ICL side, in any row order.
         keep_empty: keep questions that neither side gives a final answer to. The released first
             iteration of GSM8K with Llama-2-7b has 8 of them among 2683 questions.
+        keep: "agreeing". To break the filter on purpose: "disagreeing" keeps the questions on which
+            the sides give two different final answers, and "all" keeps every question.
         judge: compares weak with ICL predictions; the sides agree where its verdict is "right".
 
     Returns:
         KEPT in the weak side's row order; `prediction` is the weak side's.
 
     Raises:
-        ValueError: an id occurs twice, the sides label different questions, or no answers agree.
+        ValueError: an id occurs twice, the sides label different questions, or no answers agree
+            (with `keep`: no question is kept).
     """
     for name, side in (("weak", weak), ("ICL", icl)):
         if side["id"].is_duplicated().any():
@@ -44,16 +49,20 @@ def agreement_filter(
         maintain_order="left",
     )
     verdicts = judge_table(pairs.select("id", "prediction", "icl_prediction"), judge)
-    kept = pairs.filter(verdicts == "right")
+    if keep == "all":
+        return pairs.select(KEPT.names())
+    verdict = {"agreeing": "right", "disagreeing": "wrong"}[keep]
+    kept = pairs.filter(verdicts == verdict)
     if not keep_empty:
         kept = kept.filter(pl.col("prediction") != "", pl.col("icl_prediction") != "")
     if kept.is_empty():
+        verb = keep.removesuffix("ing")
         raise ValueError(
-            f"no weak and ICL answers agree ({len(pairs)} questions; without a final answer: "
+            f"no weak and ICL answers {verb} ({len(pairs)} questions; without a final answer: "
             f"{count_empty(weak)} weak, {count_empty(icl)} ICL); check `answer_key`, train the "
             "weak model for longer, or use a stronger base model"
         )
-    return kept.select("id", "weak_response", "icl_response", "prediction")
+    return kept.select(KEPT.names())
 
 
 def unmatched_ids(first: pl.Series, second: pl.Series) -> pl.Series:

@@ -1,9 +1,9 @@
-"""The final answer of a response, by the paper's rules or by flexible ones.
+"""The final answer of a response by the paper's rules, and its normalisation.
 
 The paper's extraction follows the released outputs; its normalisation is that of Minerva (Lewkowycz
 et al. 2022, appendix D.1) with the additions that the released predictions show. The paper's
-agreement, majority vote and accuracy are equality of these strings. Flexible extraction is ours: it
-reads an answer in the forms in which models write it (see `find_answers`).
+agreement, majority vote and accuracy are equality of these strings. Flexible extraction, which is
+ours, is in `flexible_answers`.
 
 All functions take time linear in the length of their input, whatever it holds: a model may repeat
 `\\text{` until its token limit, on which the obvious lazy patterns need quadratic time.
@@ -15,17 +15,25 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
 
 import polars as pl
 
-BOXED = r"\boxed"
-ANSWER_KEYS = ("####", "The answer is:", BOXED)
+from weak_to_strong.method.answer_keys import BOXED, check_answer_key, last_boxed
+from weak_to_strong.method.flexible_answers import (
+    find_answers,
+    find_answers_column,
+    find_letter,
+)
+
 #: Ways to read the final answer of a response.
-EXTRACTIONS = ("paper", "flexible")
+EXTRACTIONS = ("paper", "flexible", "letter")
 #: Strings at which a response ends by default. "Question" and "Answer" are the released code's; the
 #: other one is the line with which a base model goes on to a question of its own.
-DEFAULT_STOPS = {"paper": ["Question", "Answer"], "flexible": ["\nQuestion:"]}
+DEFAULT_STOPS = {
+    "paper": ["Question", "Answer"],
+    "flexible": ["\nQuestion:"],
+    "letter": ["\nQuestion:"],
+}
 #: Compares answers to questions: rows (id of the question, answer, other answer) -> verdicts, of
 #: which "right" says that the two are the same answer.
 Judge = Callable[[Sequence[tuple[str, str, str]]], list[str]]
@@ -40,7 +48,6 @@ _SPOKEN_KEY = "The answer is "
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 _WHOLE_NUMBER = r"\A-?[0-9]*\z"
 _NAME_BEFORE_LAST_EQUALS = r"\A[\t-\r\x1c-\x1f ]*(\$?)[A-Za-z]\w{0,15}[\t-\r\x1c-\x1f ]*=([^=]*)\Z"
-_BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\{)|\\.|[{}]", re.DOTALL)
 _OPENED = r"\\(?:boxed|fbox)\{"
 #: Two backslashes are a line break, behind which a box may or may not open.
 _UNCLEAR = rf"\\{_OPENED}"
@@ -122,179 +129,11 @@ _MARKS = (
 )
 
 
-class Answers(NamedTuple):
-    """What each filter finds in one response, "" where it finds nothing.
-
-    Attributes:
-        strict: the answer in the exact form of the task: on the last line behind the key and one
-            space, or in a closed `\\boxed{}`.
-        flexible: the answer behind the key in any of its writings, or else behind another key.
-            `extraction: flexible` reads this one.
-        last_number: the last number of the text. It is counted and never used: a text that has one
-            but no flexible answer has a form that is not understood, or stopped early.
-    """
-
-    strict: str
-    flexible: str
-    last_number: str
-
-
-def find_answers(response: str, answer_key: str) -> Answers:
-    """What each filter finds in a response that was cut at its stop strings.
-
-    Special tokens (`</s>`, `<|endoftext|>`) end the response, and what stands before `</think>` is
-    left out. Of several answers in one form the last counts. The forms of the flexible filter:
-
-    - `####`, with or without a space, anywhere: the rest of its line.
-    - "answer is", "answer:" and the like, in any case, with Markdown or full-width signs: the rest
-      of the line, or the next line where nothing follows.
-    - `\\boxed{5}`, `\\boxed {5}`, `\\boxed 5`, `\\fbox` and `\\framebox`.
-
-    The answer ends with its sentence. Emphasis and final punctuation are no part of it.
-
-    Raises:
-        ValueError: an answer key that is not one of `ANSWER_KEYS`.
-    """
-    check_answer_key(answer_key)
-    text = _cut_turns(response)
-    if answer_key == BOXED:
-        strict = (last_boxed(text) or "").strip()
-    else:
-        strict = text.rpartition("\n")[2].partition(f"{answer_key} ")[2].strip()
-    others = [key for key in (BOXED, "####", "The answer is:") if key != answer_key]
-    readings = (_FORMS[key](text) for key in (answer_key, *others))
-    flexible = next(filter(None, readings), "")
-    numbers = _ANY_NUMBER.findall(text)
-    return Answers(strict, flexible, numbers[-1].replace(",", "") if numbers else "")
-
-
-def find_answers_column(responses: pl.Series, answer_key: str) -> pl.DataFrame:
-    """Columns `strict`, `flexible` and `last_number`: `find_answers` of each string."""
-    known = {text: find_answers(text, answer_key) for text in responses.unique()}
-    schema = dict.fromkeys(Answers._fields, pl.String)
-    return pl.DataFrame([known[text] for text in responses], schema=schema, orient="row")
-
-
-def check_answer_key(answer_key: str) -> None:
-    """Raise ValueError for an answer key that is not one of `ANSWER_KEYS`."""
-    if answer_key not in ANSWER_KEYS:
-        raise ValueError(f"answer_key {answer_key!r} is not one of {', '.join(ANSWER_KEYS)}")
-
-
-def _cut_turns(text: str) -> str:
-    """A response up to its first special token, without what a model only thinks."""
-    text = text.rpartition("</think>")[2]
-    pieces = (piece.strip() for piece in _SPECIAL_TOKEN.split(text))
-    return next(filter(None, pieces), "")
-
-
-def _last_hashed(text: str) -> str:
-    """The answer on the last line with `####`."""
-    lines = text.split("\n")
-    for number in range(len(lines) - 1, -1, -1):
-        _, key, rest = lines[number].rpartition("####")
-        if key and not rest.strip():  # the answer is on the next line
-            rest = next(filter(str.strip, lines[number + 1 : number + 3]), "")
-        if key and (answer := _trim(rest.lstrip("#"))):
-            if _ANSWER_WORD.fullmatch(answer):  # `#### Answer`, a heading
-                return _last_spoken("\n".join(["answer:", *lines[number + 1 :]]))
-            return _last_spoken(answer) or answer
-    return ""
-
-
-def _last_spoken(text: str) -> str:
-    """What follows the last "answer is", "answer:" or the like."""
-    key = None
-    for match in _SPOKEN.finditer(text):
-        if key is None or text[match.end() : match.end() + _LONGEST_GAP].strip(_NO_ANSWER):
-            key = match.end()
-    if key is None:
-        return ""
-    lines = text[key : key + 2 * _LONGEST_LINE].split("\n")
-    return _trim(next((line for line in lines if line.strip(_NO_ANSWER)), ""))
-
-
-def last_box(text: str) -> str:
-    """Contents of the last box in any form of it, "" where there is none.
-
-    Forms are `\\boxed{5}`, `\\boxed {5}`, `\\boxed 5`, and the same with `\\fbox` or `\\framebox`.
-    """
-    marked = _ANY_BOX.sub(r"\\boxed{", text)
-    closed = last_boxed(marked)
-    # A box without braces holds one word or number. It counts where it opens last.
-    bare = None
-    for match in _BARE_BOX.finditer(marked):
-        bare = match
-    if bare and (closed is None or bare.start() > marked.rfind(r"\boxed{")):
-        return bare[1].strip()
-    return (closed or "").strip()
-
-
-def _trim(text: str) -> str:
-    """An answer up to the end of its sentence, without emphasis, and out of its box."""
-    text = text.strip().lstrip(":\N{FULLWIDTH COLON}= \t\u00a0")
-    if len(text) > _LONGEST_LINE:  # a model that repeats itself
-        return text.strip()
-    for end in _SENTENCE_END.finditer(text):
-        before = text[: end.start()]
-        if before.count("$") % 2 == 0 and before.rpartition(" ")[2].strip("(") not in _SHORTENED:
-            text = before
-            break
-    if box := last_box(text):
-        return box
-    text = text.strip().strip("*_`").strip()
-    text = _PAIRED_EMPHASIS.sub(r"\2", text)
-    return (
-        text.rstrip(".\N{IDEOGRAPHIC FULL STOP},;:").strip() if not text.endswith("...") else text
-    )
-
-
-#: Characters: no line with an answer, and no gap between a key and its answer, is longer.
-_LONGEST_LINE = 2_000
-_LONGEST_GAP = 100
-#: What may stand between a key and its answer.
-_NO_ANSWER = " \t\n\u00a0*_$[]\\."
-_BAR, _COLON = "[|\N{FULLWIDTH VERTICAL LINE}]", ":\N{FULLWIDTH COLON}"
-_SPECIAL_TOKEN = re.compile(
-    rf"</?s>|<{_BAR}[^|<>\n]{{1,40}}?{_BAR}>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>"
-    r"|\[(?:/?INST|EOS)\]"
-)
-_ANSWER_WORD = re.compile(r"(?i)[*_ ]*(?:the )?(?:final )?answer[*_: ]*")
-#: The escapes are "answer" and "is" in Chinese, and an arrow.
-_SPOKEN = re.compile(
-    r"(?im)(?:(?<![a-z])(?:answers?|ans\.?)|\u7b54\u6848)[*_]*"
-    r"(?:[ \t]+to (?:the|this) (?:question|problem))?[*_ \t\u00a0]*"
-    r"(?:(?:is|are|was|would be|should be|equals|\u662f|\u4e3a"
-    rf"|[={_COLON}\u2192])(?![a-z])[*_ \t\u00a0]*)+"
-    r"|^[#*_ \t]*(?:the )?(?:final )?answer[*_ \t]*$"
-)
-_ANY_BOX = re.compile(r"\\+(?:boxed|fbox|framebox)[ \t]*(?:\[[^\[\]{}]{0,40}\][ \t]*){0,2}\{")
-_BARE_BOX = re.compile(
-    r"\\(?:boxed|fbox|framebox)[ \t]+([^\s{}$\\]{1,100}?)(?=[.,;]?(?:\s|[$]|\Z))"
-)
-#: A sentence ends at its mark if another one begins, and an answer before a reason.
-_SENTENCE_END = re.compile(
-    "(?<=[^\\s.])[.?!\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH QUESTION MARK}"
-    "\N{FULLWIDTH EXCLAMATION MARK}][\"')*]*"
-    r"(?:\s+(?=[A-Z\u4e00-\u9fff*\"'(])|(?=[\u4e00-\u9fff])|(?<!!)\Z)"
-    r"|,? (?:because|since)(?![a-z])"
-)
-_SHORTENED = frozenset(("approx", "vs", "Mr", "Mrs", "Ms", "Dr", "St", "U.S", "e.g", "i.e", "No"))
-_PAIRED_EMPHASIS = re.compile(r"(?<!\S)(\*{2,3}|__)(?=\S)([^*_]+)(?<=\S)\1(?!\w)")
-_ANY_NUMBER = re.compile(
-    r"(?<![\w.])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|(?<=[a-zA-Z_])[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
-)
-_FORMS: dict[str, Callable[[str], str]] = {
-    "####": _last_hashed,
-    "The answer is:": _last_spoken,
-    BOXED: last_box,
-}
-
-
 def extract_answer(response: str, answer_key: str, extraction: str = "paper") -> str:
     """The raw final answer of a response, "" where there is none.
 
-    Flexible extraction is the filter `flexible` of `find_answers`. The rest is of the paper's.
+    Flexible extraction is the filter `flexible` of `find_answers`, and that of letters is
+    `find_letter`. The rest is of the paper's.
     The response counts up to the word `Question`. With key `\\boxed` the answer is what stands in
     its last box. With another it is what follows the first `answer_key` and a space on its *last*
     line; without one, the first number after the first `The answer is `, thousands separators
@@ -306,11 +145,13 @@ def extract_answer(response: str, answer_key: str, extraction: str = "paper") ->
     check_answer_key(answer_key)
     if extraction == "flexible":
         return find_answers(response, answer_key).flexible
+    if extraction == "letter":
+        return find_letter(response, answer_key)
     text = response.partition("Question")[0].strip()
     if answer_key == BOXED:
         return (last_boxed(text) or "").strip()
-    _, found, answer = text.rpartition("\n")[2].partition(f"{answer_key} ")
-    if found:
+    _, separator, answer = text.rpartition("\n")[2].partition(f"{answer_key} ")
+    if separator:
         return answer
     _, _, spoken = text.partition(_SPOKEN_KEY)
     number = _NUMBER.search(spoken.replace(",", ""))
@@ -326,6 +167,10 @@ def extract_column(responses: pl.Series, answer_key: str, extraction: str = "pap
     check_answer_key(answer_key)
     if extraction == "flexible":
         return find_answers_column(responses, answer_key)["flexible"].alias(responses.name)
+    if extraction == "letter":
+        known = {text: find_letter(text, answer_key) for text in responses.drop_nulls().unique()}
+        letters = [None if text is None else known[text] for text in responses]
+        return pl.Series(responses.name, letters, pl.String)
     text = pl.col("text").str.replace(r"(?s)Question.*", "").str.strip_chars(WHITESPACE)
     if answer_key == BOXED:
         table = responses.alias("text").to_frame().select(text)
@@ -367,7 +212,7 @@ def _boxed_column(texts: pl.Series) -> pl.Series:
         answer=pl.when("opened", ~text.str.contains(_UNCLEAR)).then(tail.str.extract(_CONTENTS))
     )
     left = table.filter(pl.col("answer").is_null(), pl.col("opened"))["text"].unique()
-    read = pl.Series("read", [last_boxed(each) or "" for each in left], pl.String)
+    read = pl.Series("read", [last_boxed(response) or "" for response in left], pl.String)
     none = pl.when(text.is_not_null()).then(pl.lit(""))
     return (
         table.join(pl.DataFrame([left, read]), on="text", how="left", maintain_order="left")
@@ -375,21 +220,6 @@ def _boxed_column(texts: pl.Series) -> pl.Series:
         .to_series()
         .str.strip_chars(WHITESPACE)
     )
-
-
-def last_boxed(text: str) -> str | None:
-    r"""Contents of the last `\boxed{...}` or `\fbox{...}` with balanced braces, or null."""
-    opened: list[re.Match] = []
-    last: tuple[int, int] | None = None
-    for match in _BRACE.finditer(text):
-        if match["box"] or match[0] == "{":
-            opened.append(match)
-        elif match[0] == "}" and opened:
-            begun = opened.pop()
-            # Of nested boxes the inner one closes first and began last.
-            if begun["box"] and (last is None or begun.end() > last[0]):
-                last = begun.end(), match.start()
-    return text[slice(*last)] if last else None
 
 
 def string_judge(rows: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -440,8 +270,8 @@ def normalise_column(answers: pl.Series, quirks: PaperQuirks = PAPER) -> pl.Seri
     rows = pl.DataFrame({"answer": answers, "plain": plain}).with_columns(
         raw=pl.when(~pl.col("plain")).then("answer")
     )
-    found = rows.join(forms, on="raw", how="left", maintain_order="left")
-    return found.select(pl.coalesce("form", "answer")).to_series().alias(answers.name)
+    joined = rows.join(forms, on="raw", how="left", maintain_order="left")
+    return joined.select(pl.coalesce("form", "answer")).to_series().alias(answers.name)
 
 
 def predict(

@@ -7,7 +7,9 @@ from random import Random
 
 import polars as pl
 
-from weak_to_strong.method.prompts import problem_prompts
+from weak_to_strong.method.chat import final_part
+from weak_to_strong.method.prompts import problem_prompts, sft_target
+from weak_to_strong.tables.schemas import LABELS
 
 
 def draw_demonstrations(
@@ -19,6 +21,7 @@ def draw_demonstrations(
     prompt: str = "question_answer",
     *,
     repeat_question: bool = False,
+    answer_after: str | None = None,
 ) -> pl.DataFrame:
     """Draw demonstrations uniformly from the rows that have a response and a final answer.
 
@@ -34,6 +37,8 @@ def draw_demonstrations(
         prompt: style of the prompts, see `prompts.problem_prompt`.
         repeat_question: every demonstration asks the question of the first one, so that all answers
             but the first belong to other questions, as in the released OlympicArena prompt.
+        answer_after: show only what is after this mark. Templates leave the reasoning out of
+            earlier turns, too.
 
     Returns:
         DEMONSTRATIONS in prompt order; `id` is the row that the response is from.
@@ -42,7 +47,8 @@ def draw_demonstrations(
         ValueError: unknown or repeated ids, fewer usable rows than `count`, or a weak label whose
             question is missing.
     """
-    responses = dict(weak_labels.select("id", "response").iter_rows())
+    response = final_part(pl.col("response"), answer_after) if answer_after else "response"
+    responses = dict(weak_labels.select("id", response).iter_rows())
     if ids is None:
         chosen = _draw_ids(weak_labels, count, seed)
     else:
@@ -62,6 +68,19 @@ def draw_demonstrations(
             "response": [responses[name] for name in chosen],
         },
         schema_overrides={"id": pl.String, "prompt": pl.String, "response": pl.String},
+    )
+
+
+def gold_labels(problems: pl.DataFrame, answer_key: str) -> pl.DataFrame:
+    """PROBLEMS of train_1 as LABELS whose responses are the gold solutions.
+
+    Demonstrations from them break the method on purpose: the strong model must see no gold.
+    """
+    rows = problems.select("id", "solution", "answer").rows()
+    return pl.DataFrame(
+        [(name, sft_target(text, answer, answer_key), answer) for name, text, answer in rows],
+        schema=LABELS,
+        orient="row",
     )
 
 

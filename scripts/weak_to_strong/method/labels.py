@@ -12,6 +12,7 @@ from typing import TypeVar
 import polars as pl
 
 from weak_to_strong.method.answers import PAPER, PaperQuirks, predict_column
+from weak_to_strong.method.chat import complete_reasoning, final_part
 from weak_to_strong.method.prompts import clean_column
 
 #: A table in memory, or a lazy one that is read piece by piece.
@@ -40,10 +41,12 @@ def read_answers(
     *,
     raw: bool = False,
     extraction: str = "paper",
+    answer_after: str | None = None,
 ) -> Frame:
     """GENERATIONS rows with the response cleaned, and its final answer as `prediction`.
 
-    The answer is extracted from the cleaned text. Row order is kept.
+    The answer is extracted from the cleaned text; with `answer_after` from what is after that mark.
+    A response with reasoning then begins with the mark that opens it. Row order is kept.
 
     Args:
         generations: GENERATIONS.
@@ -52,16 +55,24 @@ def read_answers(
         quirks: flaws of the paper's normalisation to keep.
         raw: leave the answer as it stands in the text, without normalisation.
         extraction: how the answer is found, one of `answers.EXTRACTIONS`.
+        answer_after: mark that ends the reasoning, see `chat.complete_reasoning`.
     """
     response = pl.col("response")
     clean = partial(clean_column, stops=stops)
     predict = partial(
         predict_column, answer_key=answer_key, quirks=quirks, raw=raw, extraction=extraction
     )
-    return generations.with_columns(
+    cleaned = generations.with_columns(
         response.map_batches(clean, return_dtype=pl.String, is_elementwise=True)
-    ).with_columns(
-        prediction=response.map_batches(predict, return_dtype=pl.String, is_elementwise=True)
+    )
+    final = response
+    if answer_after:
+        cleaned = cleaned.with_columns(
+            response=complete_reasoning(response, pl.col("finish_reason"), answer_after)
+        )
+        final = final_part(response, answer_after)
+    return cleaned.with_columns(
+        prediction=final.map_batches(predict, return_dtype=pl.String, is_elementwise=True)
     )
 
 
@@ -73,13 +84,14 @@ def labels_from_generations(
     *,
     raw: bool = False,
     extraction: str = "paper",
+    answer_after: str | None = None,
 ) -> pl.DataFrame:
     """LABELS of one greedy request, in the row order of its generations.
 
     Args:
         generations: GENERATIONS rows of a single request with one sample for each id.
         answer_key: text that introduces the final answer.
-        stops, quirks, raw, extraction: as for `read_answers`.
+        stops, quirks, raw, extraction, answer_after: as for `read_answers`.
 
     Raises:
         ValueError: rows of several requests, or several rows for one id.
@@ -94,5 +106,13 @@ def labels_from_generations(
             f"request {repeated['request'][0]!r} has several responses to id "
             f"{repeated['id'][0]!r}; labels need one greedy response for each question"
         )
-    answers = read_answers(generations, answer_key, stops, quirks, raw=raw, extraction=extraction)
+    answers = read_answers(
+        generations,
+        answer_key,
+        stops,
+        quirks,
+        raw=raw,
+        extraction=extraction,
+        answer_after=answer_after,
+    )
     return answers.select("id", "response", "prediction")

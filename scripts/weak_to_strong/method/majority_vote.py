@@ -35,6 +35,39 @@ def majority_vote(
     Raises:
         ValueError: there are no samples, or an (id, sample) occurs twice.
     """
+    questions, counts = count_votes(samples, judge)
+    winners = (
+        counts.sort("question", "votes", "first", descending=[False, True, False])
+        .group_by("question")
+        .agg(
+            majority=pl.col("prediction").first(),
+            confidence=pl.col("votes").first() / pl.col("votes").sum(),
+            samples=pl.col("votes").sum(),
+        )
+    )
+    return (
+        questions.join(winners, on="question", how="left", maintain_order="left")
+        .select(VOTES.names())
+        .cast(dict(VOTES))
+    )
+
+
+def count_votes(
+    samples: pl.DataFrame | pl.LazyFrame, judge: Judge = string_judge
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """How many samples of each question have each answer.
+
+    Args:
+        samples: see `majority_vote`.
+        judge: compares the answers to a question.
+
+    Returns:
+        Columns question (its number), id, in the order of questions' first rows; and columns
+        question, prediction, votes, first (the first sample with the answer), in no order.
+
+    Raises:
+        ValueError: there are no samples, or an (id, sample) occurs twice.
+    """
     sample = pl.col("sample").cast(pl.Int32)
     rows = samples.lazy().select("id", sample, "prediction").collect(engine="streaming")
     if rows.is_empty():
@@ -53,20 +86,7 @@ def majority_vote(
     )
     if judge is not string_judge:
         counts = _merge_votes(counts.join(questions, on="question"), judge)
-    winners = (
-        counts.sort("question", "votes", "first", descending=[False, True, False])
-        .group_by("question")
-        .agg(
-            majority=pl.col("prediction").first(),
-            confidence=pl.col("votes").first() / pl.col("votes").sum(),
-            samples=pl.col("votes").sum(),
-        )
-    )
-    return (
-        questions.join(winners, on="question", how="left", maintain_order="left")
-        .select(VOTES.names())
-        .cast(dict(VOTES))
-    )
+    return questions, counts
 
 
 def _merge_votes(counts: pl.DataFrame, judge: Judge) -> pl.DataFrame:

@@ -14,6 +14,12 @@ from weak_to_strong.method.prompts import prompt_column
 from weak_to_strong.tables.frames import ROWS_OF_A_GROUP
 from weak_to_strong.tables.schemas import PAIRS
 
+#: What to do where the paper's way gives no pair.
+ADVICE = (
+    "lower `pairs.min_confidence` or `pairs.weak_rejected_confidence`, or raise "
+    "`sampling.temperature`"
+)
+
 
 @dataclass(frozen=True)
 class PairSettings:
@@ -44,6 +50,7 @@ def build_pairs(
     *,
     prompt: str = "question_answer",
     judge: Judge = string_judge,
+    advice: str = ADVICE,
 ) -> pl.DataFrame:
     """Pair the weak model's answer with samples of M_plus (paper section 3.2).
 
@@ -67,6 +74,7 @@ def build_pairs(
         settings: which questions give pairs, and how many.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         judge: compares answers with the majority answer.
+        advice: what to do where no question gives a pair, for the message.
 
     Returns:
         PAIRS; chosen and rejected text start with one space. The column `weak_side` is "none" where
@@ -90,13 +98,44 @@ def build_pairs(
         reached = (votes["confidence"] >= settings.min_confidence).sum()
         raise ValueError(
             f"no question gives a contrastive pair: {reached} of {len(questions)} reach "
-            f"min_confidence {settings.min_confidence}; lower `pairs.min_confidence` or "
-            "`pairs.weak_rejected_confidence`, or raise `sampling.temperature`"
+            f"min_confidence {settings.min_confidence}; {advice}"
         )
     paired = questions.filter(pl.col("id").is_in(numbered["id"].gather(pairs["number"]).implode()))
     prompts = paired.select("id").with_columns(prompt_column(paired, prompt))
     pairs = pairs.join(confident, on="number")
     return _fill_texts(pairs, weak, samples, prompts, settings.weak_side)
+
+
+def shuffle_sides(pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """PAIRS in which a fair coin exchanges the chosen and the rejected text, pair by pair.
+
+    A control: nothing is left to prefer, while texts, prompts and number of steps are the same.
+
+    Args:
+        pairs: PAIRS.
+        seed: of the coins.
+    """
+    rng = Random(seed)
+    coins = [rng.random() < 0.5 for _ in range(len(pairs))]
+    return swap_sides(pairs, pl.Series(coins, dtype=pl.Boolean))
+
+
+def swap_sides(pairs: pl.DataFrame, where: pl.Series | bool = True) -> pl.DataFrame:
+    """PAIRS with chosen and rejected text exchanged, in all rows or in some.
+
+    Args:
+        pairs: PAIRS.
+        where: Boolean for each row, or for all.
+    """
+    sides = {"chosen": "rejected", "rejected": "chosen"}
+    swapped = {
+        **{side: pl.col(other) for side, other in sides.items()},
+        "weak_side": pl.col("weak_side").replace(sides),
+    }
+    return pairs.with_columns(
+        pl.when(pl.lit(where)).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in swapped.items()
+    )
 
 
 def _check_questions(name: str, table: pl.DataFrame | pl.LazyFrame, ids: pl.Series) -> None:

@@ -1,4 +1,7 @@
-"""Prompts, training targets and the cleaning of generated text (no chat template is used)."""
+"""Prompts, training targets and the cleaning of generated text.
+
+`chat` makes the messages of a chat from them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from weak_to_strong.method.answers import BOXED, WHITESPACE
+from weak_to_strong.method.answer_keys import BOXED
+from weak_to_strong.method.answers import WHITESPACE
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
 
-#: Ways to ask: the paper's plain one, and OlympicArena's by answer type.
-PROMPTS = ("question_answer", "olympicarena")
+#: Ways to ask: the paper's plain one, OlympicArena's by answer type, and the turns of a chat.
+PROMPTS = ("question_answer", "olympicarena", "chat")
 
 _ZERO_SHOT = "Question: {}\nAnswer:"
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
@@ -24,7 +28,7 @@ def zero_shot_prompt(question: str) -> str:
 
 
 def problem_prompt(problem: Mapping[str, Any], style: str = "question_answer") -> str:
-    """The zero-shot prompt of a row of PROBLEMS or QUESTIONS.
+    """The zero-shot prompt of a row of PROBLEMS or QUESTIONS; of a chat, the user's turn.
 
     Args:
         problem: a mapping with `question`; for `olympicarena` see `olympicarena_prompt`.
@@ -35,6 +39,8 @@ def problem_prompt(problem: Mapping[str, Any], style: str = "question_answer") -
     """
     if style == "olympicarena":
         return olympicarena_prompt(problem)
+    if style == "chat":
+        return problem["question"]
     if style != "question_answer":
         raise ValueError(f"prompt {style!r} is not one of {', '.join(PROMPTS)}")
     return zero_shot_prompt(problem["question"])
@@ -76,14 +82,17 @@ def sft_target(solution: str, answer: str, answer_key: str) -> str:
     With key `####` the solution already ends in its answer line and only loses its calculator
     marks (`<<48/2=24>>`). A line `####42` without a space gets one, and what follows the answer's
     line is left out. With key `\\boxed` a sentence with the boxed answer is appended, with
-    another ` {answer_key} {answer}`.
+    another ` {answer_key} {answer}`. An empty solution teaches key and answer alone.
 
     Raises:
         ValueError: key `####` and a solution without an answer line.
     """
     if answer_key == BOXED:
         boxed = answer.strip().strip("$").strip()
-        return rf"{solution} The final answer is $\boxed{{{boxed}}}$."
+        sentence = rf"The final answer is $\boxed{{{boxed}}}$."
+        return f"{solution} {sentence}" if solution else sentence
+    if not solution:
+        return f"{answer_key} {answer}"
     if answer_key != "####":
         return f"{solution} {answer_key} {answer}"
     target = _CALCULATOR_MARK.sub("", solution)

@@ -20,9 +20,15 @@ TABLES_OF_KIND = {
     "gold_train_1": ("problems",),
     "gold_train_2": ("questions", "gold"),
     "weak_labels": ("questions", "weak_labels"),
+    "icl_labels": ("questions", "icl_labels"),
     "kept_weak": ("questions", "kept"),
     "kept_icl": ("questions", "kept"),
     "kept_hybrid": ("questions", "kept"),
+    "random_weak": ("questions", "kept", "weak_labels", "icl_labels"),
+    "random_icl": ("questions", "kept", "weak_labels", "icl_labels"),
+    "random_hybrid": ("questions", "kept", "weak_labels", "icl_labels"),
+    "selected": ("questions", "selected"),
+    "weighted": ("questions", "selected"),
 }
 _ROW_NUMBER = "0|[1-9][0-9]*"
 #: `int` refuses longer numbers, so such an id stays text.
@@ -38,42 +44,56 @@ def sft_rows(
     questions: pl.DataFrame | None = None,
     gold: pl.DataFrame | None = None,
     weak_labels: pl.DataFrame | None = None,
+    icl_labels: pl.DataFrame | None = None,
     kept: pl.DataFrame | None = None,
+    selected: pl.DataFrame | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Rows for supervised fine-tuning of one kind.
 
     Args:
         kind: `gold_train_1` (the weak model), `gold_train_2` (the ceiling), `weak_labels` (full
             weak fine-tuning on all of D_weak), or, in Stage I, `kept_weak`, `kept_icl` or
-            `kept_hybrid` (of each question the weak row, then the ICL row).
+            `kept_hybrid` (of each question the weak row, then the ICL row). Controls of these:
+            `icl_labels` (all ICL answers), and `random_weak`, `random_icl` or `random_hybrid`, see
+            `random_questions`. `selected`: what a selection chose. `weighted`: the same, each row
+            with a weight in proportion to its share.
         answer_key: text that introduces the final answer; used by the gold kinds.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         problems: PROBLEMS of train_1.
         questions: QUESTIONS of train_2.
         gold: GOLD of train_2.
-        weak_labels: LABELS of the weak model.
-        kept: KEPT of the agreement filter.
+        weak_labels: LABELS of the weak side.
+        icl_labels: LABELS of the ICL side.
+        kept: KEPT of the agreement filter. The `random_` kinds take its size only.
+        selected: SELECTED.
+        seed: of the draw of the `random_` kinds.
 
     Returns:
-        SFT_ROWS, in the row order of `problems`, of `questions` (ceiling), of `weak_labels` or of
-        `kept`. As in the paper, weak labels without a final answer are included, and a hybrid row
-        that both sides wrote occurs twice. Released files: `gsm8k_train_1`, `full_weak`,
-        `iter1_weak`, `iter1_icl`, `iter1_hybrid`.
+        SFT_ROWS, or WEIGHTED_ROWS of the kind `weighted`, in the row order of `problems`, of
+        `questions` (ceiling), of the labels or of `kept`. As in the paper, weak labels without a
+        final answer are included, and a hybrid row that both sides wrote occurs twice. Released
+        files: `gsm8k_train_1`, `full_weak`, `iter1_weak`, `iter1_icl`, `iter1_hybrid`.
 
     Raises:
-        ValueError: unknown kind, missing table, answer without a question, or no rows.
+        ValueError: unknown kind, missing table, answer without a question, no rows, or shares that
+            are all 0.
     """
     tables = {
         "problems": problems,
         "questions": questions,
         "gold": gold,
         "weak_labels": weak_labels,
+        "icl_labels": icl_labels,
         "kept": kept,
+        "selected": selected,
     }
     if kind not in TABLES_OF_KIND:
         raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
     if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
         raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
+    if kind.startswith("random_"):
+        tables["kept"] = random_questions(weak_labels, icl_labels, len(kept), seed)
     answers = _answers_of_kind(kind, tables, answer_key)
     source = problems if kind == "gold_train_1" else questions
     ids = {name for name, _ in answers}
@@ -90,6 +110,14 @@ def sft_rows(
     )
     if rows.is_empty():
         raise ValueError(f"training set {kind!r} has no rows")
+    if kind == "weighted":
+        shares = selected["share"]
+        if not shares.sum():
+            raise ValueError(
+                "weights: no selected text has an answer of the votes, so all shares are 0; set "
+                "`weights: equal` in the selection"
+            )
+        return rows.with_columns(weight=shares / shares.mean())
     return rows
 
 
@@ -101,8 +129,10 @@ def _answers_of_kind(
         return _gold_answers(tables["problems"], answer_key)
     if kind == "gold_train_2":
         return _ceiling_answers(tables["questions"], tables["gold"], answer_key)
-    if kind == "weak_labels":
-        return tables["weak_labels"].select("id", "response").rows()
+    if kind in ("weak_labels", "icl_labels", "selected"):
+        return tables[kind].select("id", "response").rows()
+    if kind == "weighted":
+        return tables["selected"].select("id", "response").rows()
     return list(_kept_answers(kind, tables["kept"]))
 
 
@@ -137,14 +167,45 @@ def _kept_answers(kind: str, kept: pl.DataFrame) -> Iterable[tuple[str, str]]:
     """(id, response) of agreeing questions, then of padding."""
     agreeing = kept.filter(pl.col("prediction").is_not_null())
     padding = kept.filter(pl.col("prediction").is_null())
-    sides = {"kept_weak": ["weak_response"], "kept_icl": ["icl_response"]}.get(
-        kind, ["weak_response", "icl_response"]
-    )
+    side = kind.partition("_")[2]
+    sides = ["weak_response", "icl_response"] if side == "hybrid" else [f"{side}_response"]
     for name, *responses in agreeing.select("id", *sides).iter_rows():
         yield from ((name, response) for response in responses)
     # The released order of padding: all rows of one side, then all rows of the other.
     for side in sides:
         yield from padding.select("id", side).iter_rows()
+
+
+def random_questions(weak: pl.DataFrame, icl: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
+    """Random questions with the answers of both sides, whether these agree or not.
+
+    They stand in for the kept ones, as many and with the same sides: what is left between a model
+    of kept and one of random rows is the agreement. Answers without a final answer may be drawn
+    too. The kinds of a chain and iteration share one draw, as the kept kinds share one filter.
+
+    Args:
+        weak: LABELS of the weak side.
+        icl: LABELS of the ICL side.
+        count: number of questions.
+        seed: of the draw.
+
+    Returns:
+        KEPT in the weak side's row order; `prediction` is the weak side's.
+    """
+    return (
+        weak[sorted(Random(seed).sample(range(len(weak)), count))]
+        .rename({"response": "weak_response"})
+        .join(icl.select("id", icl_response="response"), on="id", how="left", maintain_order="left")
+        .select(KEPT.names())
+    )
+
+
+def chosen_rows(pairs: pl.DataFrame) -> pl.DataFrame:
+    """SFT_ROWS of the chosen texts of PAIRS, one row for each pair.
+
+    The baseline Preferred-FT of the DPO paper (Rafailov et al. 2023).
+    """
+    return pairs.select("id", "prompt", completion="chosen")
 
 
 def pad_disagreeing(

@@ -4,10 +4,11 @@ A model entry of the configuration is one of
 
 - `{path}`: a local folder, used in its place;
 - `{hub, revision}`: a Hugging Face model at one commit, downloaded without pickle weights;
-- `{gguf_package}`: an installed Python package with one GGUF file, converted to float32.
+- `{gguf_package}`: an installed Python package with one GGUF file, converted to float32;
+- `{endpoint}`: a model behind a server, without files (`endpoints`).
 
-Each may have `trust_remote_code`: it accepts a model that names Python code of its own. That code
-never runs.
+Each but the last may have `trust_remote_code`: it accepts a model that names Python code of its
+own. That code never runs.
 """
 
 from __future__ import annotations
@@ -22,21 +23,38 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.data.sources import COMMIT, explain_hub_error
+from weak_to_strong.data.hub_errors import COMMIT, explain_hub_error
+from weak_to_strong.models.endpoints import check_endpoint, describe_endpoint
 from weak_to_strong.models.loading import check_loading, was_checked
 from weak_to_strong.models.model_files import (
     SHARD_INDEX,
     TEXT_FILES,
     TOKENIZERS,
+    check_finite,
     check_texts,
     check_weights,
     model_files,
+    text_part,
 )
-from weak_to_strong.tables.files import apply_umask_below, hash_file, read_json, sync, sync_files
+from weak_to_strong.tables.files import (
+    apply_umask_below,
+    hash_file,
+    read_json,
+    sync,
+    sync_files,
+    with_folder,
+)
 
 logger = logging.getLogger("weak_to_strong")
 
-KINDS = {"path": {"path"}, "hub": {"hub", "revision"}, "gguf_package": {"gguf_package"}}
+KINDS = {
+    "path": {"path"},
+    "hub": {"hub", "revision"},
+    "gguf_package": {"gguf_package"},
+    "endpoint": {"endpoint"},
+}
+#: Position embeddings whose `max_position_embeddings` is the longest text, whatever their factor.
+NOT_STRETCHED = ("default", "llama3", "longrope", "mrope", "su", "yarn")
 #: The name of a package (PyPI's rule). It stands in a command line of a message.
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -45,7 +63,7 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
     """Check a model entry in little time. The workflow calls it at its start for every model.
 
     A local folder is inspected (`inspect_folder`), and an installed package is looked up. For a
-    model of the Hub only the revision is checked.
+    model of the Hub only the revision is checked, and an endpoint is not asked.
 
     Args:
         name: name of the entry under `models`.
@@ -63,6 +81,8 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
                 f"{key}.revision: {entry['revision']!r} is not a full commit of 40 lower-case "
                 "hexadecimal digits (branches and tags move)"
             )
+    elif kind == "endpoint":
+        check_endpoint(entry["endpoint"], f"{key}.endpoint")
     else:
         find_gguf(entry["gguf_package"], key)
         if find_spec("gguf") is None:
@@ -74,6 +94,7 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
 
     The folder appears under its name only when it is complete. An interrupted download resumes. A
     model of a local folder (`path`) is used in its place, and only checked, unless the run did so.
+    For an endpoint there is nothing to prepare.
 
     Args:
         name: name of the entry under `models`.
@@ -81,13 +102,17 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         folder: where to put the model.
 
     Raises:
-        ValueError: see `check_base_model` and `check_loading`; or the Hub does not give the model.
+        ValueError: see `check_base_model`, `check_finite` and `check_loading`; or the Hub does not
+            give the model.
     """
     key, kind, folder = f"models.{name}", _kind_of(name, entry), Path(folder)
     check_base_model(name, entry)
+    if kind == "endpoint":
+        return
     if kind == "path":
         if not was_checked(name):
             check_loading(Path(entry["path"]), key)
+        check_finite(Path(entry["path"]), key)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not `.part`: such folders are removed after a kill, and this download must resume.
@@ -100,6 +125,7 @@ def prepare_base_model(name: str, entry: Mapping[str, Any], folder: str | Path) 
         convert_gguf(find_gguf(entry["gguf_package"], key), part)
     inspect_folder(part, key, trust_remote_code=_trusts(entry))
     check_loading(part, key)
+    check_finite(part, key)
     sync_files(part)
     if folder.exists():
         shutil.rmtree(folder)
@@ -115,16 +141,19 @@ def describe_base_model(
     Args:
         name: name of the entry under `models`.
         entry: the entry.
-        folder: where `prepare_base_model` put the model; not used for `path`.
+        folder: where `prepare_base_model` put the model; not used for `path` and `endpoint`.
 
     Returns:
         `{"name", "path", "files", "source"}`. `path` is as given (relative stays relative), `files`
-        maps the name of each file to its sha256, and `source` says where the model comes from.
+        maps the name of each file to its sha256, and `source` says where the model comes from. See
+        `endpoints.describe_endpoint` for one without files.
 
     Raises:
         ValueError: see `inspect_folder`.
     """
     key, kind = f"models.{name}", _kind_of(name, entry)
+    if kind == "endpoint":
+        return describe_endpoint(name, entry["endpoint"])
     place = entry["path"] if kind == "path" else folder
     if place is None:
         raise ValueError(f"{key}: no folder named for the prepared model")
@@ -157,7 +186,9 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
             `check_weights`.
     """
     if not os.path.isdir(folder):  # not Path's, which raises where a name is too long
-        raise ValueError(f"{key}: no folder {folder}; put the model there, or correct the path")
+        raise ValueError(
+            f"{key}: no folder {with_folder(folder)}; put the model there, or correct the path"
+        )
     names = set(os.listdir(folder))
     if "adapter_config.json" in names:
         raise ValueError(f"{key}: {folder} is an adapter; name the folder of a base model")
@@ -175,15 +206,49 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
 def context_length(folder: Path) -> int | None:
     """Longest text that a model is made for, in tokens; None where its config.json does not say.
 
-    Models with stretched position embeddings have other rules, which the engine checks.
+    A model whose position embeddings are stretched is made for longer texts. The rules are vLLM's
+    (`vllm/config/model.py`: `_get_and_verify_max_len`), which refuses longer ones.
+    """
+    file = folder / "config.json"
+    config = text_part(read_json(file) if file.is_file() else {})
+    limit = config.get("max_position_embeddings")
+    if not isinstance(limit, int):
+        return None
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        return None
+    # Models with sliding windows have one entry for each type of layer.
+    entries = [part for part in rope.values() if isinstance(part, dict)] or [rope]
+    if "gemma3" in str(config.get("model_type")):  # its limit is that of the stretched embeddings
+        return limit
+    factors = {_stretching(entry) for entry in entries}
+    factor = factors.pop() if len(factors) == 1 else None
+    return int(limit * factor) if isinstance(factor, int | float) else None
+
+
+def _stretching(rope: Mapping[str, Any]) -> Any:
+    """By how much a model's position embeddings go beyond its `max_position_embeddings`."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    return 1 if kind in NOT_STRETCHED else rope.get("factor")
+
+
+def check_image_package(folder: Path, key: str) -> None:
+    """Check that vLLM, where it is installed, can serve a model that also sees images.
+
+    Args:
+        folder: folder of the model.
+        key: what a message begins with.
+
+    Raises:
+        ValueError: the model has a part that sees images, and the package `torchvision` is missing.
     """
     file = folder / "config.json"
     config = read_json(file) if file.is_file() else {}
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {"rope_type": "default"}
-    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) != "default":
-        return None
-    limit = config.get("max_position_embeddings")
-    return limit if isinstance(limit, int) else None
+    if config.get("vision_config") and find_spec("vllm") and not find_spec("torchvision"):
+        raise ValueError(
+            f"{key}: {folder} also sees images, and vLLM serves such models only with the package "
+            "`torchvision`, which is not installed; docs/your_models.md says how to install it"
+        )
 
 
 def find_gguf(package: str, key: str = "gguf_package") -> Path:
@@ -249,7 +314,8 @@ def _kind_of(name: str, entry: Mapping[str, Any]) -> str:
     kinds = [kind for kind in KINDS if kind in entry]
     if len(kinds) != 1:
         raise ValueError(
-            f"{key}: give exactly one of `path`, `hub` or `gguf_package`; got {sorted(entry)}"
+            f"{key}: give exactly one of `path`, `hub`, `gguf_package` or `endpoint`; got "
+            f"{sorted(entry)}"
         )
     allowed = KINDS[kinds[0]]
     if unknown := sorted(set(entry) - allowed - {"trust_remote_code"}):

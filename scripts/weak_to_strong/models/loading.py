@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +19,14 @@ from typing import Any
 
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.imports import collection_paused
-from weak_to_strong.models.model_files import model_files
+from weak_to_strong.jobs.temporary_folders import held_folder
+from weak_to_strong.models.model_files import model_files, weight_files
 from weak_to_strong.models.view import link_files
 
 #: Variable with the names of the models that a run has checked (JSON list), for its jobs.
 CHECKED = "W2S_CHECKED_MODELS"
+#: How a library reads a model.
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def check_loading(folder: Path, key: str) -> None:
@@ -41,17 +43,35 @@ def check_loading(folder: Path, key: str) -> None:
     Raises:
         ValueError: one line that names `key` and what does not fit: an architecture that
             transformers lacks, or that is not the one config.json names; missing, unexpected or
-            differently shaped tensors; a tokenizer with more tokens than the model, or without an
-            end token.
+            differently shaped tensors; tied tensors that differ; a tokenizer with more tokens than
+            the model, or without an end token.
     """
-    with tempfile.TemporaryDirectory(prefix="w2s-model-") as temporary:
-        view = Path(temporary)
+    with held_folder("model") as view:
         link_files(folder, model_files(folder, key), view)
         try:
             _check_view(view)
         except _MisfitError as misfit:
             words = str(misfit).replace(str(view), str(folder))
             raise ValueError(f"{key}: {folder}: {words}") from misfit
+
+
+def check_tensors(view: Path, folder: str) -> None:
+    """Check that the tensors of a model fill its architecture.
+
+    Under ZeRO-3 transformers loads weights by code of its own, whose report lacks unexpected
+    tensors. So this must be called before a training has set up DeepSpeed.
+
+    Args:
+        view: folder with the files of the model and no others, see `view.model_view`.
+        folder: folder of the model for the message.
+
+    Raises:
+        ValueError: one line that names `folder` and what does not fit.
+    """
+    try:
+        _build(view)
+    except _MisfitError as misfit:
+        raise ValueError(f"{folder}: {misfit}") from misfit
 
 
 class _MisfitError(ValueError):
@@ -62,16 +82,49 @@ def _check_view(view: Path) -> None:
     """Check the model in a folder that has no other files than its own, see `check_loading`."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with collection_paused():
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
         from transformers.utils import logging
 
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
-    local = {"local_files_only": True, "trust_remote_code": False}
+    model = _build(view)
+    _check_tied(view, model.all_tied_weights_keys)
+    names, built = model.config.architectures or [], type(model).__name__
+    if names != [built]:
+        raise _MisfitError(
+            f"config.json names the architecture {', '.join(map(str, names))}, and transformers "
+            f"reads its model_type as {built}; correct config.json, or vLLM would read another "
+            "model"
+        )
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(view, **_LOCAL)
+    except Exception as error:
+        raise _MisfitError(
+            f"the tokenizer cannot be read ({_first_line(error)}); save it anew"
+        ) from error
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= vocabulary:
+        raise _MisfitError(
+            f"the tokenizer has a token with the number {last}, the model has {vocabulary} tokens; "
+            "save the tokenizer that belongs to the model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise _MisfitError(
+            "the tokenizer has no end token, so that no answer would end; set `eos_token` in its "
+            "tokenizer_config.json"
+        )
+
+
+def _build(view: Path) -> Any:
+    """The model of a view on the meta device, where all its tensors fit."""
+    from transformers import AutoConfig
+
+    try:
+        reader = auto_class(AutoConfig.from_pretrained(view, **_LOCAL))
+        model, report = reader.from_pretrained(
             view,
-            **local,
+            **_LOCAL,
             use_safetensors=True,
             device_map="meta",
             output_loading_info=True,
@@ -84,30 +137,44 @@ def _check_view(view: Path) -> None:
         ) from error
     if reason := explain_report(report):
         raise _MisfitError(reason)
-    names, built = model.config.architectures or [], type(model).__name__
-    if names != [built]:
-        raise _MisfitError(
-            f"config.json names the architecture {', '.join(map(str, names))}, and transformers "
-            f"reads its model_type as {built}; correct config.json, or vLLM would read another "
-            "model"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(view, **local)
-    except Exception as error:
-        raise _MisfitError(
-            f"the tokenizer cannot be read ({_first_line(error)}); save it anew"
-        ) from error
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > vocabulary:
-        raise _MisfitError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model has {vocabulary}; save the "
-            "tokenizer that belongs to the model"
-        )
-    if tokenizer.eos_token_id is None:
-        raise _MisfitError(
-            "the tokenizer has no end token, so that no answer would end; set `eos_token` in its "
-            "tokenizer_config.json"
-        )
+    return model
+
+
+def auto_class(config: Any) -> Any:
+    """The class of transformers that reads a model as the architecture that its config.json names.
+
+    Models that take images too, such as Qwen-VL, are no causal language models to transformers, or
+    only their language model is one.
+
+    Args:
+        config: transformers' configuration of the model.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+    takes_images = MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(config.model_type)
+    if [takes_images] == config.architectures and not config.is_encoder_decoder:
+        return AutoModelForMultimodalLM
+    return AutoModelForCausalLM
+
+
+def _check_tied(view: Path, tied: Mapping[str, str]) -> None:
+    """Check that tensors which are one in the model are equal where the files have both.
+
+    Otherwise transformers takes both as they are, and vLLM takes one of them for both.
+    """
+    from safetensors import safe_open
+
+    files = [safe_open(view / name, framework="pt") for name in weight_files(view, "model")]
+    places = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+    for name, source in tied.items():
+        if name in places and source in places:
+            one, other = (places[tensor].get_tensor(tensor) for tensor in (name, source))
+            if not one.equal(other):
+                raise _MisfitError(
+                    f"config.json ties {name} to {source}, and the two differ in the weights; set "
+                    "`tie_word_embeddings` to false if both are meant"
+                )
 
 
 def explain_report(report: Mapping[str, Any]) -> str | None:
@@ -121,10 +188,10 @@ def explain_report(report: Mapping[str, Any]) -> str | None:
         first error; None where all tensors fit.
     """
     if mismatched := sorted(report["mismatched_keys"]):
-        name, found, needed = mismatched[0]
+        name, shape, needed = mismatched[0]
         return (
             f"has {len(mismatched)} tensors of another shape than config.json asks for "
-            f"({name}: {tuple(found)}, asked for {tuple(needed)}); fetch the model again"
+            f"({name}: {tuple(shape)}, asked for {tuple(needed)}); fetch the model again"
         )
     for kind, words in (
         ("missing_keys", "lacks {} tensors of the model that config.json names ({})"),

@@ -38,6 +38,8 @@ def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
     try:
         for key in keys:
             manifest[key]
+        if outside := [name for name in manifest["files"] if not _is_inside(name)]:
+            raise TypeError(f"the file {outside[0]!r} is not in the model's folder")
         missing = [name for name in manifest["files"] if not Path(manifest["path"], name).is_file()]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a model manifest ({error}); {AGAIN}") from error
@@ -47,6 +49,11 @@ def read_manifest(path: str | Path, *keys: str) -> dict[str, Any]:
         remedy = "put the model back there" if is_of_the_user else "delete the manifest"
         raise ValueError(f"{path}: {manifest['path']} lacks {missing[0]}; {remedy} and run again")
     return manifest
+
+
+def _is_inside(name: Any) -> bool:
+    """Whether a file's name leads to a place in the model's folder."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def check_files(manifest: str | Path, names: Sequence[str] | None = None) -> None:

@@ -19,11 +19,13 @@ import polars as pl
 
 from weak_to_strong.data.readers import load_task, read_rows
 from weak_to_strong.data.splits import withhold_gold
-from weak_to_strong.method.answers import ANSWER_KEYS, BOXED, predict_column
+from weak_to_strong.method.answer_keys import ANSWER_KEYS, BOXED
+from weak_to_strong.method.answers import predict_column
 from weak_to_strong.method.labels import labels_from_generations, read_answers
 from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.method.olympicarena_prompts import WORDINGS
 from weak_to_strong.method.prompts import problem_prompts
+from weak_to_strong.tables.files import with_folder
 from weak_to_strong.tables.schemas import GENERATIONS, LABELS, QUESTIONS
 
 #: Strings at which the released responses end (released run scripts).
@@ -93,7 +95,9 @@ def find_released(folder: str | Path | None) -> list[str]:
         raise ValueError(f"config key `published_dir`: is not set; {fix}")
     folder = Path(folder)
     if not os.path.isdir(folder):  # unlike Path.is_dir, it raises no error for a name too long
-        raise ValueError(f"config key `published_dir`: no such folder: {folder}; {fix}")
+        raise ValueError(
+            f"config key `published_dir`: no such folder: {with_folder(folder)}; {fix}"
+        )
     places = [folder / name for name in ("data", "outputs")]
     paths = (path for place in places for path in place.rglob("*.json*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
@@ -101,7 +105,9 @@ def find_released(folder: str | Path | None) -> list[str]:
         name for name in names if any(pattern.fullmatch(name) for pattern in _PATTERNS.values())
     )
     if not released:
-        raise ValueError(f"config key `published_dir`: {folder} holds no released file; {fix}")
+        raise ValueError(
+            f"config key `published_dir`: {with_folder(folder)} holds no released file; {fix}"
+        )
     return released
 
 

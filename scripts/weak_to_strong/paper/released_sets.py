@@ -56,7 +56,7 @@ def check_full_weak(release: Release, chain: ReleasedChain) -> list[tuple[str, .
         run_check(release, path, "from weak outputs", [path, outputs, questions], from_outputs),
         run_check(release, path, "prompts", [path, questions], all_questions),
     ]
-    if not release.has(outputs):  # else they have checks of their own
+    if not release.has(outputs):  # outputs that are here have checks of their own
         for name in ("recorded predictions", "recorded results", "prompts", "gold"):
             rows.append(run_check(release, outputs, name, [outputs], lambda: Outcome("", "")))
     return rows
@@ -78,9 +78,8 @@ def check_kept(
     kept = _KeptFiles(release, golden, chain, iteration)
     weak, icl, hybrid = kept.files
     rows = []
-    if (
-        iteration == 1
-    ):  # later the weak side is a strong model, whose other answers are not released
+    # In later iterations the weak side is a strong model, whose other answers are not released.
+    if iteration == 1:
         for side, path in (("weak", weak), ("icl", icl)):
             needs = [path, icl, kept.source, release.questions_path(chain)]
             check = partial(kept.from_weak_outputs, side, path)

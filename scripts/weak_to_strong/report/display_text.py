@@ -82,6 +82,13 @@ def duration(seconds: float | None) -> str | None:
     return f"{hours} h {minutes:02d} min"
 
 
+def price_text(value: float | None) -> str | None:
+    """A price, with more digits where it is below 1; None stays None."""
+    if value is None:
+        return None
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
+
+
 def count_text(value: float | None) -> str | None:
     """A whole number with thousands separators; None stays None."""
     return None if value is None else f"{value:,.0f}"

@@ -5,22 +5,24 @@ No finding is written by hand. All comparisons use the paper's scorer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from weak_to_strong.evaluation.stats import holm
 from weak_to_strong.report.display_text import p_text, percent, share_cell
 from weak_to_strong.report.names import (
-    ChainName,
     MetricValue,
     NodeName,
+    find_row,
     find_value,
+    list_controls,
     list_nodes,
     list_seeds,
+    metric_value,
     node_label,
 )
+from weak_to_strong.tables.schemas import CEILING_MARK
 
 #: A difference with a p-value below it is called reliable.
 ALPHA = 0.05
@@ -30,13 +32,19 @@ class Comparison(NamedTuple):
     """How a model differs from another one on the same questions.
 
     Attributes:
+        other: the model that it is compared with.
         difference: difference of their accuracies, in [-1, 1].
-        p: McNemar's exact p, corrected for the number of the chain's comparisons with the same
-            reference (`stats.holm`). None over several seeds, where no test is made.
+        single_p: McNemar's exact p. None over several seeds, where no test is made.
+        p: the same, corrected for the number of the chain's comparisons with the same reference
+            (`stats.holm`). Controls and models with a broken stage are corrected apart.
+        detectable: least difference that would be found with a power of 80%, in (0, 1].
     """
 
+    other: NodeName
     difference: MetricValue
+    single_p: float | None
     p: float | None
+    detectable: float | None
 
     @property
     def is_reliable(self) -> bool:
@@ -54,6 +62,14 @@ class Comparison(NamedTuple):
             details.append(f"p {p_text(self.p)}")
         return f"{cell['text']} points ({', '.join(details)})"
 
+    @property
+    def doubt(self) -> str:
+        """What is said of a difference that is not reliable; "" of one that is."""
+        if self.is_reliable:
+            return ""
+        power = f" (detectable: {percent(self.detectable)} points)" if self.detectable else ""
+        return f": no reliable difference{power}"
+
 
 def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName, Comparison]:
     """Each model of a chain compared with `reference`, where that was measured.
@@ -61,85 +77,101 @@ def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName
     Args:
         rows: METRICS rows of the chain.
         split: the evaluated split.
-        reference: "full_weak" or "predecessor", as in the metrics `difference_vs_<reference>`.
+        reference: "full_weak", "predecessor" or "counterpart", as in the metrics
+            `difference_vs_<reference>`.
     """
-    measured = {
-        node: (
-            find_value(rows, node, f"difference_vs_{reference}", scorer="paper", split=split),
-            find_value(rows, node, f"mcnemar_p_vs_{reference}", scorer="paper", split=split),
-        )
-        for node in list_nodes(rows)
-    }
-    # Several seeds have several p-values and no row over all of them: `find_value` gives None.
-    p_values = {node: p.value for node, (_, p) in measured.items() if p}
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    checks, where = list_controls(rows), {"scorer": "paper", "split": split}
+    differences, p_values = {}, {}
+    for node in list_nodes(rows):
+        if row := find_row(rows, node, f"difference_vs_{reference}", **where):
+            differences[node] = row
+        # Several seeds have several p-values and no row over all of them.
+        if p := find_value(rows, node, f"mcnemar_p_vs_{reference}", **where):
+            p_values[node] = p.value
+    adjusted = {}
+    for is_check in (False, True):
+        family = [
+            node for node in p_values if is_check == (node.method in checks or node.is_broken)
+        ]
+        adjusted |= zip(family, holm([p_values[node] for node in family]), strict=True)
     return {
-        node: Comparison(difference, adjusted.get(node))
-        for node, (difference, _) in measured.items()
-        if difference
+        node: Comparison(
+            NodeName.read(row["reference"]),
+            metric_value(row),
+            p_values.get(node),
+            adjusted.get(node),
+            row["detectable"],
+        )
+        for node, row in differences.items()
+    }
+
+
+def comparisons_of_methods(rows: pl.DataFrame, split: str) -> dict[NodeName, Comparison]:
+    """Comparisons with full weak fine-tuning, without controls and broken stages."""
+    controls = list_controls(rows)
+    return {
+        node: comparison
+        for node, comparison in comparisons(rows, split, "full_weak").items()
+        if node.method not in controls and not node.is_broken
     }
 
 
 def best_node(rows: pl.DataFrame, split: str, scorer: str) -> tuple[NodeName, MetricValue] | None:
     """The most accurate model that saw no gold answer of train_2, except the weak model.
 
-    Of equally accurate models it is the first in the order of presentation.
+    It is no control and has no broken stage. Of equally accurate models it is the first in the
+    order of presentation.
     """
+    excluded = {"weak", "ceiling", *list_controls(rows)}
     candidates = [
         (node, value)
         for node in list_nodes(rows)
-        if node.method not in ("weak", "ceiling")
+        if node.method not in excluded
+        and not node.method.startswith(CEILING_MARK)
+        and not node.is_broken
         and (value := find_value(rows, node, "accuracy", scorer=scorer, split=split, k=1))
     ]
     return max(candidates, key=lambda candidate: candidate[1].value, default=None)
 
 
-def predecessors_of(
-    facts: Mapping[str, Mapping[str, Any]], chain: ChainName
-) -> dict[NodeName, NodeName]:
-    """The predecessor of each model of a chain, where both were evaluated.
-
-    Args:
-        facts: facts of each request, as in `metrics.metrics_table`.
-        chain: the chain.
-    """
-    return {
-        NodeName(model["method"], model["iteration"]): NodeName(
-            before["method"], before["iteration"]
-        )
-        for model in facts.values()
-        if (model["task"], model["weak"], model["strong"]) == (chain.task, chain.weak, chain.strong)
-        and (before := facts.get(model.get("predecessor")))
-    }
-
-
-def findings(
-    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
-) -> list[str]:
+def findings(rows: pl.DataFrame, split: str) -> list[str]:
     """Statements on one chain, one sentence or two each.
 
     Args:
         rows: METRICS rows of the chain.
         split: the evaluated split.
-        predecessors: of each model the one that it should improve on, where there is one.
     """
     best = best_node(rows, split, "paper")
     if best is None:
-        return ["No model was evaluated, or several seeds have no summary row."]
+        none = "No model was evaluated, or several seeds have no summary row."
+        return [none, *_warn_of_broken(rows)]
     node, value = best
     seeds = list_seeds(rows)
     count = f"{len(seeds)} seeds" if len(seeds) != 1 else "one seed"
     statements = (
+        *_warn_of_broken(rows),
         _describe_gap(rows, split),
         _describe_best(rows, split, node, value),
         _describe_recovery(rows, split, node),
         _describe_reliability(rows, split),
-        *_describe_progress(rows, split, predecessors),
+        *_describe_progress(rows, split),
+        *_describe_checks(rows, split),
         _describe_other_scorer(rows, split, node),
         f"The best model was picked on the questions it is reported on, with {count}: "
         "its figure is somewhat optimistic.",
     )
     return [statement for statement in statements if statement]
+
+
+def _warn_of_broken(rows: pl.DataFrame) -> list[str]:
+    """A warning where the chain has variants in which a stage is broken on purpose."""
+    variants = {node.method.partition("@")[2] for node in list_nodes(rows) if node.is_broken}
+    if not variants:
+        return []
+    return [
+        f"Warning: a stage is broken on purpose in {', '.join(sorted(variants))}. These models "
+        "test whether the study can tell. They are no results of the method."
+    ]
 
 
 def _describe_gap(rows: pl.DataFrame, split: str) -> str | None:
@@ -168,11 +200,10 @@ def _describe_best(rows: pl.DataFrame, split: str, best: NodeName, value: Metric
     intro = f"Most accurate without gold answers of train_2: {name}, {share}%"
     if best.method == "full_weak":
         return f"{intro}. No other method was more accurate than full weak fine-tuning."
-    comparison = comparisons(rows, split, "full_weak").get(best)
+    comparison = comparisons_of_methods(rows, split).get(best)
     if comparison is None:
         return f"{intro}; its difference to full weak fine-tuning was not measured."
-    doubt = "" if comparison.is_reliable else ": no reliable difference was found"
-    return f"{intro}, {comparison} against full weak fine-tuning{doubt}."
+    return f"{intro}, {comparison} against full weak fine-tuning{comparison.doubt}."
 
 
 def _describe_recovery(rows: pl.DataFrame, split: str, best: NodeName) -> str | None:
@@ -189,7 +220,7 @@ def _describe_recovery(rows: pl.DataFrame, split: str, best: NodeName) -> str | 
 def _describe_reliability(rows: pl.DataFrame, split: str) -> str | None:
     """Which models are reliably better or worse than full weak fine-tuning."""
     better, worse, undecided = [], [], []
-    compared = comparisons(rows, split, "full_weak")
+    compared = comparisons_of_methods(rows, split)
     for node, comparison in compared.items():
         if not comparison.is_reliable:
             undecided.append(node_label(node))
@@ -210,22 +241,32 @@ def _describe_reliability(rows: pl.DataFrame, split: str) -> str | None:
     return f"Against full weak fine-tuning ({how}): {' '.join(parts)}"
 
 
-def _describe_progress(
-    rows: pl.DataFrame, split: str, predecessors: Mapping[NodeName, NodeName]
-) -> list[str]:
+def _describe_progress(rows: pl.DataFrame, split: str) -> list[str]:
     """Each later iteration of Stage I, and each model of Stage II, against its predecessor."""
     statements = []
     for node, comparison in comparisons(rows, split, "predecessor").items():
-        before = predecessors.get(node)
         value = find_value(rows, node, "accuracy", scorer="paper", split=split, k=1)
-        if before is None or value is None:
+        if value is None:
             continue
         change = comparison.difference.value
         verb = "improves on" if change > 0 else "falls below" if change < 0 else "equals"
-        doubt = "" if comparison.is_reliable or not change else ": no reliable difference"
         statements.append(
-            f"{node_label(node)} ({percent(value.value)}%) {verb} {node_label(before)}, "
-            f"{comparison}{doubt}."
+            f"{node_label(node)} ({percent(value.value)}%) {verb} {node_label(comparison.other)}, "
+            f"{comparison}{comparison.doubt}."
+        )
+    return statements
+
+
+def _describe_checks(rows: pl.DataFrame, split: str) -> list[str]:
+    """Each control, and each model with a broken stage, against its counterpart."""
+    controls, statements = list_controls(rows), []
+    for node, comparison in comparisons(rows, split, "counterpart").items():
+        if node.method not in controls and not node.is_broken:
+            continue
+        kind = "Control" if node.method in controls else "Broken on purpose"
+        statements.append(
+            f"{kind}: {node_label(node)} against {node_label(comparison.other)}, "
+            f"{comparison}{comparison.doubt}."
         )
     return statements
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from weak_to_strong.tables.schemas import ALL_SEEDS, NONE
+from weak_to_strong.data.split_names import TEST, list_test_sets
+from weak_to_strong.experiment.nodes import EvaluatedSet
+from weak_to_strong.tables.schemas import ALL_SEEDS, BROKEN, CONTROL, NONE
 
-#: Name of each method of the paper, in the order of presentation.
+#: Name of each method of the paper, of the demo's controls and of common comparisons, in the order
+#: of presentation.
 METHOD_LABELS = {
     "weak": "Weak model",
     "full_weak": "Full weak fine-tuning",
@@ -18,9 +22,20 @@ METHOD_LABELS = {
     "weak_icl": "Weak in-context",
     "weak_ft": "Weak-FT",
     "icl_ft": "ICL-FT",
+    "random_icl": "Random ICL answers",
+    "full_icl": "All ICL answers",
     "hybrid_ft": "Hybrid-FT",
+    "random_hybrid": "Random hybrid answers",
     "dpo": "DPO",
+    "sft_chosen": "SFT on chosen answers",
+    "dpo_shuffled": "DPO, shuffled sides",
     "orpo": "ORPO",
+    "kto": "KTO",
+    "ttrl": "TTRL (GRPO, majority)",
+    "grpo_weak_label": "GRPO, weak labels",
+    "grpo_agreement": "GRPO, agreement",
+    "grpo_random": "GRPO, random reward",
+    "ceiling_grpo": "GRPO, gold reward",
     "ceiling": "Strong ceiling",
 }
 #: What each method is, in a few words.
@@ -31,11 +46,24 @@ METHOD_NOTES = {
     "weak_icl": "strong base, weak demonstrations",
     "weak_ft": "kept weak answers",
     "icl_ft": "kept in-context answers",
+    "random_icl": "as many random in-context answers",
+    "full_icl": "all in-context answers",
     "hybrid_ft": "kept answers of both sides",
+    "random_hybrid": "as many random answers of both sides",
     "dpo": "preference pairs from M_plus",
+    "sft_chosen": "chosen answers of the pairs, no rejected ones",
+    "dpo_shuffled": "a coin decides which answer is chosen",
     "orpo": "preference pairs from M_plus",
+    "kto": "the answers of the pairs, one by one",
+    "ttrl": "own answers, rewarded by their majority",
+    "grpo_weak_label": "own answers, rewarded by weak labels",
+    "grpo_agreement": "own answers, rewarded by kept weak labels",
+    "grpo_random": "own answers, rewarded by a coin",
+    "ceiling_grpo": "own answers, rewarded by gold train_2",
     "ceiling": "strong model, gold train_2",
 }
+#: What the weak model is where it is behind an endpoint.
+ASKED_NOTE = "floor: answers at an endpoint as it is, not trained"
 
 
 @dataclass(frozen=True, order=True)
@@ -55,6 +83,17 @@ class NodeName(NamedTuple):
 
     method: str
     iteration: int
+
+    @classmethod
+    def read(cls, text: str) -> NodeName:
+        """The model that a column `reference` names (`metrics.node_text`): `hybrid_ft 2`."""
+        method, _, iteration = text.partition(" ")
+        return cls(method, int(iteration or 0))
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it is of a variant in which a stage is broken on purpose."""
+        return self.method.partition("@")[2].startswith(BROKEN)
 
 
 class MetricValue(NamedTuple):
@@ -125,14 +164,41 @@ def rows_of_chain(frame: pl.DataFrame, chain: ChainName) -> pl.DataFrame:
     )
 
 
-def evaluated_split(metrics: pl.DataFrame) -> str:
-    """The split that METRICS rows are about: "test" if present, else the first by name.
+class EvaluatedChain(NamedTuple):
+    """The results of a chain on one evaluated split."""
+
+    chain: ChainName
+    split: str
+    title: str
+
+
+def list_evaluations(metrics: pl.DataFrame) -> list[EvaluatedChain]:
+    """The evaluated splits of each chain of a METRICS table: one, or several test sets."""
+    evaluations = []
+    for chain in list_chains(metrics):
+        splits = evaluated_splits(rows_of_chain(metrics, chain))
+        for split in splits:
+            title = f"{chain}, {split}" if len(splits) > 1 else str(chain)
+            evaluations.append(EvaluatedChain(chain, split, title))
+    return evaluations
+
+
+def evaluated_splits(metrics: pl.DataFrame) -> list[str]:
+    """The splits that METRICS rows are about: all test sets, else the first split by name.
 
     Without any rows: "test".
     """
-    names = metrics["split"].drop_nulls().unique().to_list() if metrics.height else []
-    splits = sorted(name for name in names if "/" not in name)
-    return "test" if "test" in splits or not splits else splits[0]
+    names = metrics["split"].drop_nulls().unique(maintain_order=True).to_list()
+    splits = [name for name in names if "/" not in name]
+    return list_test_sets(splits) or sorted(splits)[:1] or [TEST]
+
+
+def evaluated_set(facts: Mapping[str, Any]) -> str:
+    """Name of the questions that a request answers, by the facts of its node.
+
+    It is that of the task, with the name of one of several test sets behind it.
+    """
+    return EvaluatedSet(facts["task"], facts.get("test_set", "")).key
 
 
 def list_seeds(frame: pl.DataFrame) -> list[int]:
@@ -146,6 +212,11 @@ def list_nodes(frame: pl.DataFrame) -> list[NodeName]:
     return sorted((NodeName(*row) for row in rows), key=node_key)
 
 
+def list_controls(frame: pl.DataFrame) -> set[str]:
+    """Methods of a METRICS table that are controls."""
+    return set(frame.filter(pl.col("stage") == CONTROL)["method"])
+
+
 def finite_or_none(value: Any) -> float | None:
     """`value` as a float, or None where it is null, NaN or infinite."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
@@ -153,10 +224,10 @@ def finite_or_none(value: Any) -> float | None:
     return float(value)
 
 
-def find_value(
+def find_row(
     rows: pl.DataFrame, node: NodeName, metric: str, **where: str | int
-) -> MetricValue | None:
-    """The one value of a node's metric.
+) -> dict[str, Any] | None:
+    """The one METRICS row of a node's metric.
 
     Args:
         rows: METRICS rows of one chain.
@@ -180,8 +251,18 @@ def find_value(
     if matching.height != 1:
         return None
     row = matching.row(0, named=True)
-    value = finite_or_none(row["value"])
-    if value is None:
-        return None
+    return None if finite_or_none(row["value"]) is None else row
+
+
+def find_value(
+    rows: pl.DataFrame, node: NodeName, metric: str, **where: str | int
+) -> MetricValue | None:
+    """The value of a row that `find_row` finds."""
+    row = find_row(rows, node, metric, **where)
+    return row and metric_value(row)
+
+
+def metric_value(row: Mapping[str, Any]) -> MetricValue:
+    """The value of a METRICS row that has one."""
     ends = finite_or_none(row["ci_low"]), finite_or_none(row["ci_high"])
-    return MetricValue(value, *ends, row["n"] or 0)
+    return MetricValue(float(row["value"]), *ends, row["n"] or 0)

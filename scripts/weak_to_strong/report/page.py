@@ -17,8 +17,9 @@ from typing import Any
 
 import polars as pl
 
+from weak_to_strong.data.split_names import TEST
 from weak_to_strong.report.display_text import show_controls
-from weak_to_strong.report.names import evaluated_split, list_chains, list_seeds
+from weak_to_strong.report.names import list_chains, list_evaluations, list_seeds
 from weak_to_strong.report.page_table import PageTable
 from weak_to_strong.report.results_section import chain_results
 from weak_to_strong.report.sample_answers import sample_answers
@@ -29,6 +30,7 @@ from weak_to_strong.report.sections import (
     costs_table,
     diagnostics_tables,
     filter_tables,
+    length_tables,
 )
 from weak_to_strong.tables.schemas import GENERATIONS, SCORES
 
@@ -42,6 +44,9 @@ _CAPTIONS = {
     "(maj@k) gets right, paper scorer, with 95% intervals; the last iteration of each method.",
     "calibration": "How often the majority answer of M_plus on train_2 is right, by its share of "
     "the samples. Larger points stand for more questions.",
+    "selection": "How right the questions of train_2 are that a selection keeps, by how many it "
+    "keeps: the agreement filter of each iteration, and the majority answers of M_plus with at "
+    "least some share of the samples.",
 }
 
 
@@ -55,14 +60,17 @@ class ReportInputs:
         diagnostics: diagnostics.DIAGNOSTICS.
         costs: costs.COSTS.
         plots: figure -> its SVG text.
-        scores: SCORES of all tasks.
+        scores: SCORES of all tasks and test sets.
         generations: GENERATIONS of the same requests; rows with `sample` 0 suffice.
-        problems: PROBLEMS of the evaluated split by task, never those of train_2.
-        nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding}.
+        problems: PROBLEMS of the evaluated questions by `names.evaluated_set`, never those of
+            train_2.
+        nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding}, of several
+            test sets also {test_set}.
         contamination: contamination.CONTAMINATION by task.
         config: the completed configuration.
         versions: library -> version.
-        filters: scoring.FILTER_COUNTS by task, as rows.
+        filters: scoring.FILTER_COUNTS by `names.evaluated_set`, as rows.
+        lengths: scoring.LENGTHS by `names.evaluated_set` of a task with chats, as rows.
     """
 
     experiment: str
@@ -78,6 +86,7 @@ class ReportInputs:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    lengths: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def build_report(inputs: ReportInputs) -> str:
@@ -88,21 +97,23 @@ def build_report(inputs: ReportInputs) -> str:
     """
     if inputs.metrics.is_empty():
         raise ValueError("metrics.csv has no rows; evaluate at least one model")
-    split = evaluated_split(inputs.metrics)
-    chains = list_chains(inputs.metrics)
+    chains, evaluations = list_chains(inputs.metrics), list_evaluations(inputs.metrics)
+    splits = list(dict.fromkeys(evaluation.split for evaluation in evaluations)) or [TEST]
+    asked = _asked_models(inputs.config)
     about = ", ".join(map(str, chains))
     return render_page(
+        "page.html.j2",
         {
             "experiment": inputs.experiment,
             "description": (
                 "How far can a strong model learn to reason from the answers of a weaker one, "
                 f"with no gold answers and no stronger teacher? Chains of this run: {about}."
             ),
-            "facts": _facts(inputs, split),
-            "split": split,
+            "facts": [*_facts(inputs, splits), *asked.items()],
+            "asks": bool(asked),
             "many_seeds": len(list_seeds(inputs.metrics)) > 1,
             "chains": [
-                chain_results(inputs.metrics, chain, split, inputs.nodes) for chain in chains
+                chain_results(inputs.metrics, evaluation, asked) for evaluation in evaluations
             ],
             "figures": [_figure(name, svg) for name, svg in inputs.plots.items()],
             "diagnostics": [
@@ -112,6 +123,7 @@ def build_report(inputs: ReportInputs) -> str:
             "agreement": [
                 *agreement_tables(inputs.scores, inputs.nodes, inputs.problems),
                 *filter_tables(inputs.filters, inputs.nodes),
+                *length_tables(inputs.lengths, inputs.nodes),
             ],
             "contamination": contamination_tables(inputs.contamination),
             "browser": sample_answers(
@@ -126,12 +138,12 @@ def build_report(inputs: ReportInputs) -> str:
                 ["Library", "Version"],
                 list(inputs.versions.items()),
             ),
-        }
+        },
     )
 
 
-def render_page(context: Mapping[str, Any]) -> str:
-    """The template filled with `context`, with every value escaped."""
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A template of this folder filled with `context`, with every value escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -148,7 +160,7 @@ def render_page(context: Mapping[str, Any]) -> str:
         finalize=finalize,
     )
     environment.filters["csp"] = _content_hash
-    return environment.get_template("page.html.j2").render(context).lstrip()
+    return environment.get_template(template).render(context).lstrip()
 
 
 def _content_hash(text: str) -> str:
@@ -156,7 +168,7 @@ def _content_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
 
 
-def _facts(inputs: ReportInputs, split: str) -> list[tuple[str, str]]:
+def _facts(inputs: ReportInputs, splits: Sequence[str]) -> list[tuple[str, str]]:
     """Names and values at the top of the page."""
     chains = list_chains(inputs.metrics)
     facts = [
@@ -164,11 +176,22 @@ def _facts(inputs: ReportInputs, split: str) -> list[tuple[str, str]]:
         ("Weak models", ", ".join(dict.fromkeys(chain.weak for chain in chains))),
         ("Strong models", ", ".join(dict.fromkeys(chain.strong for chain in chains))),
         ("Seeds", ", ".join(map(str, list_seeds(inputs.metrics)))),
-        ("Evaluated on", split),
+        ("Evaluated on", ", ".join(splits)),
     ]
     if "iterations" in inputs.config:
         facts.append(("Stage I iterations", str(inputs.config["iterations"])))
     return [(name, value) for name, value in facts if value]
+
+
+def _asked_models(config: Mapping[str, Any]) -> dict[str, str]:
+    """Models behind an endpoint, by their names in the configuration: what is known of them."""
+    models = config.get("models", {}).items()
+    endpoints = {name: entry["endpoint"] for name, entry in models if "endpoint" in entry}
+    return {
+        name: f"{endpoint['model']} at {endpoint['url']}, as it answered during the run; nothing "
+        "pins its weights"
+        for name, endpoint in endpoints.items()
+    }
 
 
 def _figure(name: str, svg: str) -> dict[str, str]:

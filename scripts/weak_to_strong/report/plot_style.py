@@ -29,6 +29,9 @@ STYLES = {
     "hybrid_ft": ("#009E73", "D"),
     "dpo": ("#CC79A7", "X"),
     "orpo": ("#8c3f6b", "*"),
+    "kto": ("#5d2e6b", "h"),
+    "ttrl": ("#2f7d5b", "d"),
+    "ceiling_grpo": ("#404040", "^"),
     "ceiling": ("#000000", "v"),
 }
 _OTHER_METHODS = ("#8c3f6b", "p")

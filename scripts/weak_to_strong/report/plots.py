@@ -1,22 +1,26 @@
 """Figures of the report: `(METRICS, DIAGNOSTICS) -> Figure`, one function for each figure.
 
-A figure has one panel for each chain. A panel without any data says "not run".
+A figure has one panel for each chain; figures of accuracy have one for each of several test sets.
+A panel without any data says "not run".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from weak_to_strong.data.split_names import TEST
 from weak_to_strong.report.names import (
     ChainName,
+    EvaluatedChain,
     MetricValue,
     NodeName,
-    evaluated_split,
     find_value,
     list_chains,
+    list_controls,
+    list_evaluations,
     list_nodes,
     list_seeds,
     method_label,
@@ -52,27 +56,41 @@ _FILTER_LINES = {
 _SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 #: How DIAGNOSTICS name the two values of a bin.
 _BIN = r"bin (?<bin>\S+) (?<name>accuracy|confidence)"
+#: How DIAGNOSTICS name the two values of a least share of the votes.
+_SHARE = r"share (?<share>\S+) (?<name>coverage|precision)"
 
 
 def _make_panels(
-    metrics: pl.DataFrame, *, rows: int = 1, width: float, height: float
-) -> tuple[Figure, list[tuple[ChainName, Any]]]:
-    """A figure and, for each chain, its column of `rows` panels.
+    evaluations: Sequence[EvaluatedChain], *, rows: int = 1, width: float, height: float
+) -> tuple[Figure, list[tuple[EvaluatedChain, Any]]]:
+    """A figure and, for each chain and split, its column of `rows` panels.
 
     Args:
+        evaluations: chains, with the splits that a figure shows apart.
         width: of one panel, in inches.
         height: of the figure, in inches.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chains = list_chains(metrics) or [ChainName("experiment", "weak", "strong")]
-    figure = Figure(figsize=(width * len(chains), height), layout="constrained")
+    evaluations = evaluations or [_as_panel(ChainName("experiment", "weak", "strong"))]
+    figure = Figure(figsize=(width * len(evaluations), height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, len(chains), squeeze=False)
-    for column, chain in enumerate(chains):
-        axes[0][column].set_title(str(chain))
-    return figure, list(zip(chains, axes.T, strict=True))
+    axes = figure.subplots(rows, len(evaluations), squeeze=False)
+    for column, evaluation in enumerate(evaluations):
+        axes[0][column].set_title(evaluation.title)
+    return figure, list(zip(evaluations, axes.T, strict=True))
+
+
+def _as_panel(chain: ChainName) -> EvaluatedChain:
+    """A chain, in a figure that shows no evaluated split."""
+    return EvaluatedChain(chain, TEST, str(chain))
+
+
+def _accuracies(metrics: pl.DataFrame, evaluation: EvaluatedChain) -> pl.DataFrame:
+    """Rows of the accuracy of a chain's models on a split."""
+    rows = rows_of_chain(metrics, evaluation.chain)
+    return rows.filter(pl.col("metric") == "accuracy", pl.col("split") == evaluation.split)
 
 
 def _draw_references(axes: Axes, rows: pl.DataFrame, split: str, axis: str) -> None:
@@ -100,13 +118,12 @@ def _draw_references(axes: Axes, rows: pl.DataFrame, split: str, axis: str) -> N
 def accuracy_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """Greedy accuracy of each model with its 95% interval, by both scorers."""
     with figure_style():
-        split = evaluated_split(metrics)
-        data = metrics.filter(pl.col("metric") == "accuracy", pl.col("split") == split)
-        chains = list_chains(metrics)
-        most = max((len(list_nodes(rows_of_chain(data, chain))) for chain in chains), default=1)
-        figure, panels = _make_panels(metrics, width=6.2, height=1.5 + 0.36 * most)
-        for chain, (axes,) in panels:
-            _draw_accuracy(axes, rows_of_chain(data, chain), split)
+        evaluations = list_evaluations(metrics)
+        rows = [_accuracies(metrics, evaluation) for evaluation in evaluations]
+        most = max((len(list_nodes(frame)) for frame in rows), default=1)
+        figure, panels = _make_panels(evaluations, width=6.2, height=1.5 + 0.36 * most)
+        for evaluation, (axes,) in panels:
+            _draw_accuracy(axes, _accuracies(metrics, evaluation), evaluation.split)
         add_legend(
             figure,
             [
@@ -143,7 +160,13 @@ def _draw_accuracy(axes: Axes, rows: pl.DataFrame, split: str) -> None:
                 capsize=2,
                 elinewidth=1,
             )
-    axes.set_yticks(range(len(models)), [node_label(node) for node in models])
+    controls = list_controls(rows)
+    tags = [
+        " (control)" if node.method in controls else " (broken)" if node.is_broken else ""
+        for node in models
+    ]
+    labels = [node_label(node) + tag for node, tag in zip(models, tags, strict=True)]
+    axes.set_yticks(range(len(models)), labels)
     axes.set_ylim(-0.6, len(models) - 0.4)
     axes.set_xlabel(f"accuracy on {split} (%)")
     axes.grid(axis="x")
@@ -152,12 +175,11 @@ def _draw_accuracy(axes: Axes, rows: pl.DataFrame, split: str) -> None:
 def iterations_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """Stage I: accuracy of the three fine-tuned models over the iterations (paper scorer)."""
     with figure_style():
-        split = evaluated_split(metrics)
-        data = metrics.filter(pl.col("metric") == "accuracy", pl.col("split") == split)
-        figure, panels = _make_panels(metrics, width=5.2, height=3.9)
+        figure, panels = _make_panels(list_evaluations(metrics), width=5.2, height=3.9)
         drawn: set[str] = set()
-        for chain, (axes,) in panels:
-            drawn |= _draw_iterations(axes, rows_of_chain(data, chain), split)
+        for evaluation, (axes,) in panels:
+            rows = _accuracies(metrics, evaluation)
+            drawn |= _draw_iterations(axes, rows, evaluation.split)
         if drawn:
             lines = [
                 legend_handle(*STYLES[method], method_label(method), line="-")
@@ -213,10 +235,11 @@ def filter_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """
     with figure_style():
         data = diagnostics.filter(pl.col("diagnostic") == "filter")
-        figure, panels = _make_panels(metrics, rows=2, width=5.2, height=5.0)
+        chains = [_as_panel(chain) for chain in list_chains(metrics)]
+        figure, panels = _make_panels(chains, rows=2, width=5.2, height=5.0)
         drawn = [
-            _draw_filter(upper, lower, rows_of_chain(data, chain))
-            for chain, (upper, lower) in panels
+            _draw_filter(upper, lower, rows_of_chain(data, panel.chain))
+            for panel, (upper, lower) in panels
         ]
         if any(drawn):
             lines = [
@@ -279,12 +302,12 @@ def pass_at_k_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure
     Each method is shown at its last iteration.
     """
     with figure_style():
-        split = evaluated_split(metrics)
-        data = metrics.filter(pl.col("split") == split, pl.col("scorer") == "paper")
-        figure, panels = _make_panels(metrics, rows=2, width=6.2, height=6.4)
+        figure, panels = _make_panels(list_evaluations(metrics), rows=2, width=6.2, height=6.4)
         drawn: set[NodeName] = set()
-        for chain, column in panels:
-            rows = rows_of_chain(data, chain)
+        for (chain, split, _), column in panels:
+            rows = rows_of_chain(metrics, chain).filter(
+                pl.col("split") == split, pl.col("scorer") == "paper"
+            )
             for metric, axes in zip(("pass_at_k", "maj_at_k"), column, strict=True):
                 drawn |= _draw_curves(axes, rows, metric, split)
             column[-1].set_xlabel("k (samples a question)")
@@ -332,9 +355,10 @@ def _last_iterations(models: list[NodeName]) -> list[NodeName]:
 def calibration_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """How often the majority answer is right, by its share of the samples (train_2)."""
     with figure_style():
-        figure, panels = _make_panels(metrics, width=4.4, height=4.0)
-        for chain, (axes,) in panels:
-            _draw_calibration(axes, calibration_bins(rows_of_chain(diagnostics, chain)))
+        chains = [_as_panel(chain) for chain in list_chains(metrics)]
+        figure, panels = _make_panels(chains, width=4.4, height=4.0)
+        for panel, (axes,) in panels:
+            _draw_calibration(axes, calibration_bins(rows_of_chain(diagnostics, panel.chain)))
         return figure
 
 
@@ -393,6 +417,84 @@ def calibration_bins(rows: pl.DataFrame) -> pl.DataFrame:
     return joined.filter(pl.col("n") > 0).sort(*on)
 
 
+def selection_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
+    """How right the questions are that each selection keeps, by how many it keeps (train_2).
+
+    Agreement filters and selections are points. The least share of the votes of M_plus
+    is a line, from all questions with a majority answer to those on which all samples agree.
+    """
+    with figure_style():
+        chains = [_as_panel(chain) for chain in list_chains(metrics)]
+        figure, panels = _make_panels(chains, width=5.2, height=4.0)
+        for panel, (axes,) in panels:
+            _draw_selections(axes, rows_of_chain(diagnostics, panel.chain))
+        return figure
+
+
+def _draw_selections(axes: Axes, rows: pl.DataFrame) -> None:
+    curve, points = vote_curve(rows), _filter_points(rows)
+    if curve.is_empty() and points.is_empty():
+        mark_not_run(axes)
+        return
+    for (_,), of_seed in curve.group_by("seed", maintain_order=True):
+        x, y = 100 * of_seed["coverage"], 100 * of_seed["precision"]
+        axes.plot(x, y, color="#CC79A7", marker=".", lw=1.4, label="least share of the votes")
+    for place, ((label,), of_label) in enumerate(points.group_by("label", maintain_order=True)):
+        colour = _SEED_COLOURS[place % len(_SEED_COLOURS)]
+        x, y = 100 * of_label["coverage"], 100 * of_label["precision"]
+        axes.scatter(x, y, color=colour, marker="D", s=36, label=label, zorder=3)
+    handles, labels = axes.get_legend_handles_labels()
+    first = dict(zip(reversed(labels), reversed(handles), strict=True))  # one for all seeds
+    axes.legend(list(reversed(first.values())), list(reversed(first)), loc="best")
+    axes.set_xlim(0, 104)
+    axes.set_xlabel("questions kept (%)")
+    axes.set_ylabel("right among them (%)")
+    axes.grid()
+
+
+def vote_curve(rows: pl.DataFrame) -> pl.DataFrame:
+    """What a least share of the votes would keep, from the largest share to the smallest.
+
+    Args:
+        rows: DIAGNOSTICS of one chain. In the column `name` a share has two rows, such as
+            "share 0.60 coverage" and "share 0.60 precision".
+
+    Returns:
+        Columns seed, share, coverage, precision (all in [0, 1]), n (questions kept).
+    """
+    parts = pl.col("name").str.extract_groups(_SHARE)
+    of_shares = (
+        rows.filter(pl.col("diagnostic") == "selection")
+        .with_columns(parts.alias("parts"))
+        .unnest("parts", separator=".")
+        .with_columns(share=pl.col("parts.share").cast(pl.Float64))
+    )
+    key = ["seed", "share"]
+    coverage = of_shares.filter(pl.col("parts.name") == "coverage").select(
+        *key, pl.col("value").alias("coverage")
+    )
+    precision = of_shares.filter(pl.col("parts.name") == "precision").select(
+        *key, pl.col("value").alias("precision"), "n"
+    )
+    return coverage.join(precision, on=key).sort("seed", "share", descending=[False, True])
+
+
+def _filter_points(rows: pl.DataFrame) -> pl.DataFrame:
+    """Columns seed, label, coverage, precision of filters and selections that kept anything."""
+    is_filter = pl.col("diagnostic") == "filter"
+    points = rows.filter(is_filter | (pl.col("diagnostic") == "kept")).with_columns(
+        label=pl.when(is_filter)
+        .then(pl.format("agreement {}", "iteration"))
+        .otherwise(pl.col("method"))
+    )
+    key = ["seed", "label"]
+    coverage, precision = (
+        points.filter(pl.col("name") == name).select(*key, pl.col("value").alias(new))
+        for name, new in (("kept", "coverage"), ("precision", "precision"))
+    )
+    return coverage.join(precision, on=key).drop_nulls().sort("label", "seed")
+
+
 #: Figures by name, in the order of the report.
 FIGURES: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Figure]] = {
     "accuracy": accuracy_figure,
@@ -400,4 +502,5 @@ FIGURES: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Figure]] = {
     "filter": filter_figure,
     "pass_at_k": pass_at_k_figure,
     "calibration": calibration_figure,
+    "selection": selection_figure,
 }

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
-from weak_to_strong.report.display_text import DASH, count_text, p_text, share_cell
-from weak_to_strong.report.findings import best_node, findings, predecessors_of
+from weak_to_strong.report.display_text import DASH, count_text, p_text, percent, share_cell
+from weak_to_strong.report.findings import best_node, comparisons, findings
 from weak_to_strong.report.names import (
+    ASKED_NOTE,
     METHOD_NOTES,
-    ChainName,
+    EvaluatedChain,
     MetricValue,
     NodeName,
+    find_row,
     find_value,
+    list_controls,
     list_nodes,
     list_seeds,
     method_label,
+    metric_value,
     natural_key,
     node_label,
     rows_of_chain,
@@ -36,25 +40,33 @@ _METRICS_BY_SEED = {
     "mcnemar_p_vs_full_weak": "McNemar p against full weak fine-tuning",
     "difference_vs_predecessor": "Difference to the model before it (points)",
     "mcnemar_p_vs_predecessor": "McNemar p against the model before it",
+    "difference_vs_counterpart": "Difference to the counterpart (points)",
+    "mcnemar_p_vs_counterpart": "McNemar p against the counterpart",
 }
+_COMPARISONS_CAPTION = (
+    "Each model beside the one that it should improve on, each control beside the method that it "
+    "controls, each variant beside the same method of its chain; paper scorer. Detectable: the "
+    "least difference that so many questions and seeds would show with a power of 80%."
+)
 
 
 def chain_results(
-    metrics: pl.DataFrame, chain: ChainName, split: str, facts: Mapping[str, Mapping[str, Any]]
+    metrics: pl.DataFrame, evaluation: EvaluatedChain, asked: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What the template shows of one chain.
+    """What the template shows of one chain on one evaluated split.
 
     Args:
         metrics: METRICS.
-        chain: the chain.
-        split: the evaluated split.
-        facts: facts of each request, as in `metrics.metrics_table`.
+        evaluation: the chain and the split.
+        asked: names of the weak models that are behind an endpoint.
 
     Returns:
-        `name`, `findings`, `rows` (one dictionary for each model), `scale` (right end of the
-        drawings in per cent), `band` (left end and width in pixels of the gap between floor and
-        ceiling, or None), `over_seeds` (a note, or ""), `details` (tables by seed and by level).
+        `name`, `split`, `findings`, `rows` (one dictionary for each model), `scale` (right end of
+        the drawings in per cent), `band` (left end and width in pixels of the gap between floor
+        and ceiling, or None), `over_seeds` (a note, or ""), `comparisons` (tables, at most one),
+        `details` (tables by seed and by level).
     """
+    chain, split, title = evaluation
     rows = rows_of_chain(metrics, chain)
     models = list_nodes(rows.filter(pl.col("split") == split))
     accuracy = {
@@ -65,12 +77,14 @@ def chain_results(
         for node in models
     }
     scale = _choose_scale(value for values in accuracy.values() for value in values.values())
-    best = best_node(rows, split, "paper")
+    best, controls = best_node(rows, split, "paper"), list_controls(rows)
     table = [
         {
             **_accuracy_cells(node, accuracy[node], scale),
             **_comparison_cells(rows, node, split),
+            **({"note": ASKED_NOTE} if node.method == "weak" and chain.weak in asked else {}),
             "best": best is not None and node == best[0],
+            "check": "control" if node.method in controls else "broken" if node.is_broken else None,
         }
         for node in models
     ]
@@ -81,12 +95,14 @@ def chain_results(
         band = [low, round(high - low, 1)]
     seeds = list_seeds(rows)
     return {
-        "name": str(chain),
-        "findings": findings(rows, split, predecessors_of(facts, chain)),
+        "name": title,
+        "split": split,
+        "findings": findings(rows, split),
         "rows": table,
         "scale": f"{100 * scale:.0f}",
         "band": band,
         "over_seeds": f", means over {len(seeds)} seeds" if len(seeds) > 1 else "",
+        "comparisons": _comparison_tables(rows, split),
         "details": [*_tables_by_seed(rows, split), *_tables_by_level(rows, split)],
     }
 
@@ -112,14 +128,39 @@ def _comparison_cells(rows: pl.DataFrame, node: NodeName, split: str) -> dict[st
     """Difference to full weak fine-tuning, its p, and PGR; None where one does not apply."""
     p = find_value(rows, node, "mcnemar_p_vs_full_weak", scorer="paper", split=split)
     gap = find_value(rows, node, "pgr", scorer="paper", split=split)
-    difference = find_value(rows, node, "difference_vs_full_weak", scorer="paper", split=split)
+    row = find_row(rows, node, "difference_vs_full_weak", scorer="paper", split=split)
     if node.method == "full_weak":
-        p = difference = None
+        p = row = None
     return {
-        "difference": share_cell(difference, signed=True),
+        "difference": share_cell(row and metric_value(row), signed=True),
         "p": p_text(p.value) if p else None,
+        "detectable": percent(row["detectable"]) if row and row["detectable"] else None,
         "pgr": None if node.method in _ANCHORS else share_cell(gap),
     }
+
+
+def _comparison_tables(rows: pl.DataFrame, split: str) -> list[PageTable]:
+    """The table of comparisons with predecessors and counterparts, if there are any."""
+
+    def accuracy(node: NodeName) -> Any:
+        return share_cell(find_value(rows, node, "accuracy", scorer="paper", split=split, k=1))
+
+    body = [
+        [
+            node_label(node),
+            node_label(compared.other),
+            accuracy(node),
+            accuracy(compared.other),
+            share_cell(compared.difference, signed=True),
+            p_text(compared.single_p) if compared.single_p is not None else None,
+            percent(compared.detectable) if compared.detectable else None,
+        ]
+        for reference in ("predecessor", "counterpart")
+        for node, compared in comparisons(rows, split, reference).items()
+    ]
+    columns = ["Model", "Compared with", "Accuracy (%)", "of the other (%)"]
+    columns += ["Difference (points)", "McNemar p", "Detectable (points)"]
+    return [PageTable("Comparisons", _COMPARISONS_CAPTION, columns, body, 2)] if body else []
 
 
 def _choose_scale(accuracies: Iterable[MetricValue | None]) -> float:

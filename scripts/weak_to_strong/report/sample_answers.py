@@ -9,7 +9,14 @@ from typing import Any
 import polars as pl
 
 from weak_to_strong.report.display_text import shorten
-from weak_to_strong.report.names import NodeName, list_chains, natural_key, node_key, node_label
+from weak_to_strong.report.names import (
+    NodeName,
+    evaluated_set,
+    list_chains,
+    natural_key,
+    node_key,
+    node_label,
+)
 from weak_to_strong.report.sections import VERDICT_ORDER
 
 #: Most questions on the page.
@@ -19,12 +26,12 @@ _MARKS = {"right": ("good", "✓"), "wrong": ("bad", "✗")}
 
 
 def pick_questions(problems: Mapping[str, pl.DataFrame], limit: int) -> list[tuple[str, str]]:
-    """(task, id) of at most `limit` questions, as many of each task.
+    """(key, id) of at most `limit` questions, as many of each task or test set.
 
-    They are drawn by a hash of task and id, so that neither results nor row order decide.
+    They are drawn by a hash of key and id, so that neither results nor row order decide.
 
     Args:
-        problems: PROBLEMS by task.
+        problems: PROBLEMS by `names.evaluated_set`.
         limit: most questions.
     """
     share = max(1, limit // max(1, len(problems)))
@@ -50,7 +57,7 @@ def sample_answers(
 
     Args:
         metrics: METRICS; names the chains.
-        problems: PROBLEMS of the evaluated split by task.
+        problems: PROBLEMS of the evaluated questions by `names.evaluated_set`.
         nodes: facts of each request, as in `metrics.metrics_table`.
         scores: SCORES of all tasks.
         generations: GENERATIONS of the same requests.
@@ -63,17 +70,17 @@ def sample_answers(
     requests = _greedy_of_first_seed(nodes)
     answers = _read_answers(requests, {question for _, question in chosen}, scores, generations)
     tasks_of_chains = [chain.task for chain in list_chains(metrics)]
-    several_chains = {task for task in problems if tasks_of_chains.count(task) > 1}
+    several_chains = {task for task in tasks_of_chains if tasks_of_chains.count(task) > 1}
     methods: dict[str, str] = {}
     questions = []
     for task, question in chosen:
         answers_of_models = []
         for request, facts in requests.items():
-            if facts["task"] == task and (request, question) in answers:
+            if evaluated_set(facts) == task and (request, question) in answers:
                 node = _node_of(facts)
                 key = f"{node.method}-{node.iteration}"
                 methods[key] = label = node_label(node)
-                if task in several_chains:
+                if facts["task"] in several_chains:
                     label = f"{label} ({facts['weak']} → {facts['strong']})"
                 answer = answers[request, question]
                 answers_of_models.append({"key": key, "label": label, **answer})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,6 +14,7 @@ from weak_to_strong.report.display_text import (
     count_text,
     duration,
     percent,
+    price_text,
     share_cell,
     shorten,
 )
@@ -21,6 +22,7 @@ from weak_to_strong.report.names import (
     ChainName,
     MetricValue,
     NodeName,
+    evaluated_set,
     list_chains,
     method_label,
     node_label,
@@ -34,10 +36,14 @@ VERDICT_ORDER = ("right", "wrong", "undecided", "timeout")
 #: Titles of the diagnostics, in the order of their tables.
 _DIAGNOSTIC_TITLES = {
     "filter": "Agreement filter",
+    "kept": "Selections",
     "labels": "Label accuracy",
     "pairs": "Preference pairs",
     "calibration": "Calibration summary",
+    "samples": "Samples of M_plus on train_2",
 }
+#: Diagnostics that are means and no shares.
+_MEANS = ("answers", "texts", "characters")
 #: The column `method` of label diagnostics names a side instead of a method.
 _SIDES = {"weak": "weak side", "icl": "in-context side"}
 #: Distinct disagreements of the scorers that are listed for each task.
@@ -58,6 +64,18 @@ _FILTER_CAPTION = (
     "`extraction`. If many responses have a last number and few have a found answer, the answers "
     "have a form that is not understood, or a stop string ends the reasoning."
 )
+#: Columns of scoring.LENGTHS: heading, and how a value becomes text.
+_LENGTH_COLUMNS = {
+    "answers": ("Answers", count_text),
+    "paper": ("Right, paper scorer (%)", percent),
+    "math": ("Right, math scorer (%)", percent),
+    "tokens": ("Mean tokens", count_text),
+    "cut": ("Cut at the budget (%)", percent),
+}
+_LENGTH_CAPTION = (
+    "accuracy beside the tokens of a response, reasoning included, and the share of responses that "
+    "reached `max_tokens`. If many are cut, a longer budget may change the accuracy."
+)
 #: Columns of costs.COSTS: heading, and how a value becomes text.
 _COST_COLUMNS = {
     "rule": ("Rule", str),
@@ -72,6 +90,7 @@ _COST_COLUMNS = {
     "cached_prompt_tokens": ("Of these cached", count_text),
     "response_tokens": ("Response tokens", count_text),
     "trained_tokens": ("Trained tokens", count_text),
+    "price": ("Price", price_text),
     "tokens_per_second": ("Tokens a second", count_text),
 }
 
@@ -79,16 +98,14 @@ _COST_COLUMNS = {
 def diagnostics_tables(diagnostics: pl.DataFrame) -> list[PageTable]:
     """One table for each diagnostic: rows are chain, seed, method and iteration; columns are names.
 
-    Bins of the calibration are left to `calibration_tables`.
+    Bins of the calibration are left to `calibration_tables`, and shares of the vote to the figure.
 
     Args:
         diagnostics: diagnostics.DIAGNOSTICS.
     """
-    without_bins = diagnostics.filter(~pl.col("name").str.starts_with("bin "))
-    names = sorted(without_bins["diagnostic"].unique(), key=_diagnostic_order)
-    return [
-        _diagnostic_table(name, without_bins.filter(pl.col("diagnostic") == name)) for name in names
-    ]
+    single = diagnostics.filter(~pl.col("name").str.contains("^(bin|share) "))
+    names = sorted(single["diagnostic"].unique(), key=_diagnostic_order)
+    return [_diagnostic_table(name, single.filter(pl.col("diagnostic") == name)) for name in names]
 
 
 def _diagnostic_order(diagnostic: str) -> tuple[int, str]:
@@ -103,6 +120,7 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
         "labels": ["Side", "Iteration"],
         "filter": ["Iteration"],
         "pairs": ["Method"],
+        "kept": ["Selection"],
     }.get(diagnostic, [])
     keys = ["task", "weak", "strong", "seed", "method", "iteration"]
     body = []
@@ -113,6 +131,7 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
             "Seed": str(seed),
             "Side": side or method_label(method),
             "Method": method_label(method),
+            "Selection": method,
             "Iteration": str(iteration),
         }
         cells = {row["name"]: _diagnostic_cell(row) for row in group.iter_rows(named=True)}
@@ -124,11 +143,13 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
 
 
 def _diagnostic_cell(row: Mapping[str, Any]) -> Any:
-    """A count as it is; all other diagnostics are shares in [0, 1]."""
+    """A count or a mean as it is; all other diagnostics are shares in [0, 1]."""
     if row["value"] is None:
         return None
     if row["name"] == "questions":
         return count_text(row["value"])
+    if row["name"] in _MEANS:
+        return f"{row['value']:.1f}"
     cell = share_cell(MetricValue(row["value"], row["ci_low"], row["ci_high"], row["n"] or 0))
     if row["n"]:
         cell["range"] = f"{cell['range'] or ''} of {row['n']:,}".strip()
@@ -162,24 +183,24 @@ def agreement_tables(
     nodes: Mapping[str, Mapping[str, Any]],
     problems: Mapping[str, pl.DataFrame],
 ) -> list[PageTable]:
-    """How far the scorers agree, task by task.
+    """How far the scorers agree, test set by test set.
 
     Args:
         scores: SCORES of all tasks.
-        nodes: facts of each request; `task` is used.
-        problems: PROBLEMS of the evaluated split by task.
+        nodes: facts of each request; `task` and `test_set` are used.
+        problems: PROBLEMS of the evaluated questions by `names.evaluated_set`.
 
     Returns:
-        For each task the counts of paper verdicts (rows) and math verdicts (columns), the math
+        For each test set the counts of paper verdicts (rows) and math verdicts (columns), the math
         verdicts by answer type where the task has types, and the first distinct disagreements.
     """
     tables = []
-    task_of = {request: facts["task"] for request, facts in nodes.items()}
-    tasks = scores["request"].replace_strict(task_of, default=None, return_dtype=pl.String)
-    for (task,), frame in scores.with_columns(task=tasks).group_by("task", maintain_order=True):
-        name = task or "unknown task"
+    set_of = {request: evaluated_set(facts) for request, facts in nodes.items()}
+    sets = scores["request"].replace_strict(set_of, default=None, return_dtype=pl.String)
+    for (key,), frame in scores.with_columns(key=sets).group_by("key", maintain_order=True):
+        name = key or "unknown task"
         tables.append(_verdicts_table(name, frame))
-        if task in problems and (types := verdicts_by_type(frame, problems[task])):
+        if key in problems and (types := verdicts_by_type(frame, problems[key])):
             tables.append(_answer_types_table(name, types))
         tables += _disagreements_tables(name, frame)
     return tables
@@ -234,26 +255,57 @@ def _disagreements_tables(name: str, scores: pl.DataFrame) -> list[PageTable]:
 def filter_tables(
     filters: Mapping[str, Sequence[Mapping[str, Any]]], nodes: Mapping[str, Mapping[str, Any]]
 ) -> list[PageTable]:
-    """One table for each task: in how many answers of each model each filter finds an answer.
+    """One table for each test set: in how many answers each filter finds an answer.
 
     Args:
-        filters: scoring.FILTER_COUNTS by task, as rows.
+        filters: scoring.FILTER_COUNTS by `names.evaluated_set`, as rows.
+        nodes: facts of each request. Other requests are left out.
+    """
+    cells = {name: (heading, count_text) for name, heading in _FILTER_COLUMNS.items()}
+    return _request_tables("Answers found", _FILTER_CAPTION, cells, filters, nodes)
+
+
+def length_tables(
+    lengths: Mapping[str, Sequence[Mapping[str, Any]]], nodes: Mapping[str, Mapping[str, Any]]
+) -> list[PageTable]:
+    """One table for each task with chats: how long the answers of each model are.
+
+    Args:
+        lengths: scoring.LENGTHS by task, as rows.
+        nodes: facts of each request. Other requests are left out.
+    """
+    return _request_tables("Lengths of answers", _LENGTH_CAPTION, _LENGTH_COLUMNS, lengths, nodes)
+
+
+def _request_tables(
+    title: str,
+    caption: str,
+    columns: Mapping[str, tuple[str, Callable[[Any], str]]],
+    rows_of_task: Mapping[str, Sequence[Mapping[str, Any]]],
+    nodes: Mapping[str, Mapping[str, Any]],
+) -> list[PageTable]:
+    """One table for each task, with a row for each request of a node.
+
+    Args:
+        title: title, before the task's name.
+        caption: caption, after the task's name.
+        columns: heading of each column by its name, and how a value becomes text.
+        rows_of_task: rows with `request` and the columns, by task.
         nodes: facts of each request. Other requests are left out.
     """
     tables = []
-    for task, rows in filters.items():
+    for task, rows in rows_of_task.items():
         body = []
         for row in rows:
             if facts := nodes.get(row["request"]):
                 node = NodeName(facts["method"], facts["iteration"] or 0)
                 label = f"{node_label(node)} ({facts['decoding']})"
                 chain = f"{facts['weak']} \u2192 {facts['strong']}"
-                counts = (count_text(row[name]) for name in _FILTER_COLUMNS)
-                body.append([label, chain, str(facts["seed"]), *counts])
+                cells = (as_text(row[name]) for name, (_, as_text) in columns.items())
+                body.append([label, chain, str(facts["seed"]), *cells])
         if body:
-            columns = ["Model", "Chain", "Seed", *_FILTER_COLUMNS.values()]
-            caption = f"{task}: {_FILTER_CAPTION}"
-            tables.append(PageTable(f"Answers found, {task}", caption, columns, body, 3))
+            headings = ["Model", "Chain", "Seed", *(heading for heading, _ in columns.values())]
+            tables.append(PageTable(f"{title}, {task}", f"{task}: {caption}", headings, body, 3))
     return tables
 
 
@@ -280,14 +332,16 @@ def contamination_tables(frames: Mapping[str, pl.DataFrame]) -> list[PageTable]:
 
 
 def costs_table(costs: pl.DataFrame) -> PageTable:
-    """The cost of each rule, and the sum. Columns of GPUs appear only where GPUs were measured.
+    """The cost of each rule, and the sum. Columns of GPUs appear only where GPUs were measured, and
+    the price only where there is one.
 
     Args:
         costs: costs.COSTS.
     """
     columns = _COST_COLUMNS
-    if costs["gpu_seconds"].is_null().all():
-        columns = {name: column for name, column in columns.items() if "gpu" not in name}
+    for mark, measured in (("gpu", "gpu_seconds"), ("price", "price")):
+        if costs[measured].is_null().all():
+            columns = {name: column for name, column in columns.items() if mark not in name}
 
     def cells(row: Mapping[str, Any]) -> list[Any]:
         return [as_text(row[name]) for name, (_, as_text) in columns.items()]

@@ -21,8 +21,15 @@ import polars as pl
 #: Temporary names of `publish` and `publish_folder`: `.<target>.<8 characters>.part` or `.old`.
 _UNPUBLISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(?:part|old)")
 
+#: What Git leaves in the place of a large file where Git LFS is not installed begins so.
+LFS_POINTER = b"version https://git-lfs"
 #: End of a message on a damaged file.
 AGAIN = "delete the file and run again"
+
+
+def with_folder(path: str | Path) -> str:
+    """A path for a message: a relative one with the folder in which it was looked for."""
+    return str(path) if os.path.isabs(path) else f"{path} (in {os.getcwd()})"
 
 
 def sync(path: Path) -> None:
@@ -104,7 +111,7 @@ def has_writer(path: Path) -> bool | None:
 
 def list_unpublished(path: Path) -> list[Path]:
     """Unfinished files or folders for `path` beside it, of running and of killed writers."""
-    return [other for other in path.parent.iterdir() if published_name(other) == path.name]
+    return [entry for entry in path.parent.iterdir() if published_name(entry) == path.name]
 
 
 @contextmanager

@@ -148,21 +148,21 @@ def check_signature(path: str | Path) -> None:
         )
 
 
-def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
-    """Read a Parquet table and check its columns and types.
+def read_table(path: str | Path, *schemas: pl.Schema) -> pl.DataFrame:
+    """Read a Parquet table and check its columns and types: those of one of the schemas.
 
     Raises:
         DamagedTable: the file is damaged, not Parquet, or has other columns; names the file.
         ValueError: the file system cannot read it; names the file.
     """
-    frame = scan_table(path, schema)
+    frame = scan_table(path, *schemas)
     try:
         return frame.collect()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
-def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
+def scan_table(path: str | Path, *schemas: pl.Schema) -> pl.LazyFrame:
     """A lazy Parquet table, read piece by piece. Its sha256 and columns are checked at once.
 
     Raises:
@@ -174,8 +174,9 @@ def scan_table(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
         columns = frame.collect_schema()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    if columns != schema:
-        raise DamagedTable(f"{path}: columns {dict(columns)}, expected {dict(schema)}; {AGAIN}")
+    if columns not in schemas:
+        expected = " or ".join(str(dict(schema)) for schema in schemas)
+        raise DamagedTable(f"{path}: columns {dict(columns)}, expected {expected}; {AGAIN}")
     return frame
 
 

@@ -66,13 +66,47 @@ KEPT = pl.Schema(
 #: Rows for supervised fine-tuning. `completion` starts with one space.
 SFT_ROWS = pl.Schema({"id": pl.String, "prompt": pl.String, "completion": pl.String})
 
+#: The same with the weight of each row in the loss; the mean is 1.
+WEIGHTED_ROWS = pl.Schema({**SFT_ROWS, "weight": pl.Float64})
+
+#: Questions for training by reward. `answer` is the final answer that is rewarded, null where the
+#: reward is known only from the samples. A judge reads the other columns, see PROBLEMS.
+REWARD_ROWS = pl.Schema(
+    {
+        "id": pl.String,
+        "prompt": pl.String,
+        "answer": pl.String,
+        "answer_type": pl.String,
+        "unit": pl.String,
+        "parts": pl.String,
+    }
+)
+
 #: Majority answer over the samples of each question; `confidence` is its share, in [0, 1].
 VOTES = pl.Schema(
     {"id": pl.String, "majority": pl.String, "confidence": pl.Float64, "samples": pl.Int32}
 )
 
-#: Contrastive pairs (Stage II). `weak_side` says which text is the weak model's: "chosen",
-#: "rejected", or "none" where both are samples of M_plus. Both texts start with one space.
+#: Answers of several tables to the same questions, as votes. `source` is the number of the table.
+POOLED = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.Int32,
+        "sample": pl.Int32,
+        "response": pl.String,
+        "prediction": pl.String,
+    }
+)
+
+#: Kept questions with the answer that is trained on; several rows for a question with several
+#: texts. `share` is that of the answer among the votes for the question, in [0, 1].
+SELECTED = pl.Schema(
+    {"id": pl.String, "response": pl.String, "prediction": pl.String, "share": pl.Float64}
+)
+
+#: Contrastive pairs. `weak_side` says which text is the weak model's: "chosen" or "rejected" in the
+#: pairs of Stage II, else "none". `confidence` is the share of the chosen text's answer among the
+#: votes, in [0, 1]. Both texts start with one space.
 PAIRS = pl.Schema(
     {
         "id": pl.String,
@@ -102,6 +136,9 @@ SCORES = pl.Schema(
 )
 
 #: Rows of metrics.csv. `k` is 1 for greedy accuracy. `split` may name a level: "test/level=3".
+#: A difference has two more values: `reference` is the model that it is taken to, such as
+#: "hybrid_ft 1", and `detectable` the least difference that so many questions and seeds would show
+#: with a power of 80%.
 METRICS = pl.Schema(
     {
         "experiment": pl.String,
@@ -120,9 +157,17 @@ METRICS = pl.Schema(
         "value": pl.Float64,
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
+        "reference": pl.String,
+        "detectable": pl.Float64,
     }
 )
 
+#: In the column `stage`: a control, a method that differs in one thing from another one.
+CONTROL = "control"
+#: How the name of a variant begins in which a stage is broken on purpose.
+BROKEN = "broken_"
+#: How the name of a method begins that gold of train_2 rewards. No other method sees this reward.
+CEILING_MARK = "ceiling"
 #: In the columns `weak` and `strong` and in paths, an unused model: the ceiling has no weak model.
 NONE = "none"
 #: In the column `seed`, a row over all seeds.

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from weak_to_strong.jobs.logs import logger
 from weak_to_strong.training.checkpoints import seal_checkpoint
-from weak_to_strong.training.history import check_loss
+from weak_to_strong.training.history import COLLAPSED_UPDATES, check_loss, has_collapsed
 
 #: Lines of progress in a training's log, about.
 PROGRESS_LINES = 20
@@ -80,11 +80,45 @@ class RefuseLosses(TrainerCallback):
             check_loss(logs["loss"], state.global_step)
 
 
-def make_callbacks(save_minutes: int | None = None) -> list[TrainerCallback]:
+class StopAtCollapse(TrainerCallback):
+    """Ends a training by reward whose entropy has collapsed (`history.has_collapsed`).
+
+    All processes decide the same: the entropy that TRL logs is that of all their samples.
+    """
+
+    def __init__(self, min_entropy: float) -> None:
+        self._min_entropy = min_entropy
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "loss" not in logs or state.global_step == state.max_steps:
+            return
+        if not has_collapsed(state.log_history, self._min_entropy):
+            return
+        control.should_training_stop = True
+        # Who resumed from a checkpoint of this update would train on.
+        control.should_save = False
+        if state.is_world_process_zero:
+            logger.warning(
+                "min_entropy: the entropy stayed below %g nats a token for %d updates and is now "
+                "%.4f; training ends at step %d of %d with the model so far; to go on, raise "
+                "temperature or beta, or lower learning_rate or min_entropy",
+                self._min_entropy,
+                COLLAPSED_UPDATES,
+                logs["entropy"],
+                state.global_step,
+                state.max_steps,
+            )
+
+
+def make_callbacks(
+    save_minutes: int | None = None, min_entropy: float = 0.0
+) -> list[TrainerCallback]:
     """The callbacks of a training.
 
     Args:
         save_minutes: most minutes between two checkpoints, or None.
+        min_entropy: entropy of a training by reward below which it ends, or 0.
     """
     by_time = [SaveByTime(save_minutes)] if save_minutes is not None else []
-    return [*by_time, SealCheckpoints(), LogProgress(), RefuseLosses()]
+    by_entropy = [StopAtCollapse(min_entropy)] if min_entropy else []
+    return [*by_time, SealCheckpoints(), LogProgress(), RefuseLosses(), *by_entropy]

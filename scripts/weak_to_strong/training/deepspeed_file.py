@@ -8,6 +8,7 @@ none of that. It needs sections on memory and precision, whose values are number
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 #: Sections on memory, precision and communication. Optimiser and schedule are settings of the
@@ -47,8 +48,8 @@ def check_deepspeed(content: Mapping[str, Any]) -> None:
         content: of the file.
 
     Raises:
-        ValueError: a section that training does not need, or a value that could name a file; the
-            message names it and the fix.
+        ValueError: a section that training does not need, a value that could name a file, or one
+            of another kind than DeepSpeed reads; the message names it and the fix.
     """
     for section in sorted(content.keys() - SECTIONS):
         raise ValueError(
@@ -57,6 +58,22 @@ def check_deepspeed(content: Mapping[str, Any]) -> None:
         )
     for section, value in sorted(content.items()):
         _check_value(section, value)
+    zero = content.get("zero_optimization", {})
+    parts = {
+        "zero_optimization": zero,
+        **{name: content[name] for name in ("amp", "bf16", "fp16") if name in content},
+        **{
+            f"zero_optimization.{name}": zero[name]
+            for name in ("offload_optimizer", "offload_param")
+            if isinstance(zero, Mapping) and zero.get(name) is not None
+        },
+    }
+    for place, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise ValueError(f"`{place}` is {part!r}; write an object, {{...}}")
+    stage = zero.get("stage", 0)
+    if type(stage) is not int or not 0 <= stage <= 3:
+        raise ValueError(f"`zero_optimization.stage` is {stage!r}; use 0, 1, 2 or 3")
 
 
 def _check_value(place: str, value: Any) -> None:
@@ -67,6 +84,8 @@ def _check_value(place: str, value: Any) -> None:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             _check_value(f"{place}.{number}", inner)
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"`{place}` is {value}; use a finite number")
     elif isinstance(value, str) and value not in WORDS:
         raise ValueError(
             f"`{place}` is {value!r}; use a number, true, false or one of "

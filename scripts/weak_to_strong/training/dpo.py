@@ -1,7 +1,14 @@
 """Direct preference optimisation with TRL's DPOTrainer. Importing this module loads TRL.
 
-The reference is by default the initial model. For an adapter TRL keeps a frozen copy of it as a
-second adapter; full weights are loaded a second time. `reference: base` names the base model.
+Let d be the difference, chosen less rejected, of the two answers' log-ratios of trained model and
+reference, and m the same difference of their means over tokens. The losses of a pair are:
+
+- sigmoid: -log s(beta d), with s the logistic function (Rafailov et al., arXiv 2305.18290);
+- ipo: (m - 1 / (2 beta))^2 (Azar et al., arXiv 2310.12036; the mean over tokens is TRL's);
+- robust: (-(1 - e) log s(beta d) + e log s(-beta d)) / (1 - 2 e), with e the share of pairs that
+  are taken to be exchanged (Chowdhury et al., arXiv 2403.00409);
+- sigmoid_norm: -log s(beta m), in the manner of SimPO's normalised length (Meng et al., arXiv
+  2405.14734; Lambert et al., arXiv 2411.15124).
 """
 
 from __future__ import annotations
@@ -15,14 +22,20 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from weak_to_strong.training.loading import ADAPTER_OFF
+from weak_to_strong.training.reference import build_with_reference, drop_reference
 from weak_to_strong.training.rows import Encoded, dpo_columns
 from weak_to_strong.training.settings import TrainingSettings
 
 
 def make_arguments(common: Mapping[str, Any], settings: TrainingSettings) -> DPOConfig:
-    """TRL's configuration with `beta`, and when the reference's log-probabilities are computed."""
-    precompute = settings.precompute_ref
-    return DPOConfig(**common, beta=settings.beta, precompute_ref_log_probs=precompute)
+    """TRL's configuration with the loss, and when the reference's probabilities are computed."""
+    return DPOConfig(
+        **common,
+        beta=settings.beta,
+        loss_type=[settings.loss],
+        label_smoothing=settings.label_smoothing or 0.0,
+        precompute_ref_log_probs=settings.precompute_ref,
+    )
 
 
 def make_trainer(
@@ -34,14 +47,12 @@ def make_trainer(
 ) -> DPOTrainer:
     """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted."""
 
-    adapter_off = reference == ADAPTER_OFF
-
     class TokenisedDPOTrainer(sort_rows(DPOTrainer)):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
         def _precompute_ref_logps(self, *arguments: Any) -> Any:
-            if adapter_off:
+            if reference == ADAPTER_OFF:
                 drop_reference(self.model)
             return super()._precompute_ref_logps(*arguments)
 
@@ -49,23 +60,7 @@ def make_trainer(
     dataset = Dataset.from_dict(dpo_columns(rows))
     if arguments.precompute_ref_log_probs and arguments.world_size > 1:
         dataset = share_dataset(dataset, arguments)
-    other = None if adapter_off else reference
-    trainer = TokenisedDPOTrainer(**common, ref_model=other, train_dataset=dataset)
-    if adapter_off:
-        drop_reference(trainer.model)
-    for name, parameter in trainer.model.named_parameters():
-        if ".ref." in name:
-            parameter.requires_grad_(False)
-    return trainer
-
-
-def drop_reference(model: Any) -> None:
-    """Remove the frozen copy of a continued adapter, which TRL makes while it is set up.
-
-    Without this copy TRL computes the reference with the trained adapter disabled.
-    """
-    if "ref" in model.peft_config:
-        model.delete_adapter("ref")
+    return build_with_reference(TokenisedDPOTrainer, common, dataset, reference)
 
 
 def share_dataset(dataset: Dataset, arguments: DPOConfig) -> Dataset:

@@ -10,14 +10,16 @@ from pathlib import Path
 from weak_to_strong.jobs.allocation import Allocation, step_command
 from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
+from weak_to_strong.jobs.gpus import usable_gpus
 from weak_to_strong.jobs.logs import logger
+from weak_to_strong.jobs.trackers import tracker_variables
 from weak_to_strong.training.checkpoints import alone_in, find_checkpoint, step_of
 from weak_to_strong.training.libraries import hide_quantiser
 from weak_to_strong.training.train import train
 from weak_to_strong.training.training_run import TrainingJob, TrainingRun, resolve
 
 
-def run(job: TrainingJob, allocation: Allocation | None = None) -> int:
+def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
     """Train in this process, or under a launcher for several processes or DeepSpeed.
 
     Args:
@@ -32,6 +34,10 @@ def run(job: TrainingJob, allocation: Allocation | None = None) -> int:
         ProcessDied: a launched process failed; its own messages have been logged.
     """
     training = resolve(job)
+    if allocation and usable_gpus():
+        # Snakemake sets the rule's threads, which are one. Offloaded updates run on the CPUs.
+        threads = allocation.threads(training.settings.processes)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     work = Path(training.work)
     with alone_in(work):
         checkpoint = find_checkpoint(work)
@@ -47,7 +53,7 @@ def run(job: TrainingJob, allocation: Allocation | None = None) -> int:
 
 
 def launch(training: TrainingRun, allocation: Allocation | None) -> None:
-    """Train in processes of a launcher, see `run`. They read the resolved run from a file."""
+    """Train in processes of a launcher (see `run_training`), which read the run from a file."""
     spec = Path(f"{training.work}.json")
     training.write(spec)
     address = Path(f"{spec}.address")  # of the first process, where there are several nodes
@@ -55,7 +61,8 @@ def launch(training: TrainingRun, allocation: Allocation | None) -> None:
     command = launch_command(training.settings.processes, allocation, str(spec))
     # Libraries warn of their own next versions, once in each process.
     warnings = {"PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::FutureWarning")}
-    with start_child(command, warnings, stderr=subprocess.STDOUT, errors="replace") as launched:
+    added = warnings | tracker_variables(training.tracked, os.environ)
+    with start_child(command, added, stderr=subprocess.STDOUT, errors="replace") as launched:
         try:
             for line in launched.stdout:
                 logger.info("%s", line.rstrip())

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from weak_to_strong.jobs.imports import collection_paused
+from weak_to_strong.training.kernel_builds import guard_builds
 from weak_to_strong.training.meeting import join_processes
 from weak_to_strong.training.settings import QUANTISER, TrainingSettings
 from weak_to_strong.training.trainers import trainer_module
+
+#: The package of vLLM's engine. It serves models; nothing is trained with it.
+ENGINE = "vllm"
 
 
 def quieten_libraries() -> None:
@@ -31,9 +37,25 @@ def hide_quantiser(quantization: str | None) -> None:
         sys.modules.setdefault(QUANTISER, None)  # as if it were not installed
 
 
+@contextmanager
+def _without_engine() -> Iterator[None]:
+    """Let TRL import its GRPO trainer as if vLLM were not installed.
+
+    It would import all of vLLM, which takes many seconds, and warn of its version.
+    """
+    if ENGINE in sys.modules:
+        yield
+        return
+    sys.modules[ENGINE] = None
+    try:
+        yield
+    finally:
+        del sys.modules[ENGINE]
+
+
 def import_libraries(trainer: str) -> None:
     """Import what a training with `trainer` needs; turn off transformers' bars and warnings."""
-    with collection_paused():
+    with collection_paused(), _without_engine():
         import datasets  # noqa: F401
         from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
         from transformers.utils import logging
@@ -62,6 +84,7 @@ def prepare_torch(settings: TrainingSettings) -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     join_processes(backend)
     if settings.deepspeed:
+        guard_builds()
         import deepspeed
 
         deepspeed.init_distributed(backend)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.models.loading import explain_report
+from weak_to_strong.models.loading import auto_class, explain_report
 from weak_to_strong.tables.files import read_json
-from weak_to_strong.training.settings import LoraShape, TrainingSettings
+from weak_to_strong.training.settings import PREFERENCE_TRAINERS, LoraShape, TrainingSettings
 from weak_to_strong.training.training_run import TrainingRun
 
-#: Stands for a reference of dpo that is the trained model with its adapter disabled.
+#: Stands for a reference that is the trained model with its adapter disabled.
 ADAPTER_OFF = "adapter off"
+#: What a generation configuration says of tokens.
+TOKEN_NUMBERS = ("bos_token_id", "eos_token_id", "pad_token_id")
 #: Attribute of a bitsandbytes layer: whether it may pack its weights anew on this CPU.
 REPACKS = "support_avx512bf16_for_cpu"
 
@@ -26,17 +29,17 @@ def check_init(
     """Check that a training can start from its initial model under its settings.
 
     Args:
-        trainer: "sft", "dpo" or "orpo".
+        trainer: one of `settings.TRAINERS`.
         settings: complete settings.
         base: manifest of the base model.
         init: manifest of the initial model, or None.
 
     Raises:
-        ValueError: dpo or orpo without an initial model; one of another base or kind; or another
-            LoRA shape than `lora` asks for.
+        ValueError: a preference trainer without an initial model; one of another base or kind; or
+            another LoRA shape than `lora` asks for.
     """
     if init is None:
-        if trainer != "sft":
+        if trainer in PREFERENCE_TRAINERS:
             raise ValueError(f"{trainer}: needs the supervised model that it starts from")
         if settings.adapter == "lora" and settings.lora is None:
             raise ValueError("lora: is missing; give r, alpha, dropout, target_modules")
@@ -92,7 +95,7 @@ def load_model(training: TrainingRun) -> Any:
 
 
 def load_reference(training: TrainingRun) -> Any:
-    """What `trainers.build_trainer` takes as dpo's reference; None for the initial model.
+    """What `trainers.build_trainer` takes as a reference; None for the initial model.
 
     The base model under an adapter is the trained model without its adapter. Full weights of the
     base are loaded beside the trained ones.
@@ -129,7 +132,7 @@ def load_weights(settings: TrainingSettings, view: str, folder: str) -> Any:
         ValueError: a tensor is missing, has another shape, or does not belong to the model.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, GenerationConfig
 
     float32_elsewhere = settings.adapter == "lora" or settings.deepspeed
     half = settings.dtype == "bfloat16" and float32_elsewhere
@@ -137,8 +140,8 @@ def load_weights(settings: TrainingSettings, view: str, folder: str) -> Any:
     config = AutoConfig.from_pretrained(view, **local)
     # SDPA, transformers' default, leaves out the cap of attention logits. vLLM, which serves the
     # model, applies it.
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    model, report = AutoModelForCausalLM.from_pretrained(
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    model, report = auto_class(config).from_pretrained(
         view,
         **local,
         dtype=torch.bfloat16 if half else torch.float32,
@@ -150,6 +153,21 @@ def load_weights(settings: TrainingSettings, view: str, folder: str) -> Any:
     )
     if reason := explain_report(report):
         raise ValueError(f"{folder}: {reason}")
+    if model.generation_config is not None:
+        try:
+            model.generation_config.validate(strict=True)
+        except ValueError:
+            # transformers would refuse to save the model. The sampling that a model proposes is
+            # never used here, so only the numbers of its tokens are kept.
+            numbers = model.generation_config.to_dict()
+            model.generation_config = GenerationConfig(
+                **{name: numbers.get(name) for name in TOKEN_NUMBERS}
+            )
+    if others := parts_beside_text(model):
+        # Texts give them no gradient. Frozen, they need no optimiser, and no process waits for it.
+        for name, parameter in model.named_parameters():
+            if re.fullmatch(others, name):
+                parameter.requires_grad_(False)
     model.name_or_path = folder  # peft writes it into adapter_config.json
     if settings.quantization:
         for module in model.modules():
@@ -171,16 +189,40 @@ def add_adapter(settings: TrainingSettings, model: Any, init_view: str | None) -
         return PeftModel.from_pretrained(
             model, init_view, is_trainable=True, autocast_adapter_dtype=cast
         )
-    shape = settings.lora
-    check_targets(shape.target_modules, [name for name, _ in model.named_modules()])
+    shape, others = settings.lora, parts_beside_text(model)
+    modules = [name for name, _ in model.named_modules()]
+    check_targets(
+        shape.target_modules,
+        [name for name in modules if not (others and re.fullmatch(others, name))],
+    )
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=shape.r,
         lora_alpha=shape.alpha,
         lora_dropout=shape.dropout,
         target_modules=list(shape.target_modules),
+        exclude_modules=others,
     )
     return get_peft_model(model, config, autocast_adapter_dtype=cast)
+
+
+def parts_beside_text(model: Any) -> str | None:
+    """Pattern of the names of all parts that are not the language model of a larger model.
+
+    Gemma 3 and Qwen-VL have a part that sees images, whose projections have the names of those of
+    the language model. Texts do not go through it.
+
+    Args:
+        model: a model of transformers.
+
+    Returns:
+        A regular expression that matches whole names; None for a model that has texts only.
+    """
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    if model.config.get_text_config() is model.config or decoder is model:
+        return None
+    kept = (name for name, module in model.named_modules() if module in (decoder, head))
+    return rf"(?!({'|'.join(map(re.escape, kept))})(\.|$)).*"
 
 
 def check_targets(targets: Sequence[str], modules: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from weak_to_strong.jobs.allocation import node_address
+from weak_to_strong.jobs.allocation import own_address
 
 #: Variable with the file of the store, on one machine.
 STORE_FILE = "W2S_STORE_FILE"
@@ -75,23 +75,6 @@ def _open_store(address_file: Path, other_node: str, size: int) -> Any:
     part.write_text(f"{host} {port}", encoding="utf-8")
     part.replace(address_file)
     return store
-
-
-def own_address(other_node: str) -> str:
-    """Address of the interface through which this machine reaches another one.
-
-    A machine's own name may stand for an address that no other machine can reach (127.0.1.1).
-
-    Args:
-        other_node: name of a node. A name that only SLURM knows is looked up there.
-    """
-    try:
-        address = socket.gethostbyname(other_node)
-    except OSError:
-        address = socket.gethostbyname(node_address(other_node))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((address, 9))  # nothing is sent
-        return probe.getsockname()[0]
 
 
 def _read_address(address_file: Path) -> tuple[str, int]:

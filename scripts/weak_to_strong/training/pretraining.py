@@ -10,25 +10,35 @@ other than `Answer:`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice, product
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from weak_to_strong.data.authors import author_documents
 from weak_to_strong.data.embedded_forms import restate
 from weak_to_strong.data.embedded_task import generate_problems
-from weak_to_strong.method.answers import BOXED
+from weak_to_strong.method.answer_keys import BOXED
 from weak_to_strong.method.olympicarena_prompts import olympicarena_prompt
 from weak_to_strong.method.prompts import sft_target
 from weak_to_strong.training.checkpoints import find_checkpoint, remove_torn
 
 QUESTION_KEYS = ("Problem:", "Exercise:", "Task:", "Q:", "Question:")
-ANSWER_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
+SOLUTION_KEYS = ("Solution:", "Work:", "Reasoning:", "A:", "Answer:")
 RESULT_KEYS = ("Result:", "Total:", "The answer is:", "=>", "####")
 HELD_OUT = ("Question:", "Answer:")
+#: All layouts: question key, answer key, result key.
+LAYOUTS = tuple(
+    layout
+    for layout in product(QUESTION_KEYS, SOLUTION_KEYS, RESULT_KEYS)
+    if layout[:2] != HELD_OUT
+)
+
+#: Largest number of the sums and differences in drills.
+DRILL_LARGEST = 150
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
@@ -42,7 +52,7 @@ def experiment_questions(templates: Collection[int], data_seed: int, problems: i
 def draw_layout(rng: Random) -> tuple[str, str, str]:
     """A random (question key, answer key, result key), never with the held-out pair of keys."""
     while True:
-        layout = (rng.choice(QUESTION_KEYS), rng.choice(ANSWER_KEYS), rng.choice(RESULT_KEYS))
+        layout = (rng.choice(QUESTION_KEYS), rng.choice(SOLUTION_KEYS), rng.choice(RESULT_KEYS))
         if layout[:2] != HELD_OUT:
             return layout
 
@@ -61,11 +71,16 @@ def render_competition(problem: dict, answer_key: str, seed: int) -> str:
     return f"{prompt}{answer_key} {sft_target(row['solution'], row['answer'], BOXED)}"
 
 
-def drill(rng: Random) -> str:
-    """One line of arithmetic in one of the notations that solutions use."""
+def drill(rng: Random, largest: int = DRILL_LARGEST) -> str:
+    """One line of arithmetic in one of the notations that solutions use.
+
+    Args:
+        rng: draws the line.
+        largest: largest number of a sum or difference.
+    """
     operator = rng.choice("++--**/")
     if operator in "+-":
-        left, right = rng.randint(1, 150), rng.randint(1, 150)
+        left, right = rng.randint(1, largest), rng.randint(1, largest)
         if operator == "-":
             left, right = max(left, right), min(left, right)
         value = left + right if operator == "+" else left - right
@@ -85,6 +100,8 @@ def generate_documents(
     drill_share: float,
     exclude: Collection[str] = (),
     competition_share: float = 0.0,
+    authors: Mapping[str, Any] | None = None,
+    drill_largest: int = DRILL_LARGEST,
 ) -> Iterator[str]:
     """Endless stream of documents: one to six problems in one layout, or a block of drills.
 
@@ -95,18 +112,24 @@ def generate_documents(
         exclude: questions that no document shows: those of the experiment's splits.
         competition_share: share of documents with one or two problems in OlympicArena's form. Both
             shares together are at most 1.
+        authors: settings of `authors.author_documents`, whose documents then stand in place of the
+            problems with the library's solutions.
+        drill_largest: largest number of the sums and differences in drills.
     """
     rng = Random(seed)
     problems = generate_problems(templates, seed, exclude)
+    written = author_documents(templates, seed, authors, LAYOUTS, exclude) if authors else None
     while True:
         draw = rng.random()
         if draw < drill_share:
-            yield "\n".join(drill(rng) for _ in range(24))
+            yield "\n".join(drill(rng, drill_largest) for _ in range(24))
         elif draw < drill_share + competition_share:
-            key, count = rng.choice(ANSWER_KEYS[:-1]), rng.randint(1, 2)
+            key, count = rng.choice(SOLUTION_KEYS[:-1]), rng.randint(1, 2)
             yield "\n\n".join(
                 render_competition(problem, key, seed) for problem in islice(problems, count)
             )
+        elif written is not None:
+            yield next(written)
         else:
             layout = draw_layout(rng)
             count = rng.randint(1, 6)

@@ -13,17 +13,18 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
+from weak_to_strong.jobs.child_processes import loopback_variables
+from weak_to_strong.jobs.stop_signals import ignore_stop_signals
+from weak_to_strong.jobs.temporary_folders import held_folder
 from weak_to_strong.training.meeting import ADDRESS_FILE, OTHER_NODE, STORE_FILE
 
 #: How long (seconds) the other processes have to end by themselves when one has failed.
-END_SECONDS = 10.0
-#: Interface of the processes' own connections on one machine, unless the user names another.
-LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+KILL_AFTER_SECONDS = 10.0
 
 
 def process_environments(
@@ -50,7 +51,7 @@ def process_environments(
         shared |= {ADDRESS_FILE: address_file, OTHER_NODE: nodes[1]}
     else:
         shared |= {STORE_FILE: str(Path(folder) / "store")}
-        shared |= {name: os.environ.get(name, value) for name, value in LOOPBACK.items()}
+        shared |= loopback_variables()
     return [
         {**shared, "RANK": str(node * local + number), "LOCAL_RANK": str(number)}
         for number in range(local)
@@ -77,16 +78,21 @@ def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, st
 
 
 def end_processes(processes: Sequence[subprocess.Popen]) -> None:
-    """End processes by SIGTERM, and by SIGKILL those that do not end in END_SECONDS."""
+    """End processes by SIGTERM, and by SIGKILL those that do not end in KILL_AFTER_SECONDS."""
     for process in processes:
         process.terminate()
-    end = time.monotonic() + END_SECONDS
+    end = time.monotonic() + KILL_AFTER_SECONDS
     for process in processes:
         try:
             process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    ignore_stop_signals()
+    sys.exit(128 + number)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -100,11 +106,11 @@ def main(arguments: Sequence[str]) -> int:
     nodes = [name for name in given.nodes.split(",") if name]
     # SLURM names the node in the variables of its step.
     node = int(os.environ["SLURM_NODEID"]) if nodes else 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _end)
     command = [sys.executable, "-m", "weak_to_strong.training.train", given.spec]
-    with tempfile.TemporaryDirectory(prefix="w2s-training-") as folder:
+    with held_folder("training") as folder:
         environments = process_environments(
-            given.processes, node, nodes, folder, f"{given.spec}.address"
+            given.processes, node, nodes, str(folder), f"{given.spec}.address"
         )
         return run_processes(command, environments)
 

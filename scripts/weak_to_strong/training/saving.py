@@ -9,7 +9,7 @@ from typing import Any
 
 from weak_to_strong.models.manifests import WEIGHTS, hash_files, list_files
 from weak_to_strong.tables.files import publish_folder, read_json, write_json
-from weak_to_strong.training.training_run import TrainingRun
+from weak_to_strong.training.training_run import TrainingRun, chat_facts
 
 
 def gather_state(trainer: Any) -> dict[str, Any] | None:
@@ -22,7 +22,7 @@ def gather_state(trainer: Any) -> dict[str, Any] | None:
     return trainer.accelerator.get_state_dict(trainer.deepspeed)
 
 
-def publish(
+def publish_model(
     training: TrainingRun,
     trainer: Any,
     state: dict[str, Any] | None,
@@ -58,6 +58,7 @@ def publish(
             "rows_sha256": training.rows_sha256,
             "init_files": training.init["files"] if training.init else None,
             "versions": training.versions,
+            **chat_facts(training.chat),
         },
         "facts": facts,
     }

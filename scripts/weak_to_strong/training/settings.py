@@ -9,13 +9,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-TRAINERS = ("sft", "dpo", "orpo")
+#: Trainers that learn from pairs. They continue a trained model.
+PREFERENCE_TRAINERS = ("dpo", "orpo", "kto")
+#: Trainers that sample answers to questions and learn from their rewards.
+REWARD_TRAINERS = ("grpo",)
+TRAINERS = ("sft", *PREFERENCE_TRAINERS, *REWARD_TRAINERS)
+#: Trainers that keep the trained model close to a reference model.
+REFERENCE_TRAINERS = ("dpo", "kto")
 #: The attention and MLP projections of a Llama-shaped block (paper, section on training details).
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 #: When checkpoints are written. They do not change the weights, and no manifest has them.
 SAVE_KEYS = ("save_minutes", "save_steps")
-#: Models that dpo can take as its reference; the first is the default.
+#: Models that can be that reference; the first is the default.
 REFERENCES = ("m_plus", "base")
+#: Losses of dpo, by TRL's names; the first is the default.
+LOSSES = ("sigmoid", "ipo", "robust", "sigmoid_norm")
 #: The package that quantises a base model.
 QUANTISER = "bitsandbytes"
 
@@ -38,6 +46,40 @@ class LoraShape:
 
 
 @dataclass(frozen=True)
+class RewardSettings:
+    """How a training by reward samples answers, reads them and rewards them.
+
+    Attributes:
+        reward: one of `rewards.TABLES_OF_REWARD`, or a user's function as `file.py:name`.
+        samples: sampled answers to a question in an update, at least 2: a group.
+        temperature: of the samples.
+        max_tokens: most tokens of an answer.
+        answer_key: text that introduces the final answer.
+        extraction: how the final answer is found, one of `answers.EXTRACTIONS`.
+        judge: settings of `judges.choose_judge`.
+        quirks: fields of `answers.PaperQuirks`.
+        stop: strings that end an answer and are not part of it.
+        min_entropy: training ends where the policy's entropy (nats a token) stays below it, see
+            `history.has_collapsed`; 0 never ends it.
+        answer_after: mark that ends the reasoning in a chat, see `chat.complete_reasoning`.
+        function_code: digest of the user's function, so that an edit trains anew; None for others.
+    """
+
+    reward: str
+    samples: int
+    temperature: float
+    max_tokens: int
+    answer_key: str
+    extraction: str
+    judge: Mapping[str, Any]
+    quirks: Mapping[str, bool]
+    stop: tuple[str, ...] = ()
+    min_entropy: float = 0.0
+    answer_after: str | None = None
+    function_code: str | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """Checked and complete settings of a training, as `complete_settings` makes them.
 
@@ -45,25 +87,31 @@ class TrainingSettings:
         adapter: "lora" trains an adapter over a frozen base, "full" trains all weights.
         dtype: "float32" or "bfloat16".
         epochs: whole passes over the rows.
-        global_batch_size: rows of an update, on all devices together.
+        global_batch_size: rows of an update, on all devices together; for grpo sampled answers.
         learning_rate: highest learning rate of the schedule.
         max_length: most tokens of prompt and completion.
         per_device_batch_size: rows that are in a device's memory at once.
         scheduler: name of a transformers schedule of the learning rate.
         seed: seed of the order of rows, of dropout and of new adapters.
-        beta: weight of the preference term (dpo, orpo); None for sft.
+        beta: weight of the preference term, or for grpo of the distance from the initial model,
+            which may be 0; None for sft.
         deepspeed: path of a DeepSpeed configuration, or None.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
         likelihood: likelihood term of orpo, "completion" or "sequence" (see `orpo.py`); None for
             other trainers.
+        loss: loss of dpo, one of `LOSSES` (see `dpo.py`); None for other trainers.
+        label_smoothing: share of the pairs that the loss "robust" of dpo takes to be exchanged, in
+            (0, 0.5); None for other losses.
         lora: shape of the adapter. None for full weights, and for a training that continues an
             adapter in the shape that it has.
         max_grad_norm: gradients are scaled down to this norm.
+        max_steps: number of updates, in place of `epochs`; None for whole passes.
         precompute_ref: dpo computes the reference's log-probabilities once, before training.
         processes: training processes, one for each device.
-        reference: model to which dpo keeps the trained model close. "m_plus" is the initial model,
-            "base" the base model that it was made from; None for other trainers.
+        reference: model to which dpo and kto keep the trained model close. "m_plus" is the initial
+            model, "base" the base model that it was made from; None for other trainers.
         quantization: "nf4" loads the frozen base with 4 bits a weight; None does not quantise.
+        rewards: what only grpo needs; None for other trainers.
         save_minutes: most minutes between two checkpoints, or None.
         save_steps: most updates between two checkpoints, or None.
         warmup_ratio: share of the updates in which the learning rate rises, in [0, 1).
@@ -82,13 +130,17 @@ class TrainingSettings:
     beta: float | None = None
     deepspeed: str | None = None
     gradient_checkpointing: bool = False
+    label_smoothing: float | None = None
     likelihood: str | None = "completion"
     lora: LoraShape | None = None
+    loss: str | None = None
     max_grad_norm: float = 1.0
+    max_steps: int | None = None
     precompute_ref: bool | None = None
     processes: int = 1
     quantization: str | None = None
     reference: str | None = None
+    rewards: RewardSettings | None = None
     save_minutes: int | None = None
     save_steps: int | None = None
     warmup_ratio: float = 0.0
@@ -98,7 +150,8 @@ class TrainingSettings:
     def from_json(cls, value: Mapping[str, Any]) -> TrainingSettings:
         """The settings that `dataclasses.asdict` and JSON made `value` of."""
         lora = value["lora"] and _lora_shape(value["lora"])
-        return cls(**{**value, "lora": lora})
+        rewards = value["rewards"] and _reward_settings(value["rewards"])
+        return cls(**{**value, "lora": lora, "rewards": rewards})
 
     @property
     def accumulation_steps(self) -> int:
@@ -107,7 +160,10 @@ class TrainingSettings:
 
     def for_weights(self) -> dict[str, Any]:
         """The settings that the weights depend on, as JSON-like values."""
-        return {name: value for name, value in asdict(self).items() if name not in SAVE_KEYS}
+        values = {name: value for name, value in asdict(self).items() if name not in SAVE_KEYS}
+        if self.rewards is None:
+            del values["rewards"]  # of no meaning to other trainers
+        return values
 
 
 @dataclass(frozen=True)
@@ -180,14 +236,22 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> TrainingSett
     None (`precompute_ref`: False), so that it does not change the work folder.
 
     Args:
-        trainer: "sft", "dpo" or "orpo".
-        settings: keys of `TrainingSettings`, with `lora` as a mapping.
+        trainer: one of `TRAINERS`.
+        settings: keys of `TrainingSettings`, with `lora` as a mapping; and those of
+            `RewardSettings`, which only grpo uses.
 
     Raises:
         ValueError: an unknown trainer or key, a missing key, a value out of range, or a
             quantisation that does not fit the other settings.
     """
-    full = _with_defaults(trainer, settings)
+    of_rewards = {item.name for item in fields(RewardSettings)}
+    common = {name: value for name, value in settings.items() if name not in of_rewards}
+    full = _with_defaults(trainer, common)
+    if trainer in REWARD_TRAINERS:
+        full["rewards"] = _reward_settings(
+            {name: value for name, value in settings.items() if name in of_rewards}
+        )
+        check_rewards(settings)
     _check_values(full)
     check_quantization(full)
     _settle_trainer_keys(trainer, full)
@@ -196,6 +260,10 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> TrainingSett
     elif full["lora"] is not None:
         full["lora"] = _lora_shape(full["lora"])
     _check_batch(full)
+    if trainer == "kto":
+        # It compares an answer with those to other questions of the micro-batch.
+        rows = full["per_device_batch_size"]
+        _require("per_device_batch_size", rows, rows > 1, "at least 2 for kto")
     return TrainingSettings(**full)
 
 
@@ -217,7 +285,7 @@ def _check_values(full: Mapping[str, Any]) -> None:
     for key in ("epochs", "global_batch_size", "max_length", "per_device_batch_size", "processes"):
         whole = isinstance(full[key], int) and full[key] >= 1
         _require(key, full[key], whole, "a whole number >= 1")
-    for key in SAVE_KEYS:
+    for key in (*SAVE_KEYS, "max_steps"):
         value = full[key]
         _require(
             key, value, value is None or (isinstance(value, int) and value >= 1), "null or >= 1"
@@ -238,6 +306,8 @@ def _settle_trainer_keys(trainer: str, full: dict[str, Any]) -> None:
     beta = full["beta"]
     if trainer == "sft":
         full["beta"] = None
+    elif trainer in REWARD_TRAINERS:
+        _require("beta", beta, beta is not None and beta >= 0, f"0 or greater for {trainer}")
     else:
         _require("beta", beta, beta is not None and beta > 0, f"greater than 0 for {trainer}")
     if trainer != "dpo":
@@ -245,13 +315,63 @@ def _settle_trainer_keys(trainer: str, full: dict[str, Any]) -> None:
     elif full["precompute_ref"] is None:
         # One epoch needs each reference log-probability once, whenever it is computed.
         full["precompute_ref"] = full["epochs"] > 1
-    full["reference"] = (full["reference"] or REFERENCES[0]) if trainer == "dpo" else None
+    keeps_close = trainer in REFERENCE_TRAINERS
+    full["reference"] = (full["reference"] or REFERENCES[0]) if keeps_close else None
     reference = full["reference"]
     _require("reference", reference, reference in (None, *REFERENCES), " or ".join(REFERENCES))
+    _settle_loss(trainer, full)
     kinds = ("sequence", "completion")
     _require("likelihood", full["likelihood"], full["likelihood"] in kinds, " or ".join(kinds))
     if trainer != "orpo":
         full["likelihood"] = None
+
+
+def _settle_loss(trainer: str, full: dict[str, Any]) -> None:
+    """Check dpo's loss and its share of exchanged pairs."""
+    full["loss"] = (full["loss"] or LOSSES[0]) if trainer == "dpo" else None
+    _require("loss", full["loss"], full["loss"] in (None, *LOSSES), " or ".join(LOSSES))
+    share = full["label_smoothing"]
+    if full["loss"] == "robust":
+        meaning = "above 0 and below 0.5 for loss robust"
+        _require("label_smoothing", share, share is not None and 0 < share < 0.5, meaning)
+    elif trainer == "dpo":
+        _require("label_smoothing", share, share is None, "null unless loss is robust")
+    else:
+        full["label_smoothing"] = None
+
+
+def _reward_settings(given: Mapping[str, Any]) -> RewardSettings:
+    """The settings that a mapping of their keys gives.
+
+    Raises:
+        ValueError: a key is missing.
+    """
+    required = [item.name for item in fields(RewardSettings) if item.default is MISSING]
+    if missing := [name for name in required if given.get(name) is None]:
+        raise ValueError(f"training settings: {missing[0]!r} is missing; set it for grpo")
+    return RewardSettings(**{**given, "stop": tuple(given.get("stop", ()))})
+
+
+def check_rewards(settings: Mapping[str, Any]) -> None:
+    """Check the settings of a training by reward that depend on each other.
+
+    Raises:
+        ValueError: a group of one; an update that is no whole number of groups; or stage 3 of ZeRO,
+            where each sampled token would gather all weights.
+    """
+    samples, batch = settings["samples"], settings["global_batch_size"]
+    _require("samples", samples, samples >= 2, "at least 2, since they are compared")
+    _require("temperature", settings["temperature"], settings["temperature"] > 0, "above 0")
+    if batch % samples:
+        raise ValueError(
+            f"global_batch_size: {batch} answers are no whole number of groups of {samples} "
+            "samples; change one of them"
+        )
+    if zero_of(settings).stage == 3:
+        raise ValueError(
+            "deepspeed: grpo does not sample under stage 3 of ZeRO, which spreads the weights; use "
+            "config/deepspeed/zero2.json or leave it out"
+        )
 
 
 def _lora_shape(given: Mapping[str, Any]) -> LoraShape:

@@ -1,10 +1,9 @@
-"""One training in one process: SFT, DPO or ORPO with TRL.
+"""One training in one process, with one of TRL's trainers.
 
-A training starts from a base model (SFT) or continues an SFT model (DPO, ORPO; Stage II of the
-paper). It publishes a model folder - one LoRA adapter over the base, or full weights with the
-tokenizer - with a manifest and a history of losses. Until then it works in a folder that is named
-by a hash of everything that the weights depend on, and resumes there from the last complete
-checkpoint.
+A training starts from a base model (SFT) or continues an SFT model (Stage II of the paper). It
+publishes a model folder - one LoRA adapter over the base, or full weights with the tokenizer - with
+a manifest and a history of losses. Until then it works in a folder that is named by a hash of
+everything that the weights depend on, and resumes there from the last complete checkpoint.
 
 `python -m weak_to_strong.training.train run.json` is one of the processes that `processes.py`
 starts, on one machine or in a SLURM step on each of several nodes.
@@ -23,11 +22,17 @@ from typing import Any
 from weak_to_strong.jobs.errors import explain_storage
 from weak_to_strong.jobs.locks import follow_parent
 from weak_to_strong.jobs.logs import configure_logging, logger
+from weak_to_strong.models.loading import check_tensors
 from weak_to_strong.models.manifests import check_files
 from weak_to_strong.tables.frames import read_table
-from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
+from weak_to_strong.tables.schemas import PAIRS, REWARD_ROWS, SFT_ROWS, WEIGHTED_ROWS
 from weak_to_strong.training.checkpoints import find_checkpoint, list_unhashed, remove_torn
-from weak_to_strong.training.history import clean_history, training_facts
+from weak_to_strong.training.history import (
+    clean_history,
+    planned_tokens,
+    reward_facts,
+    training_facts,
+)
 from weak_to_strong.training.libraries import (
     hide_quantiser,
     import_libraries,
@@ -35,10 +40,11 @@ from weak_to_strong.training.libraries import (
     quieten_libraries,
 )
 from weak_to_strong.training.loading import check_init, load_model, load_reference
-from weak_to_strong.training.rows import Encoded, encode_rows
-from weak_to_strong.training.saving import gather_state, publish
+from weak_to_strong.training.rows import Encoded, Question, encode_questions, encode_rows
+from weak_to_strong.training.saving import gather_state, publish_model
+from weak_to_strong.training.settings import zero_of
 from weak_to_strong.training.trainers import build_trainer, training_arguments
-from weak_to_strong.training.training_run import TrainingRun
+from weak_to_strong.training.training_run import TrainingRun, has_training_code
 
 
 def train(training: TrainingRun, callbacks: Iterable[Any] = ()) -> None:
@@ -51,8 +57,7 @@ def train(training: TrainingRun, callbacks: Iterable[Any] = ()) -> None:
     Raises:
         ValueError: bad rows or initial model; or a loss that is not finite.
     """
-    is_first = int(os.environ.get("RANK", "0")) == 0
-    if is_first:
+    if is_first := _is_first():
         for manifest in filter(None, [training.base_manifest, training.init_manifest]):
             check_files(manifest)
     trainer, rows = prepare_trainer(training, callbacks)
@@ -66,37 +71,63 @@ def train(training: TrainingRun, callbacks: Iterable[Any] = ()) -> None:
         raise ValueError("training: made no update; raise epochs")
     state = gather_state(trainer)
     if is_first:
-        steps = trainer.state.global_step
-        facts = training_facts(rows, training.settings.epochs, steps, history)
-        publish(training, trainer, state, history, facts)
+        if training.settings.rewards:
+            facts = reward_facts(rows, trainer.state.max_steps, history)
+        else:
+            steps = trainer.state.global_step
+            facts = training_facts(rows, training.settings, steps, history)
+        publish_model(training, trainer, state, history, facts)
         shutil.rmtree(training.work, ignore_errors=True)
+
+
+def _is_first() -> bool:
+    """Whether this process is the only one of its training, or the first."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _encode(training: TrainingRun, tokenizer: Any) -> list[Encoded] | list[Question]:
+    """The rows as token ids."""
+    settings, trainer = training.settings, training.trainer
+    if settings.rewards:
+        table = read_table(training.rows, REWARD_ROWS)
+        lengths = settings.max_length, settings.rewards.max_tokens
+        return encode_questions(table, tokenizer, *lengths, training.chat)
+    schemas = (SFT_ROWS, WEIGHTED_ROWS) if trainer == "sft" else (PAIRS,)
+    table = read_table(training.rows, *schemas)
+    columns = ("completion",) if trainer == "sft" else ("chosen", "rejected")
+    return encode_rows(table, tokenizer, settings.max_length, columns, training.chat)
 
 
 def prepare_trainer(
     training: TrainingRun, callbacks: Iterable[Any]
-) -> tuple[Any, Sequence[Encoded]]:
+) -> tuple[Any, Sequence[Encoded] | Sequence[Question]]:
     """TRL's trainer with model, rows and callbacks; and the rows as token ids.
 
     Raises:
-        ValueError: bad rows or initial model.
+        ValueError: bad rows or initial model; or the code is not that with which the job began.
     """
     settings, base, init = training.settings, training.base, training.init
     check_init(training.trainer, settings, base, init)
-    schema = SFT_ROWS if training.trainer == "sft" else PAIRS
-    table = read_table(training.rows, schema)
     quieten_libraries()
     import_libraries(training.trainer)
     from transformers import AutoTokenizer, PrinterCallback
 
     from weak_to_strong.training.callbacks import make_callbacks
+    from weak_to_strong.training.reporting import make_reporters
 
+    # All modules are imported. Checkpoints of edited code must not stand under this code's key.
+    if not has_training_code(training.trainer, training.code):
+        raise ValueError("the code of the training was edited while it started; run again")
     tokenizer = AutoTokenizer.from_pretrained(
         training.base_view, local_files_only=True, trust_remote_code=False
     )
-    columns = ("completion",) if training.trainer == "sft" else ("chosen", "rejected")
-    rows = encode_rows(table, tokenizer, settings.max_length, columns)
+    rows = _encode(training, tokenizer)
     work = Path(training.work)
     work.mkdir(parents=True, exist_ok=True)
+    if _is_first() and zero_of({"deepspeed": settings.deepspeed}).stage == 3:
+        check_tensors(Path(training.base_view), base["path"])
+        if init and settings.adapter == "full":
+            check_tensors(Path(training.init_view), init["path"])
     prepare_torch(settings)
     arguments = training_arguments(training.trainer, settings, work)
     model = load_model(training)
@@ -105,7 +136,14 @@ def prepare_trainer(
         training.trainer, arguments, model, tokenizer, rows, settings.likelihood, reference
     )
     trainer.remove_callback(PrinterCallback)
-    for callback in (*make_callbacks(settings.save_minutes), *callbacks):
+    min_entropy = settings.rewards.min_entropy if settings.rewards else 0.0
+    tokens = planned_tokens(rows, settings)
+    reporters = make_reporters(training.tracked, arguments, tokens) if _is_first() else []
+    for callback in (
+        *make_callbacks(settings.save_minutes, min_entropy),
+        *reporters,
+        *callbacks,
+    ):
         trainer.add_callback(callback)
     return trainer, rows
 

@@ -1,15 +1,16 @@
-"""TRL's configuration and trainer for a training, over the modules `sft`, `dpo` and `orpo`."""
+"""TRL's configuration and trainer for a training, over the modules of the trainers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from weak_to_strong.training.length_sorting import sort_updates_of
-from weak_to_strong.training.rows import Encoded
-from weak_to_strong.training.settings import TrainingSettings
+from weak_to_strong.training.rows import Encoded, Question
+from weak_to_strong.training.settings import REWARD_TRAINERS, TrainingSettings
 
 
 def trainer_module(trainer: str) -> ModuleType:
@@ -18,10 +19,17 @@ def trainer_module(trainer: str) -> ModuleType:
     Each module has `make_arguments(common, settings)` and
     `make_trainer(common, rows, sort_rows, likelihood, reference)`.
     """
+    if trainer in REWARD_TRAINERS:
+        # Imported by its name, so that the digest of `train.py` does not follow it: an edit of a
+        # vote or a judge leaves the models of all other trainers as they are.
+        return import_module(f"{__package__}.{trainer}")
+    # Plain imports, so that the digest of the code follows them.
     if trainer == "sft":
         from weak_to_strong.training import sft as module
     elif trainer == "dpo":
         from weak_to_strong.training import dpo as module
+    elif trainer == "kto":
+        from weak_to_strong.training import kto as module
     else:
         from weak_to_strong.training import orpo as module
     return module
@@ -34,7 +42,7 @@ def training_arguments(trainer: str, settings: TrainingSettings, work: Path) -> 
     DeepSpeed is set up by then.
 
     Args:
-        trainer: "sft", "dpo" or "orpo".
+        trainer: one of `settings.TRAINERS`.
         settings: complete settings.
         work: folder of checkpoints.
     """
@@ -45,6 +53,7 @@ def training_arguments(trainer: str, settings: TrainingSettings, work: Path) -> 
         "output_dir": str(work),
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.per_device_batch_size,
         "gradient_accumulation_steps": settings.accumulation_steps,
         "lr_scheduler_type": settings.scheduler,
@@ -76,7 +85,7 @@ def build_trainer(
     arguments: Any,
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Encoded],
+    rows: Sequence[Encoded] | Sequence[Question],
     likelihood: str | None = None,
     reference: Any = None,
 ) -> Any:
@@ -86,13 +95,13 @@ def build_trainer(
     (`length_sorting`).
 
     Args:
-        trainer: "sft", "dpo" or "orpo".
+        trainer: one of `settings.TRAINERS`.
         arguments: see `training_arguments`.
         model: see `loading.load_model`.
         tokenizer: tokenizer of the model. Without a padding token its end token becomes one.
-        rows: token ids of the training rows.
+        rows: token ids of the training rows, or of the questions for grpo.
         likelihood: likelihood term of orpo.
-        reference: reference of dpo, see `loading.load_reference`; None is the initial model.
+        reference: reference of dpo and kto (`loading.load_reference`); None is the initial model.
     """
     from datasets import disable_progress_bars
 
@@ -104,7 +113,9 @@ def build_trainer(
     return trainer_module(trainer).make_trainer(common, rows, sort_rows, likelihood, reference)
 
 
-def _row_sorting(arguments: Any, rows: Sequence[Encoded]) -> Callable[[type], type]:
+def _row_sorting(
+    arguments: Any, rows: Sequence[Encoded] | Sequence[Question]
+) -> Callable[[type], type]:
     """What makes a trainer class sort the rows of an update; it stays as it is where none gains."""
     micro_batches = arguments.gradient_accumulation_steps * arguments.world_size
     update = micro_batches * arguments.per_device_train_batch_size

@@ -5,15 +5,14 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from weak_to_strong.method.answer_keys import ANSWER_KEYS
 from weak_to_strong.method.answers import (
-    ANSWER_KEYS,
     DEFAULT_STOPS,
     extract_answer,
     extract_column,
-    find_answers,
-    last_box,
     predict_column,
 )
+from weak_to_strong.method.flexible_answers import find_answers, find_letter, last_box
 from weak_to_strong.method.prompts import clean_response
 
 HASHES, SPOKEN, BOXED = ANSWER_KEYS
@@ -53,6 +52,8 @@ HASHES, SPOKEN, BOXED = ANSWER_KEYS
         ("Final Answer: (B) Monday.", SPOKEN, "(B) Monday"),
         ("### Answer\n42", SPOKEN, "42"),
         ("Ans: 42", SPOKEN, "42"),
+        ("The answer's 42", SPOKEN, "42"),
+        ("The answer\u2019s 42.", SPOKEN, "42"),
         ("\u7b54\u6848\u662f42\u3002", SPOKEN, "42"),
         ("so\n####\n42", HASHES, "42"),
         ("so\n#### 42[EOS]", HASHES, "42"),
@@ -64,8 +65,42 @@ HASHES, SPOKEN, BOXED = ANSWER_KEYS
         (r"\fbox{7} or \framebox[2cm]{8}", BOXED, "8"),
         (r"\boxed{1} or \boxed 2.", BOXED, "2"),
         (r"\boxed{\frac{1}{2}}", BOXED, r"\frac{1}{2}"),
+        (r"\boxed{5} and \boxed{}", BOXED, "5"),
+        ("boxed{5}", BOXED, "5"),
+        ("\x08oxed{5}", BOXED, "5"),
+        ("\\boxed\n{5}", BOXED, "5"),
         ("There are 12 of them", HASHES, ""),
         ("", HASHES, ""),
+        # tags and JSON
+        ("It is 3 or 4.\n<answer> 42 </answer>", HASHES, "42"),
+        (r"<answer>\boxed{42}</answer>", SPOKEN, "42"),
+        ("<answer>1 < 2</answer>", BOXED, "1 < 2"),
+        ("<answer>41</answer> is wrong.\n#### 42", HASHES, "42"),
+        ("The answer is <|begin_of_box|>42<|end_of_box|>.", HASHES, "42"),
+        ('```json\n{"answer": 42, "unit": "m"}\n```', HASHES, "42"),
+        ('{"reason": "so", "final_answer": "42 m"}', BOXED, "42 m"),
+        ("<|channel|>analysis<|message|>3<|end|><|channel|>final<|message|>#### 4", HASHES, "4"),
+        ("#### 42<EOS>", HASHES, "42"),
+        # headings
+        ("#### Step 2: sum\n3*14\n**Answer:** 42", HASHES, "42"),
+        ("#### 1. Find the sum\nso \\boxed{42}", HASHES, "42"),
+        ("#### Monday\nThis answer is reasonable.", HASHES, "Monday"),
+        ("#### 42 ####", HASHES, "42"),
+        ("####42####", HASHES, "42"),
+        ("#### C#", HASHES, "C#"),
+        (r"\#\#\#\# 42", HASHES, "42"),
+        ("\uff03\uff03\uff03\uff03 42", HASHES, "42"),
+        ("#### 6*7=<<6*7=42>>42", HASHES, "6*7=42"),
+        # what is said about an answer
+        ("The answer is 42. The answer is correct.", SPOKEN, "42"),
+        ("The answer is 42.\nNote: the answer is in dollars.", SPOKEN, "42"),
+        ("The answer is 42. So the answer is not 41.", SPOKEN, "42"),
+        ("The answer is in the interval (0, 1).", SPOKEN, "in the interval (0, 1)"),
+        ("Is it true? The answer is: wrong.", SPOKEN, "wrong"),
+        ("Answer:x", SPOKEN, "x"),
+        ("Answer(s): 42", SPOKEN, "42"),
+        ("**Final Answer** \u2013 42", SPOKEN, "42"),
+        ("Final answer 42", SPOKEN, "42"),
     ],
 )
 def test_flexible(response, key, answer):
@@ -103,9 +138,66 @@ def test_no_box(text):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "unit", ["####", "answer is ", r"\boxed{", r"\boxed 1 ", "</s>", "**", "1,", "$. A", r"\boxed["]
+    "unit",
+    [
+        *("####", "answer is ", r"\boxed{", r"\boxed 1 ", "</s>", "**", "1,", "$. A", r"\boxed["),
+        *("<answer>", "<answer>1</answer>", '"answer": "', " #", "boxed", "answer is in "),
+    ],
 )
 def test_half_a_megabyte_of_repetition_ends(unit):
     """Quadratic patterns would need hours here."""
     for key in ANSWER_KEYS:
         find_answers(f"The answer is {unit * (500_000 // len(unit))}", key)
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("It is five.\nThe answer is: B", "B"),
+        ("The answer is: (B)", "B"),
+        ("The answer is (b).", "B"),
+        ("The answer is **B) Paris**.", "B"),
+        (r"The answer is $\text{B}$", "B"),
+        (r"So \boxed{(B)}.", "B"),
+        ("The answer is: option B", "B"),
+        ("The answer is B: Paris", "B"),
+        ("Final answer: B. Paris", "B"),
+        ("Therefore, the correct answer is:\n\n**B**", "B"),
+        ("The answer is B because it is warm", "B"),
+        ("The answer is: B) A cell divides", "B"),
+        ("#### B", "B"),
+        ("B", "B"),
+        ("(B)", "B"),
+        ("B) Paris", "B"),
+        ("Answer:B", "B"),
+        ("\u7b54\u6848\uff1aB\u3002", "B"),
+        ("Answer: \uff22", "B"),
+        ('The answer is "B".', "B"),
+        ("Answer: ( B )", "B"),
+        ("Answer: B \u2013 Paris", "B"),
+        ("The answer is B, Paris.", "B"),
+        ("<answer>B</answer>", "B"),
+        ("Of these, (B) is the correct answer.", "B"),
+        ("So option B is correct.", "B"),
+        ("Option B is not correct.", ""),
+        ("The answer is: A, B, and C", ""),
+        ("The answer is: A, C", ""),
+        ("The answer is: (A) and (C)", ""),
+        ("The answer is: A or B", ""),
+        ("The answer is: AB", ""),
+        ("The answer is: A dog", ""),
+        ("The answer is: Paris", ""),
+        ("A long text without any answer in it", ""),
+        ("", ""),
+    ],
+)
+def test_letters_of_options(response, letter):
+    assert find_letter(response, "The answer is:") == letter
+    column = extract_column(pl.Series("r", [response, None]), "The answer is:", "letter")
+    assert column.to_list() == [letter, None]
+
+
+def test_letters_take_linear_time():
+    text = "The answer is: A) " + "B) and C, " * 30_000
+    assert find_letter(text, "The answer is:") in ("", "A")
+    assert find_letter("(" * 300_000, "The answer is:") == ""

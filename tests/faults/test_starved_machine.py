@@ -35,10 +35,10 @@ def test_inputs_from_the_future_are_refused(fresh, undisturbed):
     """Files were written before the clock was set back: all results would be older."""
     shift([fresh.path("data/train_1.jsonl")], DAY)
     targets = (TABLE, "results/test/bases/random_weak.json")
-    said = fresh.fail(*targets)
-    assert "data/train_1.jsonl: its time, " in said
-    assert "set the clock right if it is wrong, else `touch` the file, and run again" in said
-    assert "Execute " not in said
+    output = fresh.fail(*targets)
+    assert "data/train_1.jsonl: its time, " in output
+    assert "set the clock right if it is wrong, else `touch` the file, and run again" in output
+    assert "Execute " not in output
     fresh.path("data/train_1.jsonl").touch()
     fresh.finish(*targets)
     assert "Nothing to be done" in fresh.finish(*targets)
@@ -51,9 +51,9 @@ def test_a_change_made_while_the_clock_was_set_back_counts(finished):
     data = finished.path("data/train_1.jsonl")
     data.write_text(data.read_text().replace('"die ', '"die die ', 1))
     shift([data], -DAY)
-    said = finished.finish("--dry-run")
-    assert "Split train_1 of task dice" in said
-    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in said
+    output = finished.finish("--dry-run")
+    assert "Split train_1 of task dice" in output
+    assert f"Train weak (iteration 0) of {WEAK_SIDE}" in output
 
 
 #: Makes a process believe that vLLM's CUDA build is installed in place of its CPU build.
@@ -70,11 +70,11 @@ metadata.version = version
 def test_a_missing_gpu_is_told_before_any_job(fresh, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(OTHER_BUILD)
     variables = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
-    said = fresh.fail(**variables)
-    lines = [line for line in said.splitlines() if "needs an NVIDIA GPU" in line]
+    output = fresh.fail(**variables)
+    lines = [line for line in output.splitlines() if "needs an NVIDIA GPU" in line]
     assert len(lines) == 1
     assert lines[0].endswith("make setup DEVICE=cpu")
-    assert "Execute " not in said
+    assert "Execute " not in output
     # The plan of an experiment for another machine needs none, and neither do tables.
     assert fresh.start("--dry-run", **variables).wait() == 0
     assert fresh.start(TABLE, **variables).wait() == 0
@@ -115,10 +115,10 @@ def test_comparisons_killed_for_lack_of_memory_get_one_line(finished, undisturbe
                 process.kill()
         time.sleep(0.05)
     assert run.wait() != 0
-    said = [line for line in run.text().splitlines() if "math-verify's worker" in line]
+    lines = [line for line in run.text().splitlines() if "math-verify's worker" in line]
     # The first one is only a warning.
-    assert [line.endswith("(it is asked once more)") for line in said] == [True, False]
-    assert "use fewer cores (--cores) or give the job more memory, and run again" in said[1]
+    assert [line.endswith("(it is asked once more)") for line in lines] == [True, False]
+    assert "use fewer cores (--cores) or give the job more memory, and run again" in lines[1]
     assert "Traceback" not in run.text()
     assert not finished.path(SCORES).exists()
     finished.finish(SCORES)
@@ -131,17 +131,17 @@ def limited(command: str) -> tuple[str, ...]:
 
 
 def test_few_open_files_are_raised_or_told_before_any_job(fresh):
-    said = fresh.fail(TABLE, prefix=limited("ulimit -n 40"))
-    assert "only 40 files open (ulimit -n), which is too few; raise the limit" in said
+    output = fresh.fail(TABLE, prefix=limited("ulimit -n 40"))
+    assert "only 40 files open (ulimit -n), which is too few; raise the limit" in output
     assert not fresh.path("results").exists()
     fresh.finish(TABLE, prefix=limited("ulimit -Sn 40"))
 
 
 @pytest.mark.parametrize("name", ["a{x}b", "a:b"])
 def test_a_path_that_snakemake_misreads_is_told_before_any_job(untouched, tmp_path, name):
-    said = untouched.copy(tmp_path / name).fail("--dry-run", TABLE)
-    assert f"{tmp_path / name}: the path of this workflow holds `{name[1]}`; " in said
-    assert "move or rename the folder, and run `make setup` there" in said
+    output = untouched.copy(tmp_path / name).fail("--dry-run", TABLE)
+    assert f"{tmp_path / name}: the path of this workflow holds `{name[1]}`; " in output
+    assert "move or rename the folder, and run `make setup` there" in output
 
 
 def test_a_checkout_in_a_path_with_a_space_works(untouched, tmp_path):
@@ -195,10 +195,14 @@ def test_cleaning_keeps_what_an_unfinished_experiment_goes_on_from(finished):
 
 
 def test_cleaning_waits_for_a_run(fresh):
-    # A training takes longer than the start of the command that cleans.
     run = fresh.start(f"results/test/models/{WEAK_SIDE}/weak-0/manifest.json")
-    assert wait_for(lambda: run.find(".train.py"), 300, run)
+    # A suspended script: the run lasts until the command that cleans has ended.
+    scripts = wait_for(lambda: run.find(".train.py"), 300, run)
+    for script in scripts:
+        script.suspend()
     done = clean(fresh)
+    for script in scripts:
+        script.resume()
     assert done.returncode == 1
     assert "a run is at work in this folder" in done.stderr
     assert run.wait() == 0

@@ -1,0 +1,139 @@
+"""Preference pairs of any answers: of the texts that a selection keeps, or of a user's function.
+
+The paper's own pairs have the weak model's answer on one side (`method.pairs`). Here the chosen
+text is one that a selection keeps, and the rejected text is any answer with another final answer.
+With the samples of a trained model on both sides, these are the pairs of iterated preference
+learning (Pang et al., arXiv 2404.19733), with the majority answer in place of gold (Jiao et al.,
+arXiv 2411.16345).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from weak_to_strong.method.answers import Judge, judge_table, string_judge
+from weak_to_strong.method.majority_vote import SAMPLES
+from weak_to_strong.method.pairs import PairSettings, build_pairs
+from weak_to_strong.method.prompts import prompt_column
+from weak_to_strong.method.selections import (
+    add_answers,
+    number_votes,
+    pool_answers,
+    rows_of_function,
+)
+from weak_to_strong.tables.schemas import PAIRS
+
+#: What to do where a selection gives no pair.
+_ADVICE = (
+    "lower `min_confidence` of the entry of `preferences`, or name `answers` that differ more from "
+    "the selection's"
+)
+
+
+def pairs_of_selection(
+    selected: pl.DataFrame,
+    answers: Sequence[pl.DataFrame],
+    questions: pl.DataFrame,
+    settings: Mapping[str, Any],
+    *,
+    prompt: str = "question_answer",
+    judge: Judge = string_judge,
+) -> pl.DataFrame:
+    """Pair the texts of a selection with answers that end in another result.
+
+    The selected answer stands in for the majority answer of `build_pairs`, and its share for the
+    confidence. That function draws: a selected text is chosen, and answers that the judge calls
+    wrong against it are rejected. If a selection has one text for each question, this text is
+    chosen in all pairs of the question. If it has several, each pair has another one.
+
+    Args:
+        selected: SELECTED. Rows without an answer give no pair. Of several answers to a question
+            only texts with the first are taken.
+        answers: see `pool_answers`.
+        questions: QUESTIONS of train_2; their row order is that of the draws and of the result.
+        settings: `min_confidence`, `pairs_per_question` and `rng_seed`, see `PairSettings`.
+        prompt: style of the prompts, see `prompts.problem_prompt`.
+        judge: compares answers with the selected answer.
+
+    Returns:
+        PAIRS, with the weak side "none".
+
+    Raises:
+        ValueError: the tables do not fit each other, or no question gives a pair.
+    """
+    first = pl.col("prediction").first().over("id")
+    chosen = selected.filter(pl.col("prediction") == first, pl.col("prediction") != "")
+    questions = questions.filter(pl.col("id").is_in(chosen["id"].implode()))
+    votes = chosen.unique("id", keep="first", maintain_order=True).select(
+        "id", majority="prediction", confidence="share", samples=pl.lit(1, pl.Int32)
+    )
+    pooled = pool_answers(answers)
+    samples = number_votes(pooled).join(questions.select("id"), on="id", how="semi")
+    samples = samples.select(SAMPLES.names())
+    several = bool(chosen["id"].is_duplicated().any())
+    if several:
+        against = samples.join(votes.select("id", "majority"), on="id", maintain_order="left")
+        verdicts = judge_table(against.select("id", "prediction", "majority"), judge)
+        # Only selected texts may be chosen, so other right answers are left out.
+        samples = pl.concat(
+            [number_votes(chosen).select(SAMPLES.names()), samples.filter(verdicts == "wrong")]
+        )
+    pairs = build_pairs(
+        chosen.unique("id", keep="first", maintain_order=True),
+        samples,
+        votes,
+        questions,
+        PairSettings(**settings, weak_side=not several),
+        prompt=prompt,
+        judge=judge,
+        advice=_ADVICE,
+    )
+    return pairs.with_columns(weak_side=pl.lit("none"))
+
+
+def pairs_by_function(
+    reference: str,
+    answers: Sequence[pl.DataFrame],
+    questions: pl.DataFrame,
+    seed: int,
+    *,
+    prompt: str = "question_answer",
+    judge: Judge = string_judge,
+) -> pl.DataFrame:
+    """The pairs that a user's function builds.
+
+    Args:
+        reference: the function as `file.py:name`. It gets what `rows_of_function` says. It returns
+            a table with the columns id, chosen, rejected, with any number of rows for a question.
+        answers: see `pool_answers`.
+        questions: QUESTIONS of train_2.
+        seed: of draws.
+        prompt: style of the prompts, see `prompts.problem_prompt`.
+        judge: compares the answers to a question.
+
+    Returns:
+        PAIRS in the function's order of rows, with the weak side "none". The confidence is 0 where
+        the chosen text is none of the answers.
+
+    Raises:
+        ValueError: the tables do not fit each other, or the function failed or returned something
+            else; names the first bad row.
+    """
+    pooled = pool_answers(answers)
+    rows = rows_of_function(reference, pooled, questions, seed, ("chosen", "rejected"))
+    shares = add_answers(rows.select("id", response="chosen"), pooled, judge)["share"]
+    asked = questions.filter(pl.col("id").is_in(rows["id"].implode()))
+    prompts = asked.select("id").with_columns(prompt_column(asked, prompt))
+    return (
+        rows.with_columns(
+            chosen=pl.lit(" ") + pl.col("chosen"),
+            rejected=pl.lit(" ") + pl.col("rejected"),
+            weak_side=pl.lit("none"),
+            confidence=shares,
+        )
+        .join(prompts, on="id", how="left", maintain_order="left")
+        .select(PAIRS.names())
+    )

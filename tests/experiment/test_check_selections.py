@@ -1,0 +1,253 @@
+"""What ends a configuration whose answers, selections and methods do not fit each other."""
+
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from weak_to_strong.experiment.configuration import (
+    SCHEMA_FILE,
+    ConfigError,
+    complete,
+    load_configuration,
+)
+from weak_to_strong.experiment.graph import Graph
+
+ROOT = SCHEMA_FILE.parents[1]
+PARTS = {
+    "answers": {
+        "weak_samples": {"model": "weak", "n": 4},
+        "icl_samples": {"model": "strong", "few_shot": True, "n": 4},
+        "student": {"model": "confident"},
+        "second": {"model": "weak", "weak": "tiny_strong"},
+    },
+    "selections": {
+        "sure": {"answers": ["weak_samples"], "keep": "entropy"},
+        "teachers": {"answers": ["weak_labels", "second"]},
+        "relabelled": {"answers": ["student"], "keep": "all"},
+    },
+    "preferences": {
+        "own": {"chosen": "relabelled", "answers": ["weak_samples"]},
+        "taught_pairs": {"chosen": "teachers"},
+    },
+    "methods": {
+        "confident": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "sure"},
+        "relabel": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "relabelled"},
+        "taught": {"stage": "stage1", "start": "confident", "trainer": "sft", "data": "teachers"},
+        "preferring": {"stage": "stage2", "start": "relabel", "trainer": "dpo", "data": "own"},
+        "again": {"stage": "stage2", "start": "preferring", "trainer": "kto", "data": "own"},
+        "better": {"stage": "stage2", "start": "m_plus", "trainer": "orpo", "data": "taught_pairs"},
+    },
+}
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return {**demo, **deepcopy(PARTS)}
+
+
+def test_parts_that_fit(config):
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    assert graph.init_of(graph.node(chain, "taught")) == graph.node(chain, "confident")
+    assert graph.base_of(graph.node(chain, "taught")) == "tiny_strong"
+    assert graph.predecessor(graph.node(chain, "taught")) == graph.node(chain, "confident")
+    needed = {round_.key.rpartition("/")[2] for round_ in graph.rounds()}
+    assert {"answers-weak_samples", "answers-student", "answers-second"} <= needed
+    assert "answers-icl_samples" not in needed  # nothing is made with them
+    (second,) = [round_ for round_ in graph.rounds() if round_.key.endswith("answers-second")]
+    assert graph.bases(second) == ["tiny_strong"]
+    assert [request.node.method for request in graph.requests(second)] == ["weak"]
+
+
+def test_sampled_answers_have_the_seed_of_their_chain(config):
+    config["seeds"] = [3]
+    graph = Graph(complete(config))
+    (chain,) = graph.chains
+    decodings = {
+        name: graph._answer_request(graph._answers(chain, name).chain, name).decoding
+        for name in ("weak_samples", "student")
+    }
+    assert decodings == {
+        "weak_samples": {"n": 4, "temperature": 1.0, "top_p": 1.0, "seed": 3},
+        "student": {},
+    }
+
+
+def test_a_further_teacher_may_be_behind_an_endpoint(config):
+    config["models"]["far"] = {"endpoint": {"url": "https://host/v1", "model": "m"}}
+    config["answers"]["second"]["weak"] = "far"
+    graph = Graph(load_configuration(config))
+    (round_,) = [one for one in graph.rounds() if one.key.endswith("answers-second")]
+    assert graph.asked_model(round_) == "far"
+    assert [request.node for request in graph.requests(round_)] == [None]
+
+
+def test_a_variant_has_its_own_selection_only_where_it_reaches_one(config):
+    config["variants"] = {"careful": {"demonstrations": {"count": 2}}}
+    config["chains"][0]["variants"] = ["careful"]
+    config["selections"]["shown"] = {"answers": ["icl_samples"], "keep": "share"}
+    config["methods"]["led"] = {
+        **{"stage": "stage1", "start": "strong", "trainer": "sft", "data": "shown"}
+    }
+    config["methods"]["on"] = {**config["methods"]["led"], "start": "led", "data": "sure"}
+    graph = Graph(complete(config))
+    plain, careful = graph.chains
+    own = {node.method for node in graph.nodes if node.chain == careful}
+    assert {"led", "on"} <= own
+    assert own.isdisjoint({"confident", "relabel", "taught"})
+    assert graph.node(careful, "confident") == graph.node(plain, "confident")
+
+
+def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    first, second, other = (graph.node(chain, name) for name in ("preferring", "again", "better"))
+    assert graph.rows(first) == graph.rows(second) != graph.rows(other)
+    assert graph.rows(first).endswith(f"preferences/{chain.key}/own.parquet")
+    assert graph.init_of(second) == first
+    inputs = graph.preference_inputs(chain, "own")
+    assert [path.rpartition("/")[2] for path in inputs["answers"]] == ["weak_samples.parquet"]
+    assert [path.rpartition("/")[2] for path in inputs["selected"]] == ["relabelled.parquet"]
+    assert graph.preference_answers("taught_pairs") == ("weak_labels", "second")
+    diagnosed = graph.diagnostics()[0]
+    assert {"own", "taught_pairs"} <= set(diagnosed["pairs"])
+    sources = graph.model_sources()
+    labels = [sources[f"{node.key}#greedy"]["labels"] for node in (first, other)]
+    assert [entry["method"] for entry in labels] == ["own", "taught_pairs"]
+
+
+def test_selections_of_pairs_alone_are_made_and_measured(config):
+    for name in ("relabel", "taught"):
+        del config["methods"][name]
+    config["methods"]["preferring"]["start"] = "m_plus"
+    graph = Graph(load_configuration(config))
+    assert {"relabelled", "teachers"} <= set(graph.diagnostics()[0]["selections"])
+    assert any(round_.key.endswith("answers-student") for round_ in graph.rounds())
+
+
+def test_a_variant_of_the_trainer_or_of_the_answers_has_its_own_preference_model(config):
+    config["variants"] = {
+        "steep": {"training": {"kto": {"beta": 0.3}}},
+        "careful": {"demonstrations": {"count": 2}},
+        "other_pairs": {"pairs": {"rng_seed": 1}},
+    }
+    config["chains"][0]["variants"] = list(config["variants"])
+    config["selections"]["shown"] = {"answers": ["icl_samples"]}
+    config["preferences"]["shown_pairs"] = {"chosen": "shown"}
+    entry = {"stage": "stage2", "start": "confident", "trainer": "dpo", "data": "shown_pairs"}
+    config["methods"]["led"] = entry
+    graph = Graph(complete(config))
+    plain, steep, careful, _ = graph.chains
+    names = ("preferring", "again", "led")
+    own = {
+        chain.variant: [name for name in names if graph.node(chain, name).chain == chain]
+        for chain in graph.chains
+    }
+    assert own == {"": [*names], "steep": ["again"], "careful": ["led"], "other_pairs": []}
+    assert graph.rows(graph.node(steep, "again")) == graph.rows(graph.node(plain, "again"))
+    assert graph.rows(graph.node(careful, "led")) != graph.rows(graph.node(plain, "led"))
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "config/methods").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_ready_methods_fit_the_demo(file, config):
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    ready = yaml.safe_load(file.read_text())
+    merged = {**demo, **{key: {**demo.get(key, {}), **ready[key]} for key in ready}}
+    graph = Graph(load_configuration(merged))
+    evaluated = {node.method for node in graph.nodes}
+    assert set(ready["methods"]) <= evaluated
+    assert "# Source" in file.read_text()
+
+
+BAD = [
+    ({"methods.confident.data": "sur"}, "methods.confident.data.*unknown rows `sur`; known: none"),
+    ({"methods.confident.start": "him"}, "methods.confident.start.*unknown model `him`; known:"),
+    ({"methods.confident.start": "weak"}, "start.*the weak model cannot learn from a selection"),
+    ({"methods.taught.start": "weak_icl"}, "start.*method `weak_icl` trains no model; name `str"),
+    (
+        {"methods.taught.start": "ceiling"},
+        "is made with method `ceiling`, which is trained on gold",
+    ),
+    ({"methods.confident.data": "relabelled"}, "needs itself: confident -> confident"),
+    ({"methods.confident.start": "taught"}, "needs itself: confident -> taught -> confident"),
+    ({"methods.confident.trainer": "dpo"}, "`sure` with trainer `dpo`; dpo, orpo, kto, and only"),
+    ({"methods.confident.per_iteration": True}, "per_iteration.*set it to false"),
+    ({"answers.student.model": "nobody"}, "answers.student.model.*unknown model `nobody`"),
+    ({"answers.student.model": "ceiling"}, "is made with method `ceiling`, which is trained on"),
+    ({"answers.student.weak": "tiny_weak"}, "answers.student.weak.*no effect on model `conf"),
+    ({"answers.second.weak": "third"}, "answers.second.weak.*unknown model `third`; known in"),
+    ({"answers.weak_samples.few_shot": True}, "few_shot.*answers without demonstrations; remove"),
+    ({"answers.weak_labels": {"model": "weak"}}, "weak_labels.*are taken"),
+    ({"selections.sure.answers": ["weak_sample"]}, r"selections.sure.answers.0.*unknown answers"),
+    ({"selections.sure.keep": "most"}, "selections.sure.keep.*Which questions are kept"),
+    ({"selections.sure.keep": "gone.py:f"}, "selections.sure.keep.*gone.py: cannot be read"),
+    ({"selections.sure.without": "most"}, "selections.sure.without.*unknown selection `most`"),
+    ({"selections.sure.without": "sure"}, "leaves out itself: sure -> sure"),
+    (
+        {"selections.sure.without": "teachers", "selections.teachers.without": "sure"},
+        "leaves out itself: sure -> teachers -> sure",
+    ),
+    ({"selections.sure.without": "relabelled"}, "needs itself: confident -> confident"),
+    ({"selections.pairs": {"answers": ["weak_labels"]}}, "selections.pairs.*name of a kind of"),
+    ({"preferences.own.chosen": "mine"}, "preferences.own.chosen.*unknown selection `mine`; known"),
+    ({"preferences.own.chosen": "gone.py:f"}, "preferences.own.chosen.*gone.py: cannot be read"),
+    (
+        {"preferences.taught_pairs.chosen": "benchmarks/determinism.py:main"},
+        "preferences.taught_pairs.answers.*a function needs answers; name some",
+    ),
+    ({"preferences.own.answers": ["weak"]}, "preferences.own.answers.0.*unknown answers `weak`"),
+    ({"preferences.own.answers": []}, "preferences.own.answers"),
+    (
+        {"preferences.sure": {"chosen": "sure"}},
+        "preferences.sure.*is the name of a kind of rows, a",
+    ),
+    ({"preferences.dpo": {"chosen": "sure"}}, "preferences.dpo.*a selection or a method; choose"),
+    ({"preferences.own.most": 1}, "preferences.own.*most"),
+    ({"methods.again.trainer": "sft"}, "`own` with trainer `sft`; dpo, orpo, kto, and only they"),
+    (
+        {
+            "methods.dpo": {
+                "stage": "stage2",
+                "start": "m_plus",
+                "trainer": "grpo",
+                "data": "questions",
+                "reward": "gone.py:score",
+            }
+        },
+        "methods.dpo.reward.*gone.py: cannot be read",
+    ),
+    (
+        {
+            "methods.dpo": {
+                "stage": "stage2",
+                "start": "m_plus",
+                "trainer": "grpo",
+                "data": "questions",
+                "reward": "gone",
+            }
+        },
+        "methods.dpo.reward",
+    ),
+    ({"methods.again.start": "strong"}, "methods.again.start.*set it to m_plus, or to a method"),
+    ({"methods.again.pairs": {"rng_seed": 1}}, "no effect on `own`; remove it, or set the keys of"),
+    ({"answers.student.model": "again"}, "needs itself"),
+    ({"answers.weak_samples.model": "again"}, "needs itself"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_parts_that_do_not_fit(config, changes, message):
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_configuration(config)
+    assert "\n" not in str(raised.value)

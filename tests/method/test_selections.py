@@ -1,0 +1,136 @@
+"""Selections of answers, against plain loops."""
+
+from collections import Counter
+from math import log
+from random import Random
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weak_to_strong.method.selections import KEEPS, TAKES, pool_answers, select_answers
+from weak_to_strong.tables.schemas import SELECTED
+
+#: Of one source: for each of four questions its answers; "" is none.
+SOURCE = st.lists(
+    st.lists(st.sampled_from(["1", "2", "3", ""]), min_size=1, max_size=4), min_size=4, max_size=4
+)
+
+
+def answers(*questions: list[str]) -> pl.DataFrame:
+    """A table of answers; each text has its own length and ends in its answer."""
+    rows = [
+        (str(place), number, f"{'x' * (7 * place + 3 * number % 5)} {answer}", answer)
+        for place, samples in enumerate(questions)
+        for number, answer in enumerate(samples)
+    ]
+    return pl.DataFrame(rows, schema=["id", "sample", "response", "prediction"], orient="row")
+
+
+def settings(keep: str, **others) -> dict:
+    return {"keep": keep, "min_share": 0.6, "fraction": 0.5, "take": "first", **others}
+
+
+def majority(votes: list[str]) -> tuple[str, float]:
+    counts = Counter(votes)  # of equally frequent ones the first
+    answer = max(counts, key=counts.get)
+    return answer, counts[answer] / len(votes)
+
+
+def entropy(votes: list[str]) -> float:
+    return round(-sum(n / len(votes) * log(n / len(votes)) for n in Counter(votes).values()), 12)
+
+
+def plain_selection(sources: list, chosen: dict, seed: int) -> list[tuple]:
+    pooled = [[vote for source in sources for vote in source[place]] for place in range(4)]
+    answered = [place for place in range(4) if majority(pooled[place])[0]]
+    count = round(chosen["fraction"] * len(answered))
+    kept = {
+        "all": lambda: answered,
+        "share": lambda: [p for p in answered if majority(pooled[p])[1] >= 0.6],
+        "agreement": lambda: [
+            p
+            for p in answered
+            if all(majority(source[p])[0] == majority(pooled[p])[0] for source in sources)
+        ],
+        "entropy": lambda: sorted(answered, key=lambda p: entropy(pooled[p]))[:count],
+        "random": lambda: Random(seed).sample(answered, count),
+    }[chosen["keep"]]()
+    rows = []
+    for place in sorted(kept):
+        answer, share = majority(pooled[place])
+        texts = [
+            text
+            for source in sources
+            for _, text, own in answers(*source)
+            .filter(pl.col("id") == str(place))
+            .select("sample", "response", "prediction")
+            .rows()
+            if own == answer
+        ]
+        if chosen["take"] == "first":
+            texts = texts[:1]
+        elif chosen["take"] == "shortest":
+            texts = [min(texts, key=len)]
+        rows += [(str(place), text, answer, share) for text in dict.fromkeys(texts)]
+    return rows
+
+
+@given(
+    st.lists(SOURCE, min_size=1, max_size=3),
+    st.sampled_from(KEEPS),
+    st.sampled_from(TAKES),
+    st.integers(0, 9),
+)
+def test_a_selection_is_that_of_plain_loops(sources, keep, take, seed):
+    chosen = settings(keep, take=take)
+    expected = plain_selection(sources, chosen, seed)
+    tables = [answers(*source) for source in sources]
+    if not expected:
+        with pytest.raises(ValueError, match=f"keep '{keep}' keeps none of 4 questions"):
+            select_answers(tables, chosen, seed=seed)
+        return
+    selected = select_answers(tables, chosen, seed=seed)
+    assert selected.schema == SELECTED
+    assert selected.rows() == expected
+
+
+def test_agreement_of_two_greedy_answers_is_the_papers_filter():
+    weak, icl = answers(["1"], ["2"], [""], ["4"]), answers(["1"], ["3"], [""], ["4"])
+    assert select_answers([weak, icl], settings("agreement"))["id"].to_list() == ["0", "3"]
+
+
+def test_a_judge_tells_which_answers_are_the_same():
+    def judge(comparisons):
+        return ["right" if {a, b} <= {"1", "1.0"} or a == b else "wrong" for _, a, b in comparisons]
+
+    table = answers(["1", "2", "1.0"], ["2", "3", "3"])
+    selected = select_answers([table], settings("share"), judge=judge)
+    assert selected.select("id", "prediction", "share").rows() == [
+        ("0", "1", pytest.approx(2 / 3)),
+        ("1", "3", pytest.approx(2 / 3)),
+    ]
+
+
+def test_questions_of_another_selection_are_left_out():
+    table = answers(["1"], ["2"], ["3"], [""])
+    selected = select_answers([table], settings("all"), without={"1"})
+    assert selected["id"].to_list() == ["0", "2"]
+
+
+def test_labels_have_no_samples():
+    labels = answers(["1"], ["2"]).drop("sample")
+    assert pool_answers([labels, labels])["source"].to_list() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ([answers(["1"]), answers(["1"], ["2"])], "answers 2: are to other questions"),
+        ([pl.concat([answers(["1"])] * 2)], "answers 1: a sample of a question stands twice"),
+    ],
+)
+def test_tables_that_do_not_fit(tables, message):
+    with pytest.raises(ValueError, match=message):
+        select_answers(tables, settings("all"))
