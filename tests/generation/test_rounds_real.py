@@ -116,9 +116,10 @@ def serve(requests: list[dict], engine: dict, store: Path) -> tuple[pl.DataFrame
 
 @pytest.fixture(scope="module")
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of temporary files of this process and of its engines."""
+    """The folder of temporary files of this process and of its engines, which need no compiler."""
     folder = tmp_path_factory.mktemp("tmp")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", str(folder / "no-compiler"))
         patch.setenv("TMPDIR", str(folder))
         patch.setattr("tempfile.tempdir", str(folder))
         yield folder

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from planted import MARK, SECRETS, files_with
-from project import MACHINE
+from project import MACHINE, jobs
 from random_study import CHAIN, WEAK_SIDE
 from tracked import scalars
 
@@ -34,12 +34,18 @@ def test_trackers_show_models_and_rounds_and_rerun_nothing(project_copy, monkeyp
     round_ = f"generations/{WEAK_SIDE}/weak-1"
     project.result(f"{round_}.parquet").unlink()
     shutil.rmtree(project.path("results/store/requests"))
-    project.result("report/metrics.csv").unlink()
+    for name in ("metrics.csv", "index.html"):
+        project.result(f"report/{name}").unlink()
     monkeypatch.setenv("W2S_PROGRESS", "3")
-    # Nothing that is left needs these, so they are asked for.
-    made = (f"{WEAK}/manifest.json", f"{round_}.parquet", "report/metrics.csv")
+    # Nothing that is left needs these two, so they are asked for. In a run with them, all that
+    # stands on them would be made again; a later run sees that their contents are the same.
+    made = (f"{WEAK}/manifest.json", f"{round_}.parquet")
     output = project.run(*(f"results/test/{name}" for name in made))
     output += project.run()
+    assert {name for name in jobs(output) if name.startswith(("Train", "Generation"))} == {
+        f"Train weak (iteration 0) of {WEAK_SIDE}",
+        f"Generation round {WEAK_SIDE}/weak-1",
+    }
     assert read_json(project.result(f"{WEAK}/manifest.json"))["files"] == before
     runs = project.result("trackers/tensorboard")
     losses = scalars(runs / f"{WEAK_SIDE}/weak-0")["train/loss"]

@@ -175,7 +175,11 @@ def worker_environments(
     common |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), share)
     if settings.device == "cpu":
         # An engine in a process of its own would import vLLM once more.
-        return [{**common, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}] * settings.processes
+        common["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        # Models are not compiled on a CPU (`enforce_eager`). Only vLLM's count of likelier tokens
+        # would be, when an adapter is tried: ten seconds of a C++ compiler in each engine.
+        common["TORCHDYNAMO_DISABLE"] = "1"
+        return [common] * settings.processes
     if settings.batch_invariant:
         common["VLLM_BATCH_INVARIANT"] = "1"
     size = settings.tensor_parallel_size
