@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -45,15 +46,24 @@ CONFIG = {
         },
     },
 }
-#: When the executor first looks for ended jobs; after each look without one it waits 10 s longer.
-#: Jobs here take about 20 s, and the second look comes just after that.
-LOOK_SECONDS = "10"
 #: Folders and files of results that must not depend on where they were made.
 RESULTS = (
     *("data", "bases", "models", "labels", "filter", "votes", "generations", "scores"),
     *("report/metrics.csv", "report/metrics.json", "report/table.txt"),
     *("report/diagnostics.csv", "report/diagnostics.json"),
 )
+
+
+@cache
+def look_seconds() -> str:
+    """When the executor first looks for ended jobs; after a look without one it waits 10 s longer.
+
+    Most jobs here take nearly twice as long as vLLM's import. The second look comes after that.
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "from vllm import LLMEngine"], check=True)
+    job = 1.7 * (time.monotonic() - began) + 2
+    return str(max(1, round((job - 10) / 2)))
 
 
 @dataclass
@@ -106,7 +116,7 @@ class ClusterProject(Project):
             process = subprocess.Popen(
                 [
                     *("snakemake", "--profile", "slurm", "--configfile", "config/test.yaml"),
-                    *("--slurm-init-seconds-before-status-checks", LOOK_SECONDS, *arguments),
+                    *("--slurm-init-seconds-before-status-checks", look_seconds(), *arguments),
                 ],
                 cwd=self.folder,
                 env=variables,

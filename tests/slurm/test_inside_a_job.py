@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from cluster import command
-from cluster_project import APART, LOOK_SECONDS, comment, training
+from cluster_project import APART, comment, look_seconds, training
 
 from weak_to_strong.cluster.slurm_costs import read_allocations
 from weak_to_strong.tables.files import hash_file
@@ -39,7 +39,7 @@ def inside(study, tmp_path_factory):
         f"export PATH={Path(sys.executable).parent}:$PATH\n"
         "srun --ntasks=1 taskset --cpu-list 0 snakemake --profile slurm --cores all "
         "--configfile config/test.yaml "
-        f"--slurm-init-seconds-before-status-checks {LOOK_SECONDS} "
+        f"--slurm-init-seconds-before-status-checks {look_seconds()} "
         f"-- {project.manifest(NODE)} results/test/scores/dice.parquet\n"
     )
     command(

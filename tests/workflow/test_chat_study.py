@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 WEAK_SIDE = "dice/teacher/none/seed-0"
 CHAIN = "dice/teacher/random_strong/seed-0"
 SYSTEM = "Be brief."
-LEFT_OUT = ("full_weak", "strong_zero_shot", "weak_icl", "ceiling", "orpo")
-TRAINED = ("weak_ft", "icl_ft", "hybrid_ft", "dpo")
+LEFT_OUT = ("full_weak", "strong_zero_shot", "weak_icl", "ceiling")
+TRAINED = ("weak_ft", "icl_ft", "hybrid_ft", "dpo", "orpo")
 
 
 def answer(asked: Asked) -> Reply:
