@@ -99,7 +99,7 @@ test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; 
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
 test-faults: setup ## Kill, stop, starve and damage runs: 20 minutes (as root: all of it)
-	python -m pytest tests/faults --timeout 1800 $(ARGS)
+	$(PYTEST) tests/faults --timeout 1800 $(ARGS)
 
 test-gpu: setup ## Ten minutes of checks on one GPU, with a report (DEVICE=cuda; DEVICE=cpu tries the checks themselves)
 	PYTHONPATH=scripts python -m weak_to_strong.cluster.gpu_test --device $(DEVICE) $(ARGS)

@@ -58,11 +58,11 @@ RESULTS = (
 def look_seconds() -> str:
     """When the executor first looks for ended jobs; after a look without one it waits 10 s longer.
 
-    Most jobs here take nearly twice as long as vLLM's import. The second look comes after that.
+    Most jobs here take about twice as long as vLLM's import. The second look comes after that.
     """
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "from vllm import LLMEngine"], check=True)
-    job = 1.7 * (time.monotonic() - began) + 2
+    job = 2 * (time.monotonic() - began) + 3
     return str(max(1, round((job - 10) / 2)))
 
 
