@@ -24,7 +24,7 @@ CONFIG = {"methods": dict.fromkeys(("full_weak", "ceiling", "strong_zero_shot", 
 #: Frequent checkpoints and small shards, so that a few seconds of work have several.
 OFTEN = ("--set-resources", "train:checkpoint_steps=2", "generate:shard_size=8")
 OFTEN += ("generate:engine_processes=1", "--set-threads", "generate=1")
-COSTS = ("report/costs.csv", "report/ledger.csv")
+COSTS = ("report/costs.csv", "report/ledger.csv", "report/models.csv")
 REPORT = "report/index.html"
 SCORES = "results/test/scores/dice.parquet"
 COMPARISONS = "weak_to_strong.evaluation.math_verify_worker"

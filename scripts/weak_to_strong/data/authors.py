@@ -82,9 +82,11 @@ PROGRAMS: Mapping[int, tuple[str, ...]] = {
 FOLK_PROGRAMS: Mapping[int, str] = {
     10: "n0+n1 a+n2",
     20: "n0+n1 a+n2",
+    31: "n0+n2 a+n3",
     43: "n0+n1 a*2",
     58: "n0*n1 a-n2",
     62: "n1+n2 n0-a",
+    72: "n0+n1 n2-a",
 }
 
 #: Kinds of cell by style, for a third of the templates each. Turned by one style for each further
