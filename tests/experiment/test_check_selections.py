@@ -186,6 +186,18 @@ BAD = [
     ({"selections.sure.answers": ["weak_sample"]}, r"selections.sure.answers.0.*unknown answers"),
     ({"selections.sure.keep": "most"}, "selections.sure.keep.*Which questions are kept"),
     ({"selections.sure.keep": "gone.py:f"}, "selections.sure.keep.*gone.py: cannot be read"),
+    ({"selections.sure.vote": "most"}, "selections.sure.vote.*How the votes choose"),
+    ({"selections.sure.vote": "ranking"}, "selections.sure.vote.*each entry is an evaluator; name"),
+    (
+        {
+            "selections.teachers": {
+                "answers": ["weak_labels", "second"],
+                "vote": "ranking",
+                "keep": "benchmarks/determinism.py:main",
+            }
+        },
+        "selections.teachers.vote.*has no effect on a function; remove it",
+    ),
     ({"selections.sure.without": "most"}, "selections.sure.without.*unknown selection `most`"),
     ({"selections.sure.without": "sure"}, "leaves out itself: sure -> sure"),
     (

@@ -113,6 +113,19 @@ def test_a_judge_tells_which_answers_are_the_same():
     ]
 
 
+def test_the_answer_that_ranks_first_takes_the_place_of_the_majority():
+    tables = [answers(["1"] * 9, ["1"]), answers(["2", "2", "1"], ["1"])]
+    tables.append(tables[1])
+    chosen = settings("share", min_share=0.2, vote="ranking")
+    selected = select_answers(tables, chosen)
+    assert selected.select("id", "prediction", "share").rows() == [
+        ("0", "2", pytest.approx(4 / 15)),
+        ("1", "1", 1.0),
+    ]
+    assert selected["response"][0].endswith(" 2")
+    assert select_answers(tables, {**chosen, "keep": "agreement"})["id"].to_list() == ["1"]
+
+
 def test_questions_of_another_selection_are_left_out():
     table = answers(["1"], ["2"], ["3"], [""])
     selected = select_answers([table], settings("all"), without={"1"})

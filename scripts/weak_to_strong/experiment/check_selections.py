@@ -48,33 +48,48 @@ def check_selections(config: Mapping[str, Any]) -> None:
             )
     answers = [*LABELS_BY_SIDE, *config["answers"]]
     for name, entry in config["selections"].items():
-        path = ["selections", name]
-        if name in ROW_KINDS:
-            raise complain(path, "is the name of a kind of rows", "choose another name")
-        _check_answers([*path, "answers"], entry["answers"], answers)
-        if entry["without"] not in (None, *config["selections"]):
-            raise complain(
-                [*path, "without"],
-                f"unknown selection `{entry['without']}`",
-                f"known: {', '.join(config['selections'])}",
-            )
-        if ":" in entry["keep"] and entry["without"]:
-            raise complain([*path, "without"], "has no effect on a function", "remove it")
-        seen = [name]
-        while (after := config["selections"][seen[-1]]["without"]) is not None:
-            if after in seen:
-                raise complain(
-                    [*path, "without"],
-                    f"leaves out itself: {' -> '.join([*seen, after])}",
-                    "remove it",
-                )
-            seen.append(after)
-            if after not in config["selections"]:
-                break
-        if ":" in entry["keep"]:
-            check_user_function([*path, "keep"], entry["keep"])
+        _check_selection(name, entry, answers, config["selections"])
     for name, entry in config["preferences"].items():
         _check_preferences(name, entry, answers, config)
+
+
+def _check_selection(
+    name: str, entry: Mapping[str, Any], answers: Sequence[str], selections: Mapping[str, Any]
+) -> None:
+    """Check an entry of `selections`."""
+    path = ["selections", name]
+    if name in ROW_KINDS:
+        raise complain(path, "is the name of a kind of rows", "choose another name")
+    _check_answers([*path, "answers"], entry["answers"], answers)
+    if entry["without"] not in (None, *selections):
+        raise complain(
+            [*path, "without"],
+            f"unknown selection `{entry['without']}`",
+            f"known: {', '.join(selections)}",
+        )
+    if ":" in entry["keep"] and entry["without"]:
+        raise complain([*path, "without"], "has no effect on a function", "remove it")
+    if ":" in entry["keep"] and entry["vote"] != "majority":
+        raise complain([*path, "vote"], "has no effect on a function", "remove it")
+    if entry["vote"] == "ranking" and len(entry["answers"]) < 2:
+        raise complain(
+            [*path, "vote"],
+            "is `ranking` with one entry of `answers`, and each entry is an evaluator",
+            "name several answers, or remove it",
+        )
+    seen = [name]
+    while (after := selections[seen[-1]]["without"]) is not None:
+        if after in seen:
+            raise complain(
+                [*path, "without"],
+                f"leaves out itself: {' -> '.join([*seen, after])}",
+                "remove it",
+            )
+        seen.append(after)
+        if after not in selections:
+            break
+    if ":" in entry["keep"]:
+        check_user_function([*path, "keep"], entry["keep"])
 
 
 def _check_preferences(

@@ -95,6 +95,8 @@ class SelectionEntry:
         used = {"share": ["min_share"], "entropy": ["fraction"], "random": ["fraction"]}
         keys = [*used.get(keep, []), *([] if ":" in keep else ["take"])]
         settings = {"keep": keep, **{key: entry[key] for key in keys}}
+        if entry["vote"] != "majority":
+            settings["vote"] = entry["vote"]
         weighted = entry["weights"] == "share"
         return cls(tuple(entry["answers"]), entry["without"], settings, weighted)
 

@@ -3,6 +3,7 @@
 The paper's filter keeps a question if the weak and the ICL answer agree. A selection says so of any
 answers: of one model or of several, greedy or sampled. All answers to a question, of all tables,
 are votes. The majority answer is the question's answer, and its share of the votes its confidence.
+In place of the majority, a ranking by several evaluators may choose it (`method.answer_ranking`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from weak_to_strong.method.answer_ranking import rank_answers
 from weak_to_strong.method.answers import Judge, judge_table, string_judge
 from weak_to_strong.method.majority_vote import count_votes, majority_vote
 from weak_to_strong.method.user_functions import load_function
@@ -78,11 +80,14 @@ def select_answers(
       ones the first (Guo and Yang, arXiv 2406.19032, keep half);
     - `random`: a random `fraction` of them, drawn with the seed.
 
+    With the vote `ranking` the answer that ranks first takes the place of the majority answer.
+
     Args:
         tables: see `pool_answers`.
         settings: `keep`, one of KEEPS; `min_share` and `fraction` in (0, 1]; `take`, one of TAKES:
             of the texts with the majority answer the first one, the shortest one (the first of
-            equally long ones), or all different ones.
+            equally long ones), or all different ones; `vote`, "majority" if absent, or "ranking"
+            (`answer_ranking.rank_answers`).
         judge: compares the answers to a question.
         seed: of the draw.
         without: ids of questions that are left out beforehand.
@@ -94,7 +99,8 @@ def select_answers(
         ValueError: the tables do not fit each other, or no question is kept.
     """
     pooled = pool_answers(tables)
-    votes = majority_vote(number_votes(pooled), judge=judge)
+    choose = rank_answers if settings.get("vote") == "ranking" else majority_vote
+    votes = choose(number_votes(pooled), judge=judge)
     left_out = pl.col("id").is_in(list(without))
     answered = votes.filter(pl.col("majority") != "", ~left_out)
     kept = _keep(pooled, answered, settings, judge, seed)
