@@ -220,6 +220,11 @@ BAD = [
     ),
     ({"preferences.dpo": {"chosen": "sure"}}, "preferences.dpo.*a selection or a method; choose"),
     ({"preferences.own.most": 1}, "preferences.own.*most"),
+    ({"preferences.own.weights": "half"}, "preferences.own.weights.*How much each pair counts"),
+    (
+        {"preferences.own.weights": "share"},
+        "again.trainer.*`kto` on `own`, whose pairs have weights; set it to dpo, or pref",
+    ),
     ({"methods.again.trainer": "sft"}, "`own` with trainer `sft`; dpo, orpo, kto, and only they"),
     (
         {

@@ -26,7 +26,16 @@ from weak_to_strong.method.answers import (
 from weak_to_strong.method.chat import final_part
 from weak_to_strong.method.majority_vote import SAMPLES
 from weak_to_strong.tables.frames import read_table
-from weak_to_strong.tables.schemas import GOLD, KEPT, LABELS, PAIRS, QUESTIONS, SELECTED, VOTES
+from weak_to_strong.tables.schemas import (
+    GOLD,
+    KEPT,
+    LABELS,
+    PAIRS,
+    QUESTIONS,
+    SELECTED,
+    VOTES,
+    WEIGHTED_PAIRS,
+)
 
 #: One measured value in each row. `n` is what it is a share of; `ci_low` and `ci_high` are a 95 %
 #: Wilson interval. `method` names a side (weak, icl) for labels.
@@ -376,7 +385,7 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
             kept, weak_labels, icl_labels: lists of paths, one for each iteration.
             votes, samples: paths of VOTES and of the SAMPLES voted over, or None.
             selections: name -> path of SELECTED.
-            pairs: method -> path of PAIRS.
+            pairs: method -> path of PAIRS or WEIGHTED_PAIRS.
         bins: number of bins of the calibration.
         workers: most comparison processes of the judge at once.
 
@@ -425,7 +434,7 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
         quality = selection_quality(read_table(path, SELECTED), gold, judge)
         yield from rows("kept", name, 0, quality)
     for method, path in chain["pairs"].items():
-        pairs = read_table(path, PAIRS)
+        pairs = read_table(path, PAIRS, WEIGHTED_PAIRS)
         extraction = chain.get("extraction", "paper")
         quality = pair_quality(
             *(pairs, gold, chain["answer_key"], quirks, judge, extraction),

@@ -66,6 +66,12 @@ def _check_method(path: list, method: dict, preferences: dict) -> None:
                 f"`{method['start']}` with data `{data}`",
                 "set it to m_plus, or to a method that trains a model",
             )
+        if preferences[data]["weights"] == "share" and trainer != "dpo":
+            raise complain(
+                [*path, "trainer"],
+                f"`{trainer}` on `{data}`, whose pairs have weights",
+                f"set it to dpo, or preferences.{data}.weights to equal",
+            )
         if method.get("pairs"):
             raise complain(
                 [*path, "pairs"],

@@ -116,6 +116,7 @@ class PreferencesEntry:
         answers: names of the answers; None for those of the selection.
         settings: of `preferences.pairs_of_selection`; none for a function.
         shuffled: whether a coin exchanges the sides of each pair.
+        weighted: whether pairs weigh in proportion to their confidence.
     """
 
     selection: str | None
@@ -123,6 +124,7 @@ class PreferencesEntry:
     answers: tuple[str, ...] | None
     settings: Settings
     shuffled: bool
+    weighted: bool
 
     @classmethod
     def read(cls, entry: Settings) -> PreferencesEntry:
@@ -135,6 +137,7 @@ class PreferencesEntry:
             answers=None if entry["answers"] is None else tuple(entry["answers"]),
             settings={key: entry[key] for key in keys},
             shuffled=entry["shuffled"],
+            weighted=entry["weights"] == "share",
         )
 
 
