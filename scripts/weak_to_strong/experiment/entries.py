@@ -56,6 +56,7 @@ class AnswersEntry:
         iteration: of the method's model; None for the last one.
         weak: base of a further teacher; None for the chain's own weak model.
         decoding: what differs from one greedy answer: n, temperature, top_p.
+        blind_spots_of: name of the answers where the diagnostics measure these, if they do.
     """
 
     model: str
@@ -63,12 +64,13 @@ class AnswersEntry:
     weak: str | None
     few_shot: bool
     decoding: Settings
+    blind_spots_of: str | None
 
     @classmethod
     def read(cls, entry: Settings) -> AnswersEntry:
         keys = ("n", "temperature", "top_p")
         decoding = {key: entry[key] for key in keys} if entry["n"] > 1 else {}
-        names = ("model", "iteration", "weak", "few_shot")
+        names = ("model", "iteration", "weak", "few_shot", "blind_spots_of")
         return cls(**{name: entry[name] for name in names}, decoding=decoding)
 
 
