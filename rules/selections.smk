@@ -80,6 +80,7 @@ rule preferences:
         function_code=lambda wildcards: function_code(preferences_of(wildcards).function),
         settings=lambda wildcards: preferences_of(wildcards).settings,
         shuffled=lambda wildcards: preferences_of(wildcards).shuffled,
+        weighted=lambda wildcards: preferences_of(wildcards).weighted,
         # Snakemake takes the same inputs in another order for the same.
         order=lambda wildcards: graph.preference_answers(wildcards.preferences),
         seed=lambda wildcards: chain_of(wildcards).seed,

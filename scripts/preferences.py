@@ -9,6 +9,7 @@ Params:
     function: the user's function as `file.py:name`, or None.
     function_code: digest of the user's function, so that an edit builds the pairs again.
     settings: of `pairs_of_selection`.
+    weighted: whether pairs weigh in proportion to their confidence.
     shuffled: whether a coin of the seed exchanges the sides of each pair.
     order: names of the answers, so that another order builds the pairs again.
     seed: of the function and of the coins.
@@ -16,7 +17,7 @@ Params:
     reasoning: answer_after and reasoning of `chat.settle_reasoning`; None for texts without.
     judge: settings of `choose_judge`.
 Output:
-    pairs: PAIRS.
+    pairs: PAIRS; WEIGHTED_PAIRS if `weighted`.
     export: the same rows as LLaMA-Factory JSON.
 """
 
@@ -29,11 +30,11 @@ from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.script import run_script
 from weak_to_strong.method.chat import settle_reasoning
 from weak_to_strong.method.pairs import shuffle_sides
-from weak_to_strong.method.preferences import pairs_by_function, pairs_of_selection
+from weak_to_strong.method.preferences import pairs_by_function, pairs_of_selection, weigh_pairs
 from weak_to_strong.method.training_sets import encode_llama_factory_pairs
 from weak_to_strong.tables.files import write_json_rows
 from weak_to_strong.tables.frames import ROWS_OF_A_GROUP, read_table, write_table
-from weak_to_strong.tables.schemas import PAIRS, QUESTIONS, SELECTED
+from weak_to_strong.tables.schemas import PAIRS, QUESTIONS, SELECTED, WEIGHTED_PAIRS
 
 
 def main(snakemake: Any) -> None:
@@ -55,7 +56,10 @@ def main(snakemake: Any) -> None:
         rows = settle_reasoning(rows, ["chosen", "rejected"], **params.reasoning)
     if params.shuffled:
         rows = shuffle_sides(rows, params.seed)
-    write_table(rows, PAIRS, snakemake.output.pairs)
+    if params.weighted:
+        rows = weigh_pairs(rows)
+    schema = WEIGHTED_PAIRS if params.weighted else PAIRS
+    write_table(rows, schema, snakemake.output.pairs)
     batches = map(encode_llama_factory_pairs, rows.iter_slices(ROWS_OF_A_GROUP))
     write_json_rows(batches, snakemake.output.export)
     logger.info("%d pairs of %d questions", len(rows), rows["id"].n_unique())

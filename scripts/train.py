@@ -1,7 +1,8 @@
 """Fine-tune a model on supervised rows, on preference pairs, or by rewards of its own answers.
 
 Input:
-    rows: SFT_ROWS or WEIGHTED_ROWS (sft), PAIRS (dpo, orpo, kto) or REWARD_ROWS (grpo).
+    rows: SFT_ROWS or WEIGHTED_ROWS (sft), PAIRS or WEIGHTED_PAIRS (dpo), PAIRS (orpo, kto) or
+        REWARD_ROWS (grpo).
     base: manifest of the base model.
     init: manifest of the trained model to continue. Only sft and grpo can do without.
     deepspeed: the file that the settings name, where they name one.

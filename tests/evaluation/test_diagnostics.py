@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from table_builders import labels, questions, table, votes
+from table_builders import labels, questions, samples, table, votes
 
 from weak_to_strong.evaluation.diagnostics import (
     DIAGNOSTICS,
+    blind_spot_quality,
     calibration_quality,
     confidence_calibration,
     diagnostics_table,
@@ -192,6 +193,31 @@ def test_an_id_without_gold_is_refused():
         pair_quality(PAIR_TABLE, ANSWERS.head(1), "####")
 
 
+class TestBlindSpots:
+    WEAK = samples(
+        {"1": "1112", "2": "2213", "3": ["", "", "", ""], "4": "4444", "5": "1234"}, "{answer}"
+    )
+    STRONG = samples({"1": "9999", "2": "9992", "3": "3333", "4": "9944", "5": "5532"}, "{answer}")
+
+    def test_of_what_is_uncertain_the_sure_errors_are_counted(self):
+        """The weak model is sure of 1 and 4; the strong one of 1, 2 and 3, and wrong in 1, 2, 4."""
+        made = {row["name"]: row for row in blind_spot_quality(self.STRONG, self.WEAK, ANSWERS)}
+        shares = {name: (row["value"], row["n"]) for name, row in made.items()}
+        assert shares == {
+            "uncertain": (pytest.approx(3 / 5), 5),
+            "sure_and_wrong": (pytest.approx(1 / 3), 3),
+            "wrong_of_sure": (pytest.approx(1 / 2), 2),
+            "sure_and_wrong_elsewhere": (pytest.approx(1 / 2), 2),
+        }
+        low, high = wilson_interval(1, 3)
+        assert (made["sure_and_wrong"]["ci_low"], made["sure_and_wrong"]["ci_high"]) == (low, high)
+
+    def test_no_model_deceives_itself(self):
+        made = {row["name"]: row for row in blind_spot_quality(self.WEAK, self.WEAK, ANSWERS)}
+        assert made["sure_and_wrong"]["value"] == 0
+        assert math.isnan(made["wrong_of_sure"]["value"])
+
+
 class TestTable:
     @pytest.fixture
     def chain(self, tmp_path):
@@ -246,6 +272,12 @@ class TestTable:
         table = diagnostics_table([{**chain, **path, "judge": judge}])
         assert table.equals(diagnostics_table([chain]))
         assert not table.equals(diagnostics_table([{**chain, **path}]))
+
+    def test_blind_spots_are_measured_where_a_chain_names_them(self, chain):
+        paths = {"blind_spots": {"student": [chain["samples"], chain["samples"]]}, "variant": "v"}
+        rows = diagnostics_table([{**chain, **paths}]).filter(pl.col("diagnostic") == "blind_spots")
+        assert set(rows["method"]) == {"student@v"}
+        assert rows["name"][0] == "uncertain"
 
     def test_stage_two_may_be_absent(self, chain):
         without = {"votes": None, "selections": {}, "pairs": {}}

@@ -119,6 +119,32 @@ def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):
     assert [entry["method"] for entry in labels] == ["own", "taught_pairs"]
 
 
+def test_answers_are_measured_in_the_blind_spots_of_others(config):
+    plain = Graph(load_configuration(config))
+    assert all("blind_spots" not in chain for chain in plain.diagnostics())
+    config["answers"]["sampled"] = {"model": "dpo", "n": 4, "blind_spots_of": "weak_samples"}
+    config["variants"] = {
+        "careful": {"demonstrations": {"count": 2}},
+        "short": {"training": {"orpo": {"beta": 0.3}}},
+    }
+    config["chains"][0]["variants"] = ["careful", "short"]
+    graph = Graph(load_configuration(config))
+    chain, careful, short = graph.diagnostics()
+    first = graph.chains[0]
+    assert chain["blind_spots"] == {
+        "sampled": [
+            f"results/demo/answers/{first.key}/sampled.parquet",
+            f"results/demo/answers/{first.weak_side.key}/weak_samples.parquet",
+        ]
+    }
+    assert careful["blind_spots"]["sampled"][1] == chain["blind_spots"]["sampled"][1]
+    assert careful["blind_spots"]["sampled"][0] != chain["blind_spots"]["sampled"][0]
+    assert "blind_spots" not in short
+    assert set(graph.diagnostic_files()) >= set(chain["blind_spots"]["sampled"])
+    made = {round_.key.rpartition("/")[2] for round_ in graph.rounds()}
+    assert {"answers-sampled", "answers-weak_samples"} <= made
+
+
 def test_selections_of_pairs_alone_are_made_and_measured(config):
     for name in ("relabel", "taught"):
         del config["methods"][name]
@@ -182,10 +208,42 @@ BAD = [
     ({"answers.student.weak": "tiny_weak"}, "answers.student.weak.*no effect on model `conf"),
     ({"answers.second.weak": "third"}, "answers.second.weak.*unknown model `third`; known in"),
     ({"answers.weak_samples.few_shot": True}, "few_shot.*answers without demonstrations; remove"),
+    (
+        {"answers.icl_samples.blind_spots_of": "weak"},
+        "icl_samples.blind_spots_of.*no other answers `weak`; known: weak_samples, student",
+    ),
+    (
+        {"answers.icl_samples.blind_spots_of": "icl_samples"},
+        "no other answers `icl_samples`; known",
+    ),
+    (
+        {"answers.icl_samples.blind_spots_of": "student"},
+        "blind_spots_of.*`student` is one answer to each question; set answers.student.n above 1",
+    ),
+    (
+        {"answers.spy": {"model": "ceiling", "n": 4, "blind_spots_of": "weak_samples"}},
+        "answers.spy.model.*is made with method `ceiling`, which is trained on gold",
+    ),
+    (
+        {"answers.spy": {"model": "nobody", "n": 4, "blind_spots_of": "weak_samples"}},
+        "answers.spy.model.*unknown model `nobody`",
+    ),
     ({"answers.weak_labels": {"model": "weak"}}, "weak_labels.*are taken"),
     ({"selections.sure.answers": ["weak_sample"]}, r"selections.sure.answers.0.*unknown answers"),
     ({"selections.sure.keep": "most"}, "selections.sure.keep.*Which questions are kept"),
     ({"selections.sure.keep": "gone.py:f"}, "selections.sure.keep.*gone.py: cannot be read"),
+    ({"selections.sure.vote": "most"}, "selections.sure.vote.*How the votes choose"),
+    ({"selections.sure.vote": "ranking"}, "selections.sure.vote.*each entry is an evaluator; name"),
+    (
+        {
+            "selections.teachers": {
+                "answers": ["weak_labels", "second"],
+                "vote": "ranking",
+                "keep": "benchmarks/determinism.py:main",
+            }
+        },
+        "selections.teachers.vote.*has no effect on a function; remove it",
+    ),
     ({"selections.sure.without": "most"}, "selections.sure.without.*unknown selection `most`"),
     ({"selections.sure.without": "sure"}, "leaves out itself: sure -> sure"),
     (
@@ -208,6 +266,11 @@ BAD = [
     ),
     ({"preferences.dpo": {"chosen": "sure"}}, "preferences.dpo.*a selection or a method; choose"),
     ({"preferences.own.most": 1}, "preferences.own.*most"),
+    ({"preferences.own.weights": "half"}, "preferences.own.weights.*How much each pair counts"),
+    (
+        {"preferences.own.weights": "share"},
+        "again.trainer.*`kto` on `own`, whose pairs have weights; set it to dpo, or pref",
+    ),
     ({"methods.again.trainer": "sft"}, "`own` with trainer `sft`; dpo, orpo, kto, and only they"),
     (
         {

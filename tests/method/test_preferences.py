@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from table_builders import labels, questions, samples, table
 
 from weak_to_strong.method.pairs import PairSettings, build_pairs
-from weak_to_strong.method.preferences import pairs_by_function, pairs_of_selection
+from weak_to_strong.method.preferences import pairs_by_function, pairs_of_selection, weigh_pairs
 from weak_to_strong.method.selections import select_answers
-from weak_to_strong.tables.schemas import PAIRS, SELECTED, VOTES
+from weak_to_strong.tables.schemas import PAIRS, SELECTED, VOTES, WEIGHTED_PAIRS
 
 SETTINGS = {"min_confidence": 0.6, "pairs_per_question": 1, "rng_seed": 42}
 
@@ -96,6 +96,21 @@ def test_own_samples_give_the_pairs_of_the_paper_without_its_weak_side(drawn, co
     ours = attempt(lambda: pairs(chosen, [made], ids, pairs_per_question=count))
     assert (ours is None) == (of_paper is None)
     assert ours is None or ours.equals(of_paper)
+
+
+def test_pairs_weigh_in_proportion_to_their_confidence():
+    drawn = samples({"a": ["1", "2"], "b": ["1", "2"]})
+    made = pairs(selected(("a", "so 1", "1", 0.6), ("b", "so 1", "1", 1.0)), [drawn])
+    weighed = weigh_pairs(made)
+    assert weighed.schema == WEIGHTED_PAIRS
+    assert weighed["weight"].to_list() == pytest.approx([0.75, 1.25])
+    assert weighed.drop("weight").equals(made)
+
+
+def test_pairs_without_any_confidence_have_no_weights():
+    made = pairs(selected(("a", "so 1", "1", 1.0)), [samples({"a": ["2"], "b": ["1"]})])
+    with pytest.raises(ValueError, match="all shares are 0; set `weights: equal` in the prefer"):
+        weigh_pairs(made.with_columns(confidence=0.0))
 
 
 def test_no_pair_at_all_names_the_fix():

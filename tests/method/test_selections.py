@@ -45,6 +45,10 @@ def entropy(votes: list[str]) -> float:
 def plain_selection(sources: list, chosen: dict, seed: int) -> list[tuple]:
     pooled = [[vote for source in sources for vote in source[place]] for place in range(4)]
     answered = [place for place in range(4) if majority(pooled[place])[0]]
+    if chosen["take"] == "other":
+        answered = [
+            place for place in answered if set(pooled[place]) - {"", majority(pooled[place])[0]}
+        ]
     count = round(chosen["fraction"] * len(answered))
     kept = {
         "all": lambda: answered,
@@ -60,6 +64,10 @@ def plain_selection(sources: list, chosen: dict, seed: int) -> list[tuple]:
     rows = []
     for place in sorted(kept):
         answer, share = majority(pooled[place])
+        if chosen["take"] == "other":
+            others = [vote for vote in pooled[place] if vote not in ("", answer)]
+            answer = majority(others)[0]
+            share = others.count(answer) / len(pooled[place])
         texts = [
             text
             for source in sources
@@ -69,7 +77,7 @@ def plain_selection(sources: list, chosen: dict, seed: int) -> list[tuple]:
             .rows()
             if own == answer
         ]
-        if chosen["take"] == "first":
+        if chosen["take"] in ("first", "other"):
             texts = texts[:1]
         elif chosen["take"] == "shortest":
             texts = [min(texts, key=len)]
@@ -111,6 +119,31 @@ def test_a_judge_tells_which_answers_are_the_same():
         ("0", "1", pytest.approx(2 / 3)),
         ("1", "3", pytest.approx(2 / 3)),
     ]
+
+
+def test_the_answer_that_ranks_first_takes_the_place_of_the_majority():
+    tables = [answers(["1"] * 9, ["1"]), answers(["2", "2", "1"], ["1"])]
+    tables.append(tables[1])
+    chosen = settings("share", min_share=0.2, vote="ranking")
+    selected = select_answers(tables, chosen)
+    assert selected.select("id", "prediction", "share").rows() == [
+        ("0", "2", pytest.approx(4 / 15)),
+        ("1", "1", 1.0),
+    ]
+    assert selected["response"][0].endswith(" 2")
+    assert select_answers(tables, {**chosen, "keep": "agreement"})["id"].to_list() == ["1"]
+
+
+def test_another_answer_is_none_that_the_judge_calls_the_same():
+    def judge(comparisons):
+        return ["right" if float(a) == float(b) else "wrong" for _, a, b in comparisons]
+
+    table = answers(["1", "1", "1.0", "2", "2.0"], ["3", "3.0", "3", "", ""])
+    (row,) = select_answers([table], settings("all", take="other"), judge=judge).rows()
+    assert (row[0], row[1][-1:], *row[2:]) == ("0", "2", "2", pytest.approx(0.4))
+    message = "keeps none of 1 questions, of which 0 have a majority answer and another one; change"
+    with pytest.raises(ValueError, match=message):
+        select_answers([answers(["3", ""])], settings("all", take="other"))
 
 
 def test_questions_of_another_selection_are_left_out():

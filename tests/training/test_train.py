@@ -285,6 +285,9 @@ class TestRows:
             "chosen_ids": [[32, 121, EOS]],
             "rejected_ids": [[32, 110, 111, EOS]],
         }
+        frame = frame.with_columns(weight=1.0)
+        weighted = encode_rows(frame, CharacterTokenizer(), 9, ("chosen", "rejected"))
+        assert dpo_columns(weighted) == {**dpo_columns(rows), "weight": [1.0]}
         columns = orpo_columns(rows)
         assert columns["chosen_input_ids"] == [[BOS, 81, 32, 121, EOS]]
         assert columns["rejected_labels"] == [[-100, -100, 32, 110, 111, EOS]]

@@ -258,6 +258,10 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "answers.<name>.few_shot": (
         {"answers.given.model": "strong"}, {"answers.given.few_shot": True},
     ),
+    "answers.<name>.blind_spots_of": (
+        {"answers.measured": {"model": "m_plus", "n": 3}},
+        {"answers.measured.blind_spots_of": "given"},
+    ),
     "selections.<name>.answers": ({}, {"selections.voted.answers": ["weak_labels", "given"]}),
     "selections.<name>.keep": ({}, {"selections.voted.keep": "all"}),
     "selections.<name>.fraction": (

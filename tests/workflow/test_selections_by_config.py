@@ -34,15 +34,22 @@ PARTS = {
         "weak_samples": {"model": "weak", "n": 4},
         "teacher": {"model": "weak", "weak": "random_strong"},
         "student": {"model": "confident"},
+        "measured": {"model": "confident", "n": 4, "blind_spots_of": "weak_samples"},
     },
     "selections": {
         "sure": {"answers": ["weak_samples"], "keep": "entropy"},
-        "voted": {"answers": ["weak_labels", "icl_labels", "teacher"], "keep": "share"},
+        "voted": {
+            **{"answers": ["weak_labels", "icl_labels", "teacher"], "keep": "share"},
+            "vote": "ranking",
+        },
         "mine": {"answers": ["weak_samples"], "keep": "mine.py:longest"},
         "relabelled": {"answers": ["student"], "keep": "all"},
     },
     "preferences": {
-        "other_samples": {"chosen": "voted", "answers": ["weak_samples"], "pairs_per_question": 2},
+        "other_samples": {
+            **{"chosen": "voted", "answers": ["weak_samples"], "pairs_per_question": 2},
+            "weights": "share",
+        },
         "built": {"chosen": "builder.py:pairs", "answers": ["weak_samples"]},
     },
     "methods": {
@@ -111,6 +118,7 @@ def test_pairs_prefer_the_selected_text_to_one_with_another_answer(selected):
     assert all(texts[name] == text for name, text in pairs.select("id", "chosen").rows())
     last = [pairs[side].str.slice(-1) for side in ("chosen", "rejected")]
     assert (last[0] != last[1]).all()
+    assert pairs["weight"].mean() == pytest.approx(1)
     counts = set(pairs["id"].value_counts()["count"])
     assert counts == {1, 2}
     trained = json.loads(selected.result(f"models/{CHAIN}/preferring-0/manifest.json").read_text())
@@ -136,6 +144,9 @@ def test_models_are_evaluated_and_selections_are_measured(selected):
     assert set(measured["method"]) == set(PARTS["selections"])
     pairs = pl.read_csv(selected.result("report/diagnostics.csv")).filter(diagnostic="pairs")
     assert set(PARTS["preferences"]) <= set(pairs["method"])
+    spots = pl.read_csv(selected.result("report/diagnostics.csv")).filter(diagnostic="blind_spots")
+    assert set(spots["method"]) == {"measured"}
+    assert "Confidently wrong where" in selected.result("report/index.html").read_text()
 
 
 def test_a_second_run_does_nothing(selected):
@@ -159,6 +170,8 @@ CHANGES = {
             f"Selection sure: {CHAIN}",
             f"Generation round {CHAIN}/answers-student",
             f"Answers student: {CHAIN}",
+            f"Generation round {CHAIN}/answers-measured",
+            f"Answers measured: {CHAIN}",
             f"Selection relabelled: {CHAIN}",
             *models_of("confident", "again"),
             *trained("preferring", "preferring_mine"),

@@ -8,7 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from weak_to_strong.experiment.check_data import check_filled_in
-from weak_to_strong.experiment.check_selections import check_method_parts, check_user_function
+from weak_to_strong.experiment.check_selections import (
+    check_measured_answers,
+    check_method_parts,
+    check_user_function,
+)
 from weak_to_strong.experiment.entries import (
     KINDS_FROM_PAIRS,
     PAIR_KINDS,
@@ -65,6 +69,12 @@ def _check_method(path: list, method: dict, preferences: dict) -> None:
                 [*path, "start"],
                 f"`{method['start']}` with data `{data}`",
                 "set it to m_plus, or to a method that trains a model",
+            )
+        if preferences[data]["weights"] == "share" and trainer != "dpo":
+            raise complain(
+                [*path, "trainer"],
+                f"`{trainer}` on `{data}`, whose pairs have weights",
+                f"set it to dpo, or preferences.{data}.weights to equal",
             )
         if method.get("pairs"):
             raise complain(
@@ -176,6 +186,7 @@ def check_methods(config: dict, name: str) -> None:
                 f"is missing, and method `{method}` is trained on it",
                 f"add it, or set tasks.{name}.methods.{method} to {{trainer: none, data: none}}",
             )
+    check_measured_answers(config, task["methods"])
 
 
 def _is_always_asked(config: dict, task: str) -> bool:

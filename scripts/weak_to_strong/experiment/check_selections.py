@@ -46,35 +46,65 @@ def check_selections(config: Mapping[str, Any]) -> None:
             raise complain(
                 [*path, "few_shot"], "the weak model answers without demonstrations", "remove it"
             )
+        if entry["blind_spots_of"] is not None:
+            _check_blind_spots(name, entry, config["answers"])
     answers = [*LABELS_BY_SIDE, *config["answers"]]
     for name, entry in config["selections"].items():
-        path = ["selections", name]
-        if name in ROW_KINDS:
-            raise complain(path, "is the name of a kind of rows", "choose another name")
-        _check_answers([*path, "answers"], entry["answers"], answers)
-        if entry["without"] not in (None, *config["selections"]):
-            raise complain(
-                [*path, "without"],
-                f"unknown selection `{entry['without']}`",
-                f"known: {', '.join(config['selections'])}",
-            )
-        if ":" in entry["keep"] and entry["without"]:
-            raise complain([*path, "without"], "has no effect on a function", "remove it")
-        seen = [name]
-        while (after := config["selections"][seen[-1]]["without"]) is not None:
-            if after in seen:
-                raise complain(
-                    [*path, "without"],
-                    f"leaves out itself: {' -> '.join([*seen, after])}",
-                    "remove it",
-                )
-            seen.append(after)
-            if after not in config["selections"]:
-                break
-        if ":" in entry["keep"]:
-            check_user_function([*path, "keep"], entry["keep"])
+        _check_selection(name, entry, answers, config["selections"])
     for name, entry in config["preferences"].items():
         _check_preferences(name, entry, answers, config)
+
+
+def _check_blind_spots(name: str, entry: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
+    """Check that an entry of `answers` and the one of which it names the blind spots have votes."""
+    other, path = entry["blind_spots_of"], ["answers", name, "blind_spots_of"]
+    if other not in answers or other == name:
+        known = ", ".join(known for known in answers if known != name)
+        raise complain(path, f"no other answers `{other}`", f"known: {known or 'none'}")
+    for one in (name, other):
+        if answers[one]["n"] < 2:
+            raise complain(
+                path, f"`{one}` is one answer to each question", f"set answers.{one}.n above 1"
+            )
+
+
+def _check_selection(
+    name: str, entry: Mapping[str, Any], answers: Sequence[str], selections: Mapping[str, Any]
+) -> None:
+    """Check an entry of `selections`."""
+    path = ["selections", name]
+    if name in ROW_KINDS:
+        raise complain(path, "is the name of a kind of rows", "choose another name")
+    _check_answers([*path, "answers"], entry["answers"], answers)
+    if entry["without"] not in (None, *selections):
+        raise complain(
+            [*path, "without"],
+            f"unknown selection `{entry['without']}`",
+            f"known: {', '.join(selections)}",
+        )
+    if ":" in entry["keep"] and entry["without"]:
+        raise complain([*path, "without"], "has no effect on a function", "remove it")
+    if ":" in entry["keep"] and entry["vote"] != "majority":
+        raise complain([*path, "vote"], "has no effect on a function", "remove it")
+    if entry["vote"] == "ranking" and len(entry["answers"]) < 2:
+        raise complain(
+            [*path, "vote"],
+            "is `ranking` with one entry of `answers`, and each entry is an evaluator",
+            "name several answers, or remove it",
+        )
+    seen = [name]
+    while (after := selections[seen[-1]]["without"]) is not None:
+        if after in seen:
+            raise complain(
+                [*path, "without"],
+                f"leaves out itself: {' -> '.join([*seen, after])}",
+                "remove it",
+            )
+        seen.append(after)
+        if after not in selections:
+            break
+    if ":" in entry["keep"]:
+        check_user_function([*path, "keep"], entry["keep"])
 
 
 def _check_preferences(
@@ -160,25 +190,54 @@ def check_method_parts(path: list, name: str, config: Mapping[str, Any], methods
             "set it to strong, m_plus or a method",
         )
     for key, part in _parts(path, method, config):
-        if part not in methods:
-            raise complain(key, f"unknown model `{part}`", f"known: {', '.join(methods)}")
-        entry = methods[part]
-        if entry["trainer"] == "none" and part != "weak":
-            raise complain(
-                key,
-                f"method `{part}` trains no model",
-                "name `strong`, with `few_shot: true` for demonstrations, or a method that trains",
-            )
-        if entry["start"] == "weak" and part != "weak":
-            raise complain(key, f"method `{part}` is a weak model", "name `weak`")
+        _check_part(key, part, methods)
     for part in _reach(path, name, config, methods, ()):
-        gold = methods[part]["data"] == "gold_train_2" or methods[part].get("reward") == "gold"
-        if gold and part != name:
-            raise complain(
-                [*path],
-                f"is made with method `{part}`, which is trained on gold of train_2",
-                "use other answers, or another start",
-            )
+        if part != name:
+            _check_gold(path, part, methods)
+
+
+def check_measured_answers(config: Mapping[str, Any], methods: dict) -> None:
+    """Check the models of the answers that the diagnostics measure (`blind_spots_of`).
+
+    Args:
+        config: a completed configuration.
+        methods: of a task.
+
+    Raises:
+        ConfigError: a model that is not there, or is made with gold of train_2.
+    """
+    for name, entry in config["answers"].items():
+        for measured in filter(None, (entry["blind_spots_of"] and name, entry["blind_spots_of"])):
+            path, model = ["answers", measured, "model"], config["answers"][measured]["model"]
+            if model not in STARTS:
+                _check_part(path, model, methods)
+                for part in _reach(path, model, config, methods, ()):
+                    _check_gold(path, part, methods)
+
+
+def _check_part(key: list, part: str, methods: dict) -> None:
+    """Check that a model that answers, or that a training starts from, can do so."""
+    if part not in methods:
+        raise complain(key, f"unknown model `{part}`", f"known: {', '.join(methods)}")
+    entry = methods[part]
+    if entry["trainer"] == "none" and part != "weak":
+        raise complain(
+            key,
+            f"method `{part}` trains no model",
+            "name `strong`, with `few_shot: true` for demonstrations, or a method that trains",
+        )
+    if entry["start"] == "weak" and part != "weak":
+        raise complain(key, f"method `{part}` is a weak model", "name `weak`")
+
+
+def _check_gold(path: list, part: str, methods: dict) -> None:
+    """Refuse a method that is trained on gold of train_2."""
+    if methods[part]["data"] == "gold_train_2" or methods[part].get("reward") == "gold":
+        raise complain(
+            path,
+            f"is made with method `{part}`, which is trained on gold of train_2",
+            "use other answers, or another start",
+        )
 
 
 def _parts(

@@ -56,6 +56,7 @@ class AnswersEntry:
         iteration: of the method's model; None for the last one.
         weak: base of a further teacher; None for the chain's own weak model.
         decoding: what differs from one greedy answer: n, temperature, top_p.
+        blind_spots_of: name of the answers where the diagnostics measure these, if they do.
     """
 
     model: str
@@ -63,12 +64,13 @@ class AnswersEntry:
     weak: str | None
     few_shot: bool
     decoding: Settings
+    blind_spots_of: str | None
 
     @classmethod
     def read(cls, entry: Settings) -> AnswersEntry:
         keys = ("n", "temperature", "top_p")
         decoding = {key: entry[key] for key in keys} if entry["n"] > 1 else {}
-        names = ("model", "iteration", "weak", "few_shot")
+        names = ("model", "iteration", "weak", "few_shot", "blind_spots_of")
         return cls(**{name: entry[name] for name in names}, decoding=decoding)
 
 
@@ -95,6 +97,8 @@ class SelectionEntry:
         used = {"share": ["min_share"], "entropy": ["fraction"], "random": ["fraction"]}
         keys = [*used.get(keep, []), *([] if ":" in keep else ["take"])]
         settings = {"keep": keep, **{key: entry[key] for key in keys}}
+        if entry["vote"] != "majority":
+            settings["vote"] = entry["vote"]
         weighted = entry["weights"] == "share"
         return cls(tuple(entry["answers"]), entry["without"], settings, weighted)
 
@@ -114,6 +118,7 @@ class PreferencesEntry:
         answers: names of the answers; None for those of the selection.
         settings: of `preferences.pairs_of_selection`; none for a function.
         shuffled: whether a coin exchanges the sides of each pair.
+        weighted: whether pairs weigh in proportion to their confidence.
     """
 
     selection: str | None
@@ -121,6 +126,7 @@ class PreferencesEntry:
     answers: tuple[str, ...] | None
     settings: Settings
     shuffled: bool
+    weighted: bool
 
     @classmethod
     def read(cls, entry: Settings) -> PreferencesEntry:
@@ -133,6 +139,7 @@ class PreferencesEntry:
             answers=None if entry["answers"] is None else tuple(entry["answers"]),
             settings={key: entry[key] for key in keys},
             shuffled=entry["shuffled"],
+            weighted=entry["weights"] == "share",
         )
 
 

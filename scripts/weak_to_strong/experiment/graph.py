@@ -868,6 +868,7 @@ class Graph:
             waiting += [self._votes(chain)] if self._has_votes(chain) else []
             for node in self._pair_nodes.get(chain, ()):
                 waiting += self._training_tables(node).values()
+            waiting += [part for both in self._blind_spots(chain).values() for part in both]
         needed: set[Product] = set()
         while waiting:
             product = waiting.pop()
@@ -1033,11 +1034,16 @@ class Graph:
             files += [chain["gold"], chain["votes"], chain["samples"], *chain["pairs"].values()]
             files += chain["weak_labels"] + chain["icl_labels"] + chain["kept"]
             files += chain["selections"].values()
+            files += [path for paths in chain.get("blind_spots", {}).values() for path in paths]
             files += [chain["questions"]]
         return [file for file in dict.fromkeys(files) if file]
 
     def _chain_diagnostics(self, chain: Chain) -> dict[str, Any]:
         task, iterations = self.task(chain.task), self._diagnosed_iterations(chain)
+        blind_spots = {
+            name: [part.path(self.paths) for part in both]
+            for name, both in self._blind_spots(chain).items()
+        }
         return {
             **asdict(chain),
             "answer_key": task.answer_key,
@@ -1057,6 +1063,7 @@ class Graph:
                 for selected in self._used_selections
                 if selected.chain == chain
             },
+            **({"blind_spots": blind_spots} if blind_spots else {}),
             "pairs": {
                 **{node.method: self.rows(node) for node in self._pair_nodes.get(chain, ())},
                 **{
@@ -1066,6 +1073,19 @@ class Graph:
                 },
             },
         }
+
+    def _blind_spots(self, chain: Chain) -> dict[str, tuple[NamedAnswers, NamedAnswers]]:
+        """Answers that are measured where others are uncertain, with the others, by their name.
+
+        A variant has only those that it does not share with its chain.
+        """
+        measured = {}
+        for name, entry in self.experiment.answers.items():
+            if entry.blind_spots_of:
+                both = self._answers(chain, name), self._answers(chain, entry.blind_spots_of)
+                if not chain.variant or any(part.chain == chain for part in both):
+                    measured[name] = both
+        return measured
 
     def _diagnosed_iterations(self, chain: Chain) -> range:
         """Stage I iterations whose tables a chain does not share."""

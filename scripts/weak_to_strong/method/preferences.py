@@ -24,7 +24,7 @@ from weak_to_strong.method.selections import (
     pool_answers,
     rows_of_function,
 )
-from weak_to_strong.tables.schemas import PAIRS
+from weak_to_strong.tables.schemas import PAIRS, WEIGHTED_PAIRS
 
 #: What to do where a selection gives no pair.
 _ADVICE = (
@@ -137,3 +137,24 @@ def pairs_by_function(
         .join(prompts, on="id", how="left", maintain_order="left")
         .select(PAIRS.names())
     )
+
+
+def weigh_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """WEIGHTED_PAIRS: each pair weighs in proportion to its confidence.
+
+    This is the weight of confidence-weighted preference optimisation (Afzali et al., arXiv
+    2603.04968, after its abstract). Here its mean is 1, so that updates are as large as without it.
+
+    Args:
+        pairs: PAIRS.
+
+    Raises:
+        ValueError: all confidences are 0.
+    """
+    if not pairs["confidence"].sum():
+        raise ValueError(
+            "weights: no chosen text has an answer of the votes, so all shares are 0; set "
+            "`weights: equal` in the preferences"
+        )
+    weight = pl.col("confidence") / pl.col("confidence").mean()
+    return pairs.with_columns(weight=weight).select(WEIGHTED_PAIRS.names())

@@ -3,6 +3,7 @@
 The paper's filter keeps a question if the weak and the ICL answer agree. A selection says so of any
 answers: of one model or of several, greedy or sampled. All answers to a question, of all tables,
 are votes. The majority answer is the question's answer, and its share of the votes its confidence.
+In place of the majority, a ranking by several evaluators may choose it (`method.answer_ranking`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from weak_to_strong.method.answer_ranking import rank_answers
 from weak_to_strong.method.answers import Judge, judge_table, string_judge
 from weak_to_strong.method.majority_vote import count_votes, majority_vote
 from weak_to_strong.method.user_functions import load_function
@@ -20,8 +22,8 @@ from weak_to_strong.tables.schemas import POOLED, SELECTED
 
 #: Ways to choose the questions.
 KEEPS = ("agreement", "all", "share", "entropy", "random")
-#: Ways to choose the text among those with the majority answer.
-TAKES = ("first", "shortest", "all")
+#: Ways to choose the text: among those with the majority answer, or one with another answer.
+TAKES = ("first", "shortest", "all", "other")
 
 
 def pool_answers(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -78,33 +80,44 @@ def select_answers(
       ones the first (Guo and Yang, arXiv 2406.19032, keep half);
     - `random`: a random `fraction` of them, drawn with the seed.
 
+    With the vote `ranking` the answer that ranks first takes the place of the majority answer.
+
     Args:
         tables: see `pool_answers`.
         settings: `keep`, one of KEEPS; `min_share` and `fraction` in (0, 1]; `take`, one of TAKES:
             of the texts with the majority answer the first one, the shortest one (the first of
-            equally long ones), or all different ones.
+            equally long ones), or all different ones. `other` leaves out questions of which all
+            votes for an answer agree, and takes the first text with the most frequent other answer
+            of each kept question. `vote`: "majority" if absent, or "ranking"
+            (`answer_ranking.rank_answers`).
         judge: compares the answers to a question.
         seed: of the draw.
         without: ids of questions that are left out beforehand.
 
     Returns:
-        SELECTED, in the order of questions in the first table.
+        SELECTED, in the order of questions in the first table. Answer and share are those of the
+        texts.
 
     Raises:
         ValueError: the tables do not fit each other, or no question is kept.
     """
     pooled = pool_answers(tables)
-    votes = majority_vote(number_votes(pooled), judge=judge)
+    choose = rank_answers if settings.get("vote") == "ranking" else majority_vote
+    votes = choose(number_votes(pooled), judge=judge)
     left_out = pl.col("id").is_in(list(without))
     answered = votes.filter(pl.col("majority") != "", ~left_out)
+    taken, asked = answered, "a majority answer"
+    if settings["take"] == "other":
+        taken, asked = _other_answers(pooled, answered, judge), "a majority answer and another one"
+        answered = answered.join(taken, on="id", how="semi", maintain_order="left")
     kept = _keep(pooled, answered, settings, judge, seed)
     if not kept:
         raise ValueError(
             f"keep {settings['keep']!r} keeps none of {votes.height} questions, of which "
-            f"{answered.height} have a majority answer; change the selection"
+            f"{answered.height} have {asked}; change the selection"
         )
     texts = pooled.join(
-        answered.filter(pl.col("id").is_in(list(kept))), on="id", maintain_order="left"
+        taken.filter(pl.col("id").is_in(list(kept))), on="id", maintain_order="left"
     )
     verdicts = judge_table(texts.select("id", "prediction", "majority"), judge)
     texts = texts.filter((verdicts == "right") & (pl.col("prediction") != ""))
@@ -266,6 +279,32 @@ def _keep(
     raise ValueError(f"keep: {settings['keep']!r} is not one of {', '.join(KEEPS)}")
 
 
+def _other_answers(pooled: pl.DataFrame, answered: pl.DataFrame, judge: Judge) -> pl.DataFrame:
+    """The most frequent answer of each question that is wrong if its answer is right.
+
+    Args:
+        pooled: POOLED.
+        answered: columns id, majority.
+        judge: compares the answers to a question.
+
+    Returns:
+        Columns id, majority (that other answer), confidence (its share of the votes), of the
+        questions that have one. No answer is no other answer.
+    """
+    questions, counts = count_votes(number_votes(pooled), judge)
+    share = pl.col("votes") / pl.col("votes").sum().over("question")
+    others = (
+        counts.with_columns(confidence=share)
+        .filter(pl.col("prediction") != "")
+        .join(questions, on="question")
+        .join(answered.select("id", "majority"), on="id")
+        .sort("question", "votes", "first", descending=[False, True, False])
+    )
+    verdicts = judge_table(others.select("id", "prediction", "majority"), judge)
+    others = others.filter(verdicts == "wrong").unique("id", keep="first", maintain_order=True)
+    return others.select("id", "confidence", majority="prediction")
+
+
 def answer_entropy(pooled: pl.DataFrame, judge: Judge = string_judge) -> pl.DataFrame:
     """Entropy of the answers to each question, in nats; no answer counts as an answer.
 
@@ -296,6 +335,6 @@ def _take(texts: pl.DataFrame, take: str) -> pl.DataFrame:
         order = texts.select(pl.col("id").unique(maintain_order=True)).with_row_index("question")
         texts = texts.with_columns(length=pl.col("response").str.len_chars())
         texts = texts.join(order, on="id").sort("question", "length", maintain_order=True)
-    elif take != "first":
+    elif take not in ("first", "other"):
         raise ValueError(f"take: {take!r} is not one of {', '.join(TAKES)}")
     return texts.unique("id", keep="first", maintain_order=True)

@@ -41,6 +41,7 @@ _DIAGNOSTIC_TITLES = {
     "pairs": "Preference pairs",
     "calibration": "Calibration summary",
     "samples": "Samples of M_plus on train_2",
+    "blind_spots": "Confidently wrong where other answers are uncertain",
 }
 #: Diagnostics that are means and no shares.
 _MEANS = ("answers", "texts", "characters")
@@ -121,6 +122,7 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
         "filter": ["Iteration"],
         "pairs": ["Method"],
         "kept": ["Selection"],
+        "blind_spots": ["Answers"],
     }.get(diagnostic, [])
     keys = ["task", "weak", "strong", "seed", "method", "iteration"]
     body = []
@@ -132,6 +134,7 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
             "Side": side or method_label(method),
             "Method": method_label(method),
             "Selection": method,
+            "Answers": method,
             "Iteration": str(iteration),
         }
         cells = {row["name"]: _diagnostic_cell(row) for row in group.iter_rows(named=True)}

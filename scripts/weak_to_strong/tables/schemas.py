@@ -118,6 +118,9 @@ PAIRS = pl.Schema(
     }
 )
 
+#: The same with the weight of each pair in the loss; the mean is 1.
+WEIGHTED_PAIRS = pl.Schema({**PAIRS, "weight": pl.Float64})
+
 #: The scorers. Each has a column of verdicts in SCORES and its own rows in METRICS.
 SCORERS = ("paper", "math")
 

@@ -9,6 +9,10 @@ reference, and m the same difference of their means over tokens. The losses of a
   are taken to be exchanged (Chowdhury et al., arXiv 2403.00409);
 - sigmoid_norm: -log s(beta m), in the manner of SimPO's normalised length (Meng et al., arXiv
   2405.14734; Lambert et al., arXiv 2411.15124).
+
+Pairs may have weights of mean 1. The loss of an update is then the mean of weight times loss over
+its pairs. With the confidence of a weak model as weight this is confidence-weighted preference
+optimisation (Afzali et al., arXiv 2603.04968, after its abstract), but for the mean of 1.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
@@ -47,7 +52,10 @@ def make_trainer(
 ) -> DPOTrainer:
     """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted."""
 
-    class TokenisedDPOTrainer(sort_rows(DPOTrainer)):
+    columns = dpo_columns(rows)
+    trainer = WeightedDPOTrainer if "weight" in columns else DPOTrainer
+
+    class TokenisedDPOTrainer(sort_rows(trainer)):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
@@ -57,10 +65,44 @@ def make_trainer(
             return super()._precompute_ref_logps(*arguments)
 
     arguments = common["args"]
-    dataset = Dataset.from_dict(dpo_columns(rows))
+    dataset = Dataset.from_dict(columns)
     if arguments.precompute_ref_log_probs and arguments.world_size > 1:
         dataset = share_dataset(dataset, arguments)
     return build_with_reference(TokenisedDPOTrainer, common, dataset, reference)
+
+
+class WeightedDPOTrainer(DPOTrainer):
+    """TRL's trainer with a weight for each pair.
+
+    TRL can multiply the losses of pairs by weights of its own (WPO; Zhou et al., arXiv 2406.11827).
+    It computes these from two outputs of the model. One of them is set here so that the pairs' own
+    weights come out, to a relative error of about 1e-5.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.use_weighting = True
+        self._set_signature_columns_if_needed()
+        self._signature_columns = [*self._signature_columns, "weight"]
+        collate = self.data_collator
+
+        def collate_weights(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            return {**collate(rows), "weight": torch.tensor([row["weight"] for row in rows])}
+
+        self.data_collator = collate_weights
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        weights = inputs.pop("weight")
+
+        def weighted(**given: Any) -> Any:
+            outputs = model(**given)
+            # TRL's weight of an answer is exp(mean(log_probs - log_sum_sq_probs)) over its tokens,
+            # that of a pair the product of both. A weight of 0 has no logarithm.
+            halves = torch.cat([weights.clamp_min(1e-30).log(), torch.zeros_like(weights)])
+            outputs.log_sum_sq_probs = outputs.log_probs.detach() - halves.unsqueeze(1)
+            return outputs
+
+        return super()._compute_loss(weighted, inputs, return_outputs)
 
 
 def share_dataset(dataset: Dataset, arguments: DPOConfig) -> Dataset:

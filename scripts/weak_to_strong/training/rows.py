@@ -34,7 +34,7 @@ class Encoded:
         id: id of the row.
         prompt: ids of the prompt.
         completions: ids of the one completion, or of the chosen and the rejected one.
-        weight: of the row in the loss of sft, where rows have one; the mean is 1.
+        weight: of the row in the loss of sft or dpo, where rows have one; the mean is 1.
     """
 
     id: str
@@ -275,12 +275,17 @@ def sft_columns(rows: Sequence[Encoded]) -> Mapping[str, list]:
 
 
 def dpo_columns(rows: Sequence[Encoded]) -> Mapping[str, list]:
-    """Columns `prompt_ids`, `chosen_ids`, `rejected_ids` of the DPO and the KTO trainer."""
-    return {
+    """Columns `prompt_ids`, `chosen_ids`, `rejected_ids` of the DPO and the KTO trainer.
+
+    Rows with weights have the column `weight` too.
+    """
+    columns: dict[str, list] = {
         "prompt_ids": [row.prompt for row in rows],
         "chosen_ids": [row.completions[0] for row in rows],
         "rejected_ids": [row.completions[1] for row in rows],
     }
+    weights = [row.weight for row in rows if row.weight is not None]
+    return columns | ({"weight": weights} if weights else {})
 
 
 def unpair(pairs: Sequence[Mapping[str, list[int]]]) -> list[dict[str, Any]]:

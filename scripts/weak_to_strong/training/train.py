@@ -25,7 +25,13 @@ from weak_to_strong.jobs.logs import configure_logging, logger
 from weak_to_strong.models.loading import check_tensors
 from weak_to_strong.models.manifests import check_files
 from weak_to_strong.tables.frames import read_table
-from weak_to_strong.tables.schemas import PAIRS, REWARD_ROWS, SFT_ROWS, WEIGHTED_ROWS
+from weak_to_strong.tables.schemas import (
+    PAIRS,
+    REWARD_ROWS,
+    SFT_ROWS,
+    WEIGHTED_PAIRS,
+    WEIGHTED_ROWS,
+)
 from weak_to_strong.training.checkpoints import find_checkpoint, list_unhashed, remove_torn
 from weak_to_strong.training.history import (
     clean_history,
@@ -92,7 +98,7 @@ def _encode(training: TrainingRun, tokenizer: Any) -> list[Encoded] | list[Quest
         table = read_table(training.rows, REWARD_ROWS)
         lengths = settings.max_length, settings.rewards.max_tokens
         return encode_questions(table, tokenizer, *lengths, training.chat)
-    schemas = (SFT_ROWS, WEIGHTED_ROWS) if trainer == "sft" else (PAIRS,)
+    schemas = (SFT_ROWS, WEIGHTED_ROWS) if trainer == "sft" else (PAIRS, WEIGHTED_PAIRS)
     table = read_table(training.rows, *schemas)
     columns = ("completion",) if trainer == "sft" else ("chosen", "rejected")
     return encode_rows(table, tokenizer, settings.max_length, columns, training.chat)

@@ -37,8 +37,8 @@ class TrainingJob:
     Attributes:
         trainer: one of `settings.TRAINERS`.
         settings: see `settings.complete_settings`.
-        rows: Parquet table: SFT_ROWS or WEIGHTED_ROWS for sft, REWARD_ROWS for grpo, PAIRS for the
-            others.
+        rows: Parquet table: SFT_ROWS or WEIGHTED_ROWS for sft, PAIRS or WEIGHTED_PAIRS for dpo,
+            REWARD_ROWS for grpo, PAIRS for the others.
         base: manifest of the base model.
         init: manifest of the trained model to continue, or None. Only sft and grpo can do without.
         work: folder of checkpoints. Each training has its own folder in it, removed at its end.
