@@ -1,8 +1,7 @@
 """Quality of labels, agreement filter, votes and pairs, measured with the withheld gold answers.
 
 Only this module compares train_2's gold answers with what the strong model is trained on. Nothing
-here may feed back into training. The task's judge decides what is right; by default an answer is
-right if it equals the gold answer after the paper's normalisation.
+here may feed back into training. The task's judge decides what is right, see `judges.choose_judge`.
 """
 
 from __future__ import annotations
