@@ -110,7 +110,8 @@ def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):
     assert complete(change(demo, "seeds", ["1e3", "1234567"]))["seeds"] == [1000, 1234567]
     # Keys that may be null, and entries that may.
     steps = complete(change(demo, "training.sft.max_steps", "1e3"))["training"]["sft"]["max_steps"]
-    assert steps == 1000 and isinstance(steps, int)
+    assert steps == 1000
+    assert isinstance(steps, int)
     dpo = {**complete(demo)["methods"]["dpo"], "training": {"learning_rate": "1e-4"}}
     read = complete(change(demo, "methods.dpo", dpo))["methods"]["dpo"]
     assert read["training"] == {"learning_rate": 1e-4}

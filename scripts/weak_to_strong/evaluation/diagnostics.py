@@ -115,7 +115,16 @@ def right_ids(
 def label_quality(
     labels: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
 ) -> list[dict]:
-    """Accuracy of one side's LABELS over all questions, and the share without a final answer."""
+    """Accuracy of one side's LABELS over all questions, and the share without a final answer.
+
+    Args:
+        labels: LABELS.
+        gold: columns id, gold.
+        judge: compares answers with gold answers.
+
+    Raises:
+        ValueError: an id has no gold answer.
+    """
     empty = (labels["prediction"] == "").sum()
     return [
         _share("accuracy", len(right_ids(labels, gold, judge=judge)), labels.height),

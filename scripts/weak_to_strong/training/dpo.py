@@ -45,7 +45,10 @@ def make_trainer(
     likelihood: str | None,
     reference: Any,
 ) -> DPOTrainer:
-    """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted."""
+    """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted.
+
+    Args: see `trainers.trainer_module`.
+    """
 
     class TokenisedDPOTrainer(sort_rows(DPOTrainer)):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
