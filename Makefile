@@ -9,7 +9,7 @@ DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake and the tests may use
 CONFIG ?= config/config.yaml#  configuration whose models and data doctor asks for
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of clean-work and slurm-costs
+ARGS ?=#  further arguments of snakemake (demo, seeds, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of test-gpu, clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)

@@ -64,7 +64,8 @@ rule metrics:
 rule diagnostics:
     """Quality of labels, filter, votes and pairs, against the withheld gold of train_2.
 
-    Only this rule and the ceiling use that gold.
+    That gold is also read by the check before any training (`contamination`) and by the ceilings:
+    the strong model tuned on gold, and trainings with `reward: gold`.
     """
     input:
         files=graph.diagnostic_files(),

@@ -6,13 +6,14 @@ from itertools import islice
 
 import pytest
 import reasoning_gym
+from quirks import NO_QUIRKS
 
 from weak_to_strong.data.readers import generate_splits
 from weak_to_strong.data.reasoning_gym_task import FAMILIES, check_family, generate_family
 from weak_to_strong.data.splits import make_splits
 from weak_to_strong.evaluation.gold_check import find_unread_gold
 from weak_to_strong.evaluation.scoring import math_verify_many
-from weak_to_strong.method.answers import DEFAULT_STOPS, NO_QUIRKS
+from weak_to_strong.method.answers import DEFAULT_STOPS
 
 #: Problems of each family that are tried.
 COUNT = 12

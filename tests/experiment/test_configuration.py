@@ -108,6 +108,16 @@ def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):
     assert completed["training"]["sft"]["learning_rate"] == 1e-4
     # YAML reads `1e3` as text.
     assert complete(change(demo, "seeds", ["1e3", "1234567"]))["seeds"] == [1000, 1234567]
+    # Keys that may be null, and entries that may.
+    steps = complete(change(demo, "training.sft.max_steps", "1e3"))["training"]["sft"]["max_steps"]
+    assert steps == 1000
+    assert isinstance(steps, int)
+    dpo = {**complete(demo)["methods"]["dpo"], "training": {"learning_rate": "1e-4"}}
+    read = complete(change(demo, "methods.dpo", dpo))["methods"]["dpo"]
+    assert read["training"] == {"learning_rate": 1e-4}
+    # A value of any type stays as it is.
+    chat = complete(change(demo, "tasks.gsm_embedded.chat", {"options": {"name": "1e-4"}}))
+    assert chat["tasks"]["gsm_embedded"]["chat"]["options"] == {"name": "1e-4"}
     with pytest.raises(ConfigError, match=r"'1\.5e0' is not of type 'integer'"):
         complete(change(demo, "seeds", ["1.5e0"]))
 

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quirks import NO_QUIRKS
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 
 from weak_to_strong.method import answers
 from weak_to_strong.method.answer_keys import ANSWER_KEYS
 from weak_to_strong.method.answers import (
-    NO_QUIRKS,
     PaperQuirks,
     extract_answer,
     normalise_answer,

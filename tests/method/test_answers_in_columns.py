@@ -11,13 +11,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from plain_steps import plain_pairs, plain_vote
+from quirks import NO_QUIRKS
 from released_data import GSM8K, MATH, WEAK_OUTPUTS, released
 from table_builders import generations, labels, questions, table
 
 from weak_to_strong.method import answers
 from weak_to_strong.method.answer_keys import ANSWER_KEYS, BOXED
 from weak_to_strong.method.answers import (
-    NO_QUIRKS,
     PAPER,
     WHITESPACE,
     PaperQuirks,

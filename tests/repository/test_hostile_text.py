@@ -14,6 +14,7 @@ import pytest
 from browser import find_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quirks import NO_QUIRKS
 from report_examples import answers, diagnostics, metrics, problems
 from table_builders import labels, questions, samples
 
@@ -23,7 +24,7 @@ from weak_to_strong.generation.engine_worker import tokenise
 from weak_to_strong.jobs.costs import COSTS
 from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.answer_keys import ANSWER_KEYS
-from weak_to_strong.method.answers import NO_QUIRKS, PAPER, extract_answer, normalise_answer
+from weak_to_strong.method.answers import PAPER, extract_answer, normalise_answer
 from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.prompts import clean_response, few_shot_prompt, zero_shot_prompt

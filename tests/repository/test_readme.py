@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from weak_to_strong.evaluation.evaluated_models import EVALUATED_MODELS
 from weak_to_strong.experiment.configuration import load_configuration
+from weak_to_strong.tables.frames import read_csv
+from weak_to_strong.tables.schemas import METRICS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -192,6 +195,22 @@ def test_the_table_of_packages_names_all_in_their_order():
     text = ARCHITECTURE.read_text(encoding="utf-8")
     table = text.partition("## The packages")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, flags=re.M) == order
+
+
+def names_in_tables(section):
+    """For each table of a section, the names in code in its first column."""
+    tables = re.split(r"^\|[- |]+\|$", section, flags=re.M)[1:]
+    return [re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|(.*?)\|", t, re.M))) for t in tables]
+
+
+def test_the_tables_of_columns_name_all_in_their_order():
+    text = (ROOT / "docs/reading_the_report.md").read_text(encoding="utf-8")
+    section = text.partition("### Columns of metrics.csv")[2]
+    metrics, _, models = section.partition("### Columns of models.csv")
+    columns, figures = names_in_tables(metrics)
+    assert columns == list(METRICS)
+    assert {*read_csv(ROOT / "docs/results/demo.csv", METRICS)["metric"]} == {*figures}
+    assert names_in_tables(models.partition("\n## ")[0]) == [list(EVALUATED_MODELS)]
 
 
 def test_every_rule_with_a_script_has_its_name():

@@ -11,7 +11,16 @@ from weak_to_strong.cluster.model_shape import BYTES, HALF, Shape
 
 
 def prefill_seconds(shape: Shape, tokens: float, device: Device) -> float:
-    """Device-seconds of reading `tokens` of prompts: 2 FLOPs for each weight and token."""
+    """Device-seconds of reading `tokens` of prompts: 2 FLOPs for each weight and token.
+
+    Args:
+        shape: of the model.
+        tokens: number of tokens of all prompts.
+        device: which reads them.
+
+    Returns:
+        Seconds, summed over devices.
+    """
     return 2.0 * shape.parameters * tokens / (device.flops * device.prefill_utilisation)
 
 

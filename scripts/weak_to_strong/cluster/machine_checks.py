@@ -225,7 +225,16 @@ def check_nccl(wanted: str | None, loaded: str | None, gpus: int) -> Finding:
 def check_space(
     name: str, folder: str, free: float, needed: float, fix: str, *, writable: bool = True
 ) -> Finding:
-    """Whether a folder has room; sizes in bytes."""
+    """Whether a folder has room.
+
+    Args:
+        name: of the check.
+        folder: as it is shown.
+        free: bytes that are free there.
+        needed: bytes that are wanted.
+        fix: what to do without this room.
+        writable: whether this user may write there.
+    """
     words = f"{folder}: {free / 1e9:.1f} GB free"
     if not writable:
         fix = "give the right to write there"

@@ -212,7 +212,7 @@ def find_runs(experiment: str, logs: str | Path = ".snakemake/log") -> tuple[lis
     for log in sorted(Path(logs).glob("*.snakemake.log")):
         text = log.read_text(encoding="utf-8", errors="replace")
         run = re.search(r"^SLURM run ID: (\S+)$", text, re.M)
-        # Written by rules/common.smk.
+        # Written by rules/run.smk.
         name = re.search(r"^Experiment: (\S+)$", text, re.M)
         if run and name and name[1] == experiment:
             runs.append(run[1])

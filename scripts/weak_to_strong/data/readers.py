@@ -69,6 +69,14 @@ def load_gsm8k(
 
     The answer is what follows the last `####` on its line. The solution keeps its `<<...>>`
     calculator marks and its last line. A row whose `solution` is null is read in the first form.
+
+    Args:
+        path: as for `load_task`.
+        optional_answers: as for `load_task`.
+        unneeded: as for `build_problems`.
+
+    Raises:
+        ValueError: as for `load_task`; no answer has a line `#### ...`.
     """
     rows = read_columns(path, ["question", "answer"], ["solution"])
 

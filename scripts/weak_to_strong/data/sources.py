@@ -144,6 +144,11 @@ def fetch_source(entry: Mapping[str, Any], destination: str | Path, key: str = "
 
     The file appears only when it is complete and has the pinned sha256.
 
+    Args:
+        entry: the source entry, see `check_source`.
+        destination: the file to write.
+        key: config key of the entry, for messages.
+
     Raises:
         ValueError: `check_source` refuses the entry, the file or split does not exist, there is no
             network, or the contents differ from the pin. `destination` is then unchanged.

@@ -248,5 +248,9 @@ def draw_splits(
 
 
 def withhold_gold(train_2: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """QUESTIONS, which the strong model may see, and GOLD, which is withheld from it."""
+    """QUESTIONS, which the strong model may see, and GOLD, which is withheld from it.
+
+    Args:
+        train_2: PROBLEMS.
+    """
     return train_2.select(QUESTIONS.names()), train_2.select(GOLD.names())

@@ -1,8 +1,7 @@
 """Quality of labels, agreement filter, votes and pairs, measured with the withheld gold answers.
 
 Only this module compares train_2's gold answers with what the strong model is trained on. Nothing
-here may feed back into training. The task's judge decides what is right; by default an answer is
-right if it equals the gold answer after the paper's normalisation.
+here may feed back into training. The task's judge decides what is right, see `judges.choose_judge`.
 """
 
 from __future__ import annotations
@@ -130,7 +129,16 @@ def right_ids(
 def label_quality(
     labels: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
 ) -> list[dict]:
-    """Accuracy of one side's LABELS over all questions, and the share without a final answer."""
+    """Accuracy of one side's LABELS over all questions, and the share without a final answer.
+
+    Args:
+        labels: LABELS.
+        gold: columns id, gold.
+        judge: compares answers with gold answers.
+
+    Raises:
+        ValueError: an id has no gold answer.
+    """
     empty = (labels["prediction"] == "").sum()
     return [
         _share("accuracy", len(right_ids(labels, gold, judge=judge)), labels.height),

@@ -96,7 +96,12 @@ def check_gold(
 
 
 def count_stops(splits: Mapping[str, pl.DataFrame], stops: list[str]) -> dict[str, int]:
-    """Stop string -> gold solutions of all splits in which it occurs; none without a solution."""
+    """Stop string -> gold solutions of all splits in which it occurs; none without a solution.
+
+    Args:
+        splits: name of a split -> table with the column `solution`, null where there is none.
+        stops: stop strings of the task.
+    """
     solutions = pl.concat([frame["solution"] for frame in splits.values()]).drop_nulls()
     counts = {stop: int(solutions.str.contains(stop, literal=True).sum()) for stop in stops}
     return {stop: count for stop, count in counts.items() if count}

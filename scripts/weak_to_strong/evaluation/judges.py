@@ -169,6 +169,9 @@ def choose_judge(settings: Mapping[str, Any], questions: pl.DataFrame, workers: 
             `olympicarena` optionally `released_judge`, see `judge_many`.
         questions: PROBLEMS or QUESTIONS with the questions that are answered.
         workers: most comparison processes at once.
+
+    Raises:
+        ValueError: there is no judge of this name.
     """
     if settings["name"] == "string":
         return string_judge

@@ -36,6 +36,14 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     With p = successes/n and z the normal quantile of (1+level)/2:
     (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n).
 
+    Args:
+        successes: number of successes, or a sum of shares.
+        n: number of trials.
+        level: of confidence, in (0, 1).
+
+    Returns:
+        Ends of the interval, in [0, 1]; nan without a trial.
+
     Raises:
         ValueError: `successes` is not within 0..n.
     """
@@ -163,8 +171,14 @@ def interval_detectable(low: float, high: float, power: float = 0.8, level: floa
     interval implies, it is (z((1+level)/2) + z(power))·s: 2.8·s for the usual levels. The estimate
     is taken to be normal, and s to be known. Few seeds make s uncertain.
 
+    Args:
+        low: lower end of the interval.
+        high: its upper end, in the same unit.
+        power: share of runs that would show the effect, in (0, 1).
+        level: of confidence of the interval, in (0, 1).
+
     Returns:
-        nan where the interval is undefined or has no width.
+        The effect in the unit of the interval; nan where that is undefined or has no width.
     """
     from scipy.stats import norm
 
@@ -257,7 +271,17 @@ def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float, floa
 def bootstrap_mean_interval(
     values: ArrayLike, seed: int = 0, draws: int = 10_000, level: float = 0.95
 ) -> IntervalEstimate:
-    """Mean and its percentile bootstrap interval (Efron 1979)."""
+    """Mean and its percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: results, of shape (questions,) or (seeds, questions), in [0, 1].
+        seed: of the resampling.
+        draws: number of resamples.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: the array is empty.
+    """
     (means,) = bootstrap_means(values, seed=seed, draws=draws)
     return IntervalEstimate(float(np.mean(_as_matrix(values))), *_percentiles(means, level))
 
@@ -265,7 +289,18 @@ def bootstrap_mean_interval(
 def paired_bootstrap_difference(
     a: ArrayLike, b: ArrayLike, seed: int = 0, draws: int = 10_000, level: float = 0.95
 ) -> IntervalEstimate:
-    """mean(a) - mean(b) on the same questions, and its percentile bootstrap interval."""
+    """mean(a) - mean(b) on the same questions, and its percentile bootstrap interval (Efron 1979).
+
+    Args:
+        a: results, of shape (questions,) or (seeds, questions), in [0, 1].
+        b: results of the same seeds and questions.
+        seed: of the resampling.
+        draws: number of resamples.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: an array is empty, or the shapes differ.
+    """
     first, second = bootstrap_means(a, b, seed=seed, draws=draws)
     value = float(np.mean(_as_matrix(a)) - np.mean(_as_matrix(b)))
     return IntervalEstimate(value, *_percentiles(first - second, level))
@@ -286,6 +321,17 @@ def pgr(
     counts as plus infinity, or as minus infinity where the model lies below the floor. The interval
     is (nan, nan) where more than (1 - level)/2 of the resamples have no gap, or where one of its
     ends is infinite.
+
+    Args:
+        model: results, of shape (questions,) or (seeds, questions), in [0, 1].
+        floor: results of the weak model on the same seeds and questions.
+        ceiling: those of the strong model tuned on gold.
+        seed: of the resampling.
+        draws: number of resamples.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: an array is empty, or the shapes differ.
     """
     mean_model, mean_floor, mean_ceiling = (
         float(np.mean(_as_matrix(values))) for values in (model, floor, ceiling)

@@ -25,6 +25,15 @@ _FILLED_IN = re.compile(r"[{}<>]")
 
 
 def check_task(name: str, task: dict) -> None:
+    """Check the settings of one task: its loader, splits and columns, and how answers are read.
+
+    Args:
+        name: of the task.
+        task: its completed entry.
+
+    Raises:
+        ConfigError: a setting is missing, has no effect, or does not go with another one.
+    """
     path = ["tasks", name]
     embedded, generated = task["loader"] == "embedded", task["loader"] in GENERATED
     if task["loader"] == "reasoning_gym":
@@ -188,7 +197,11 @@ def _check_hub_layout(path: list, source: dict, kind: str) -> None:
 
 
 def check_filled_in(path: list, text: str) -> None:
-    """Refuse a path that would be another one as an input of a job."""
+    """Refuse a path that would be another one as an input of a job.
+
+    Raises:
+        ConfigError: the text holds signs in whose place Snakemake puts other text.
+    """
     if match := _FILLED_IN.search(text):
         raise complain(
             path,

@@ -161,7 +161,11 @@ def _check_required_method(path: list, name: str, method: dict) -> None:
 
 
 def check_methods(config: dict, name: str) -> None:
-    """Check the methods of one task, its own and the common ones."""
+    """Check the methods of one task, its own and the common ones.
+
+    Raises:
+        ConfigError: a required method is removed, or one has parts that do not go together.
+    """
     task = config["tasks"][name]
     for method in REQUIRED_METHODS:
         if method not in task["methods"]:
@@ -196,7 +200,11 @@ def _is_always_asked(config: dict, task: str) -> bool:
 
 
 def check_chain(config: dict, index: int) -> None:
-    """Check the names and settings of one chain and of its variants."""
+    """Check the names and settings of one chain and of its variants.
+
+    Raises:
+        ConfigError: an unknown name, a missing split, or no room for a prompt in the engine.
+    """
     chain = config["chains"][index]
     for key, section in (("task", "tasks"), ("weak", "models"), ("strong", "models")):
         if chain[key] not in config[section]:
@@ -286,6 +294,11 @@ def _check_broken(name: str, broken: str | None, task: dict) -> None:
 
 
 def check_twins(chains: list[dict]) -> None:
+    """Refuse two chains of the same task, weak and strong model.
+
+    Raises:
+        ConfigError: there are two.
+    """
     seen: dict[tuple, int] = {}
     for index, chain in enumerate(chains):
         first = seen.setdefault((chain["task"], chain["weak"], chain["strong"]), index)
@@ -371,7 +384,12 @@ def _check_reward_settings(path: list, settings: dict) -> None:
 
 
 def check_models_to_train(config: dict) -> None:
-    """Check the settings of every model as they come out of all their levels."""
+    """Check the settings of every model as they come out of all their levels.
+
+    Raises:
+        ConfigError: a variant changes no evaluated model, or the settings of a training or of pairs
+            do not go together.
+    """
     graph = Graph(config)
     evaluated = {(node.chain.task, node.chain.variant) for node in graph.nodes}
     for chain in graph.chains:
@@ -412,7 +430,11 @@ def check_models_to_train(config: dict) -> None:
 
 
 def check_chat_templates(config: dict) -> None:
-    """Check that the models of a chat have a template, as far as their files are here."""
+    """Check that the models of a chat have a template, as far as their files are here.
+
+    Raises:
+        ConfigError: a file is missing or unreadable, or a model of a chat has no template.
+    """
     from weak_to_strong.models.chat_format import no_template, read_chat_template, read_text
 
     for chain in config["chains"]:
@@ -439,7 +461,11 @@ def check_chat_templates(config: dict) -> None:
 
 
 def check_context(config: dict) -> None:
-    """Check that models of local folders are made for texts as long as the engine's."""
+    """Check that models of local folders are made for texts as long as the engine's.
+
+    Raises:
+        ConfigError: `engine.max_model_len` exceeds what a model is made for.
+    """
     from weak_to_strong.models.base_models import context_length
 
     for chain in config["chains"]:

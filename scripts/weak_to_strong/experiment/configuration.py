@@ -138,14 +138,18 @@ def _read_numbers(value: Any, schema: dict) -> Any:
     Snakemake hands over what stands inside `--config key={...}` as text, and YAML reads `1e-4` so.
     """
     schema = follow_reference(schema)
-    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+    for choice in schema.get("oneOf", ()):  # a method or null, a size or a source
+        value = _read_numbers(value, choice)
+    kinds = schema.get("type", [])
+    kinds = {kinds} if isinstance(kinds, str) else {*kinds} - {"null"}
+    if isinstance(value, float) and kinds == {"integer"} and value.is_integer():
         return int(value)  # `seeds: [1.0]` must not become another path than `seeds: [1]`
-    if schema.get("type") == "boolean" and value in ("true", "false"):
+    if kinds == {"boolean"} and value in ("true", "false"):
         return value == "true"
-    if isinstance(value, str) and schema.get("type") in ("integer", "number"):
+    if isinstance(value, str) and kinds in ({"integer"}, {"number"}):
         try:
             number = float(value)
-            if schema["type"] == "number":
+            if kinds == {"number"}:
                 return number
             whole = "e" in value.lower() and number.is_integer()  # `1e3`
             return int(number) if whole else int(value)

@@ -68,6 +68,7 @@ class AnswersEntry:
 
     @classmethod
     def read(cls, entry: Settings) -> AnswersEntry:
+        """From a completed entry of `answers`; greedy answers have no decoding settings."""
         keys = ("n", "temperature", "top_p")
         decoding = {key: entry[key] for key in keys} if entry["n"] > 1 else {}
         names = ("model", "iteration", "weak", "few_shot", "blind_spots_of")
@@ -92,6 +93,7 @@ class SelectionEntry:
 
     @classmethod
     def read(cls, entry: Settings) -> SelectionEntry:
+        """From a completed entry of `selections`."""
         keep = entry["keep"]
         # Only what counts: a change of another key selects nothing again.
         used = {"share": ["min_share"], "entropy": ["fraction"], "random": ["fraction"]}
@@ -130,6 +132,7 @@ class PreferencesEntry:
 
     @classmethod
     def read(cls, entry: Settings) -> PreferencesEntry:
+        """From a completed entry of `preferences`."""
         by_function = ":" in entry["chosen"]
         # Only what counts: a change of another key builds nothing again.
         keys = () if by_function else ("min_confidence", "pairs_per_question", "rng_seed")
@@ -168,6 +171,7 @@ class Method:
 
     @classmethod
     def read(cls, name: str, entry: Settings) -> Method:
+        """From the name and the completed entry of a method."""
         keys = ("stage", "control_of", "start", "trainer", "data", "per_iteration", "few_shot")
         values = {key: entry[key] for key in keys}
         changes = {key: entry.get(key, {}) for key in ("training", "pairs")}
@@ -219,6 +223,7 @@ class Task:
 
     @classmethod
     def read(cls, name: str, entry: Settings) -> Task:
+        """From the name and the completed entry of a task."""
         keys = ("prompt", "answer_key", "extraction", "judge", "gold_unread")
         keys += ("quirks", "stop", "max_tokens")
         return cls(
@@ -286,6 +291,7 @@ class ChainEntry:
 
     @classmethod
     def read(cls, entry: Settings) -> ChainEntry:
+        """From a completed entry of `chains`."""
         names = (entry[key] for key in ("task", "weak", "strong"))
         return cls(*names, variants=tuple(entry.get("variants", ())), changes=_changes(entry))
 
@@ -306,6 +312,7 @@ class Variant:
 
     @classmethod
     def read(cls, entry: Settings) -> Variant:
+        """From a completed entry of `variants`; a broken stage becomes changes of settings."""
         changes = _changes(entry)
         for name, settings in BROKEN_SETTINGS.get(entry.get("broken"), {}).items():
             changes[name] = {**changes.get(name, {}), **settings}

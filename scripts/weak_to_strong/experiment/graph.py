@@ -143,6 +143,7 @@ class Graph:
         return Node(self.chain(chain), method, int(iteration))
 
     def task(self, name: str) -> Task:
+        """The settings of a task."""
         return self.experiment.tasks[name]
 
     def variant(self, chain: Chain) -> Variant:
@@ -312,9 +313,11 @@ class Graph:
         return Split(task, split).path(self.paths)
 
     def base_manifest(self, base: str) -> str:
+        """Manifest of a base model."""
         return self.paths.base.format(base=base)
 
     def manifest(self, node: Node) -> str:
+        """Manifest of a node's model."""
         return node.path(self.paths)
 
     def rows(self, node: Node) -> str:
@@ -325,15 +328,18 @@ class Graph:
         return node.fill(self.paths.rows)
 
     def labels(self, chain: Chain, side: str, iteration: int) -> str:
+        """Table LABELS of one side, weak or icl, in an iteration of Stage I (from 1)."""
         return self._labels(chain, side, iteration).path(self.paths)
 
     def demonstrations(self, chain: Chain) -> str:
         return self._demonstrations(chain).path(self.paths)
 
     def kept(self, chain: Chain, iteration: int) -> str:
+        """Table KEPT of the agreement filter in an iteration of Stage I (from 1)."""
         return self._kept(chain, iteration).path(self.paths)
 
     def votes(self, chain: Chain) -> str:
+        """Table VOTES of the samples of a chain's M_plus."""
         return self._votes(chain).path(self.paths)
 
     def _labels(self, chain: Chain, side: str, iteration: int) -> Labels:
@@ -685,7 +691,11 @@ class Graph:
         return list(dict.fromkeys(rounds))
 
     def requests(self, round_: Round) -> list[RoundRequest]:
-        """Requests of a generation round."""
+        """Requests of a generation round.
+
+        Raises:
+            TypeError: no kind of round.
+        """
         match round_:
             case EvaluationRound():
                 return [request for request, _ in self._evaluation_requests(round_)]

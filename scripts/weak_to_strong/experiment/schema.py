@@ -48,6 +48,15 @@ def follow_reference(schema: dict) -> dict:
 
 
 def complain(path: list, message: str, fix: str, subject: str = "config key") -> ConfigError:
+    """The error of a key, as one line: `<subject> <key>: <message>; <fix>`.
+
+    Args:
+        path: keys and places that lead to the key. Long names are cut, and signs that are not seen
+            are written as escapes.
+        message: what is wrong.
+        fix: what to do.
+        subject: what the path leads to.
+    """
     names = (name if len(name) <= MAX_NAME else f"{name[:40]}..." for name in map(str, path))
     # Signs that are not seen make one name of two.
     names = (
@@ -114,6 +123,12 @@ def _check_size(path: list, number: int) -> None:
 
 
 def check_text(path: list, text: str) -> None:
+    """Refuse a text that is too long, or that holds signs that no file or message can hold.
+
+    Raises:
+        ConfigError: more than MAX_TEXT characters, a lone surrogate, or a control character. Line
+            breaks and tabs are allowed in `stop` and `system`.
+    """
     if len(text) > MAX_TEXT:
         raise complain(
             path, f"a text of {len(text)} characters", f"shorten it to {MAX_TEXT} characters"

@@ -128,6 +128,9 @@ class RequestStore:
         """Put shards of this store, by the position of their first prompt, into one.
 
         Cut off in the middle, it leaves some prompts in two shards. Of these one is read.
+
+        Args:
+            shards: position of a shard's first prompt -> its SHARD table.
         """
         first, *others = sorted(shards)
         rows = pl.concat([shards[place] for place in (first, *others)])

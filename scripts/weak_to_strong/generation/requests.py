@@ -1,8 +1,9 @@
 """Requests of a round: their checks, model files, prompts, seeds, and the key of their texts.
 
-Prompts, decoding and seeds are the paper's (section 4 and the released code): zero-shot or few-shot
-prompts, greedy decoding, or sampling at temperature 1 with a seed for each sample. Prompts are
-plain text, or with `chat` the messages that the model's chat template makes a text of.
+Prompts and decoding are the paper's (section 4 and the released code): zero-shot or few-shot
+prompts, greedy decoding, or sampling at temperature 1. The seed of each sample is our choice: it is
+derived from the request's seed and the question (`sample_seed`). Prompts are plain text, or with
+`chat` the messages that the model's chat template makes a text of.
 """
 
 from __future__ import annotations

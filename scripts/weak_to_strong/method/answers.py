@@ -93,7 +93,6 @@ class PaperQuirks:
 
 
 PAPER = PaperQuirks()
-NO_QUIRKS = PaperQuirks(*[False] * len(PaperQuirks.__dataclass_fields__))
 
 _SUBSTITUTIONS = (
     (".$", "$"),

@@ -75,6 +75,13 @@ def gold_labels(problems: pl.DataFrame, answer_key: str) -> pl.DataFrame:
     """PROBLEMS of train_1 as LABELS whose responses are the gold solutions.
 
     Demonstrations from them break the method on purpose: the strong model must see no gold.
+
+    Args:
+        problems: PROBLEMS of train_1.
+        answer_key: text before the final answer of a response.
+
+    Returns:
+        LABELS.
     """
     rows = problems.select("id", "solution", "answer").rows()
     return pl.DataFrame(

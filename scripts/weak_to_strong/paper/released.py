@@ -141,6 +141,7 @@ class Release:
     # --- which files there are -------------------------------------------------------------
 
     def has(self, *paths: str) -> bool:
+        """Whether all these files are there."""
         return all(path in self.paths for path in paths)
 
     def matches(self, kind: str) -> list[re.Match]:
@@ -205,9 +206,11 @@ class Release:
     # --- what is in them -------------------------------------------------------------------
 
     def text(self, path: str) -> str:
+        """The contents of a file."""
         return (self.folder / path).read_text(encoding="utf-8")
 
     def rows(self, path: str) -> list[dict]:
+        """The rows of a file, see `readers.read_rows`."""
         return self._rows(path)
 
     def problems(self, path: str, *, ids: str = "row") -> pl.DataFrame:
@@ -306,6 +309,7 @@ def all_prompts(problems: pl.DataFrame) -> dict[str, str]:
 
 
 def row_ids(rows: Iterable[dict]) -> list[str]:
+    """Ids of rows, as text."""
     return [str(row["id"]) for row in rows]
 
 

@@ -236,7 +236,11 @@ def _judge_as_released(questions: pl.DataFrame, lenient: Counter[str]) -> Judge:
 
 
 def places_in_train_2(release: Release, chain: ReleasedChain, ids: Sequence[str]) -> dict[str, int]:
-    """Id -> place in train_2; GSM8K's and MATH's ids say it themselves."""
+    """Id -> place in train_2; GSM8K's and MATH's ids say it themselves.
+
+    Raises:
+        AbsentError: the release has no questions of this chain, and the ids are no numbers.
+    """
     if release.has(path := release.questions_path(chain)):
         return {name: i for i, name in enumerate(release.problems(path)["id"])}
     if all(name.isdecimal() for name in ids):

@@ -86,14 +86,17 @@ def name_questions(problems: pl.DataFrame) -> str:
     """What names a set of questions by ids and contents, whatever their order (12 hex digits).
 
     Args:
-        problems: PROBLEMS.
+        problems: PROBLEMS; of its columns id, question, context and answer count.
     """
     columns = ("id", "question", "context", "answer")
     return hash_value(sorted(problems.select(columns).rows(), key=repr))[:12]
 
 
 def compared_models(experiments: Sequence[ComparedExperiment]) -> pl.DataFrame:
-    """COMPARED_MODELS of experiments, in their order and in the reports' order of models."""
+    """COMPARED_MODELS of experiments, in their order and in the reports' order of models.
+
+    Accuracies, differences and PGR are shares in [0, 1]. Times are hours.
+    """
     rows = [row for experiment in experiments for row in _rows_of(experiment)]
     _correct(rows)
     return pl.DataFrame(

@@ -121,6 +121,14 @@ def best_node(rows: pl.DataFrame, split: str, scorer: str) -> tuple[NodeName, Me
 
     It is no control and has no broken stage. Of equally accurate models it is the first in the
     order of presentation.
+
+    Args:
+        rows: METRICS of one chain.
+        split: the evaluated split, as METRICS has it.
+        scorer: one of SCORERS.
+
+    Returns:
+        The model and its accuracy in [0, 1]; None where no such model was evaluated.
     """
     excluded = {"weak", "ceiling", *list_controls(rows)}
     candidates = [

@@ -1,4 +1,7 @@
-"""Figures of the report: `(METRICS, DIAGNOSTICS) -> Figure`, one function for each figure.
+"""Figures of the report, one function for each: `<name>_figure(metrics, diagnostics)`.
+
+`metrics` are METRICS and `diagnostics` DIAGNOSTICS of one experiment. A share is in [0, 1] there,
+and in percent in the figures.
 
 A figure has one panel for each chain; figures of accuracy have one for each of several test sets.
 A panel without any data says "not run".

@@ -29,7 +29,7 @@ QUESTIONS = pl.Schema(
     {name: kind for name, kind in PROBLEMS.items() if name not in ("solution", "answer")}
 )
 
-#: The withheld part of train_2. Only diagnostics and the strong ceiling read it.
+#: The withheld part of train_2. Only diagnostics and ceilings read it.
 GOLD = pl.Schema({name: PROBLEMS[name] for name in ("id", "solution", "answer")})
 
 #: Few-shot demonstrations in prompt order; `prompt` is the zero-shot prompt of its question.

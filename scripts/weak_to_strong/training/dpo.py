@@ -50,7 +50,10 @@ def make_trainer(
     likelihood: str | None,
     reference: Any,
 ) -> DPOTrainer:
-    """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted."""
+    """The trainer. Its loss is a mean over the pairs of an update, so rows may be sorted.
+
+    Args: see `trainers.trainer_module`.
+    """
 
     columns = dpo_columns(rows)
     trainer = WeightedDPOTrainer if "weight" in columns else DPOTrainer

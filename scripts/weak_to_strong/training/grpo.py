@@ -83,6 +83,8 @@ def make_trainer(
     A row of its table is a group: the number of the group as `prompt`. The table has the groups of
     all passes in their order. TRL would draw the order while it trains, and after a resumption draw
     another one.
+
+    Args: see `trainers.trainer_module`.
     """
     arguments = common["args"]
     settings = RewardSettings(**arguments.rewards)

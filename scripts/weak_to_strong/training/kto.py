@@ -51,6 +51,9 @@ def make_trainer(
     likelihood: str | None,
     reference: Any,
 ) -> KTOTrainer:
-    """The trainer. Its loss depends on the pairs of a micro-batch, so rows are not sorted."""
+    """The trainer. Its loss depends on the pairs of a micro-batch, so rows are not sorted.
+
+    Args: see `trainers.trainer_module`.
+    """
     dataset = Dataset.from_dict(dpo_columns(rows))
     return build_with_reference(PairedKTOTrainer, common, dataset, reference)

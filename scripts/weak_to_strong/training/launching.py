@@ -53,7 +53,11 @@ def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
 
 
 def launch(training: TrainingRun, allocation: Allocation | None) -> None:
-    """Train in processes of a launcher (see `run_training`), which read the run from a file."""
+    """Train in processes of a launcher (see `run_training`), which read the run from a file.
+
+    Raises:
+        ProcessDied: a launched process failed; its own messages have been logged.
+    """
     spec = Path(f"{training.work}.json")
     training.write(spec)
     address = Path(f"{spec}.address")  # of the first process, where there are several nodes

@@ -47,7 +47,10 @@ def make_trainer(
     likelihood: str | None,
     reference: Any,
 ) -> ORPOTrainer:
-    """The trainer. Rows are sorted only for the likelihood that is a mean over pairs."""
+    """The trainer. Rows are sorted only for the likelihood that is a mean over pairs.
+
+    Args: see `trainers.trainer_module`.
+    """
     trainer = TokenisedORPOTrainer
     if likelihood == "completion":
         trainer = sort_rows(CompletionORPOTrainer)

@@ -25,7 +25,10 @@ def make_trainer(
     likelihood: str | None,
     reference: Any,
 ) -> SFTTrainer:
-    """The trainer. Its loss is a mean over the tokens of an update, so rows may be sorted."""
+    """The trainer. Its loss is a mean over the tokens of an update, so rows may be sorted.
+
+    Args: see `trainers.trainer_module`.
+    """
     columns = sft_columns(rows)
     trainer = WeightedSFTTrainer if "weight" in columns else SFTTrainer
     return sort_rows(trainer)(**common, train_dataset=Dataset.from_dict(columns))

@@ -17,7 +17,15 @@ def trainer_module(trainer: str) -> ModuleType:
     """The module of a trainer. It loads TRL, so it is imported only when it is used.
 
     Each module has `make_arguments(common, settings)` and
-    `make_trainer(common, rows, sort_rows, likelihood, reference)`.
+    `make_trainer(common, rows, sort_rows, likelihood, reference)`, which returns TRL's trainer:
+
+    - `common`: keyword arguments that TRL's trainers share: `model`, `args` (see `make_arguments`),
+      and the tokenizer as `processing_class`;
+    - `rows`: token ids of the training rows, or of the questions of grpo;
+    - `sort_rows`: makes a trainer class sort the rows of an update by length (`length_sorting`);
+    - `likelihood`: likelihood term of orpo, None for the others;
+    - `reference`: reference of dpo and kto (`loading.load_reference`); None for the initial model,
+      and for the others.
     """
     if trainer in REWARD_TRAINERS:
         # Imported by its name, so that the digest of `train.py` does not follow it: an edit of a
