@@ -426,6 +426,22 @@ def _check_training(trainer: str, settings: dict, levels: list[list], written: d
         raise ConfigError(f"config key `{'.'.join(map(str, path))}`: {message}") from None
 
 
+def _check_questions(
+    graph: Graph, node: Node, settings: dict, levels: list[list], written: dict
+) -> None:
+    """Check that a training by reward has questions for one update, where their number is known."""
+    count = graph.task(node.chain.task).data["splits"]["train_2"]
+    per_update = settings["global_batch_size"] // settings["samples"]
+    known = isinstance(count, int) and not settings.get("max_steps")
+    if known and settings["epochs"] * count < per_update:
+        raise complain(
+            _where(written, levels, ["global_batch_size", "samples"]),
+            f"an update takes {per_update} questions (global_batch_size / samples), and train_2 of "
+            f"task `{node.chain.task}` has {count}",
+            "lower global_batch_size, or raise samples or epochs",
+        )
+
+
 def _check_node(graph: Graph, node: Node, written: dict) -> None:
     """Check the settings of one model as they come out of all their levels."""
     method = graph.method(node)
@@ -441,6 +457,8 @@ def _check_node(graph: Graph, node: Node, written: dict) -> None:
                 f"tasks.{node.chain.task}.max_tokens {longest}",
                 "raise it, or lower max_tokens",
             )
+        if method.reward:
+            _check_questions(graph, node, settings, levels, written)
         _check_continued(graph, node, written)
     if method.data in KINDS_FROM_PAIRS:
         pairs, keys = graph.pair_settings(node), ["weak_rejected_confidence", "min_confidence"]
@@ -479,7 +497,7 @@ def _check_iterations(graph: Graph) -> None:
 
 
 def check_models_to_train(config: dict, written: dict) -> None:
-    """Check the settings of every model that is evaluated.
+    """Check the settings of every model that is evaluated or trained.
 
     Args:
         config: a completed configuration.
@@ -495,7 +513,7 @@ def check_models_to_train(config: dict, written: dict) -> None:
                 f"changes no model of task `{chain.task}` that it evaluates",
                 "correct its `methods` or what it changes",
             )
-    for node in graph.nodes:
+    for node in dict.fromkeys([*graph.nodes, *graph.trained_nodes()]):
         _check_node(graph, node, written)
 
 

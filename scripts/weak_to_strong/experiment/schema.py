@@ -161,7 +161,8 @@ def _description(path: list) -> str | None:
 def _can_be_left_out(path: list) -> bool:
     """Whether the schema knows the key at `path` and does not require it."""
     schemas = list(_schemas(path))
-    return len(schemas) == len(path) + 1 and path[-1] not in schemas[-2].get("required", ())
+    is_known = len(schemas) == len(path) + 1 and isinstance(path[-1], str)
+    return is_known and path[-1] not in schemas[-2].get("required", ())
 
 
 #: Types of JSON in plain words, each with an example.
