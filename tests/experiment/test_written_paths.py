@@ -55,7 +55,7 @@ def config(home, monkeypatch):
     task = {
         "loader": "table",
         "columns": {},
-        "splits": {"train_1": [rows(), rows()], "train_2": 1, "test": rows()},
+        "splits": {"train_1": [rows(), rows()], "train_2": 9, "test": rows()},
         "pool": rows(),
         "max_tokens": 100,
     }

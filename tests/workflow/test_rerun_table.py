@@ -152,7 +152,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.sft.adapter": ({}, FULL),
     "training.sft.lora.r": ({}, {"training.sft.lora.r": 4}),
     "training.sft.deepspeed": ({}, {"training.sft.deepspeed": "zero.json"}),
-    "training.sft.samples": (BY_REWARD, {"training.grpo.samples": 4}),
+    "training.sft.samples": (BY_REWARD, {"training.grpo.samples": 16}),
     "training.sft.temperature": (BY_REWARD, {"training.grpo.temperature": 0.5}),
     "training.sft.min_entropy": (BY_REWARD, {"training.grpo.min_entropy": 0.5}),
     "training.sft.beta": ({}, {"training.dpo.beta": 0.5}),
