@@ -140,8 +140,9 @@ def _schemas(path: list) -> Iterator[dict]:
     """The schema of each key on the way to `path`, the whole one first, as far as it is known."""
     schema = load_schema()
     yield schema
-    for step in path:
-        schema = follow_reference(schema)
+    for step in path:  # each schema comes with its reference followed
+        choices = map(follow_reference, schema.get("oneOf", ()))
+        schema = next((part for part in choices if step in part.get("properties", ())), schema)
         if isinstance(step, int):
             part = schema.get("items")
         else:
