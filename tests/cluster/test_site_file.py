@@ -97,24 +97,39 @@ GPUS = "Number of GPUs of one node."
         (changed(2026, 4), "`2026`: unknown key; known keys: "),
         (
             changed("gpu.per_node", "four"),
-            f"`gpu.per_node`: 'four' is not of type 'integer'; {GPUS}",
+            f"`gpu.per_node`: 'four' is not a whole number, such as `1`; {GPUS}",
         ),
         (changed("gpu.per_node", 0), f"`gpu.per_node`: 0 is less than the minimum of 1; {GPUS}"),
-        (changed("gpu.per_node", True), f"`gpu.per_node`: true is not of type 'integer'; {GPUS}"),
+        (
+            changed("gpu.per_node", True),
+            f"`gpu.per_node`: true is not a whole number, such as `1`; {GPUS}",
+        ),
         (changed("gpu.memory_gb", -1), "`gpu.memory_gb`: -1 is less than or equal to the minimum"),
         (
             changed("gpu.memory_gb", float("inf")),
             "`gpu.memory_gb`: inf is greater than the maximum",
         ),
-        (changed("gpu.partition", None), "`gpu.partition`: null is not of type 'string'; Name of"),
-        (changed("account", ""), "`account`: '' should be non-empty; Account that SLURM charges"),
-        (changed("cpu", "short"), "`cpu`: 'short' is not of type 'object'; A mapping that "),
+        (
+            changed("gpu.partition", None),
+            "`gpu.partition`: null is not text, such as `name`; Name of",
+        ),
+        (
+            changed("account", ""),
+            "`account`: is an empty text, and needs a sign; Account that SLURM charges",
+        ),
+        (
+            changed("cpu", "short"),
+            "`cpu`: 'short' is not a mapping, such as `{key: value}`; A mapping that ",
+        ),
         (changed("gpu", {}), "`gpu.partition`: is missing; add it (see profiles/slurm/site.yaml)"),
         (
             {"cpu": {"partition": "short"}},
             "`gpu`: is missing; add it (see profiles/slurm/site.yaml)",
         ),
-        ([], "`(top level)`: [] is not of type 'object'; A mapping with the keys of profiles/"),
+        (
+            [],
+            "`(top level)`: [] is not a mapping, such as `{key: value}`; A mapping with",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(tmp_path, content, message):

@@ -50,13 +50,13 @@ def server():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, "k: give exactly one of `path`, `url` or `hub`"),
+        ({}, "k: has none of them; give exactly one of `path`, `url` or `hub`"),
         ({"path": "a", "url": "b"}, "exactly one"),
-        ({"path": "a", "sha256": SHA256}, r"unknown keys \['sha256'\]"),
-        ({"url": "https://example.org/a"}, "`url` needs `sha256`"),
+        ({"path": "a", "sha256": SHA256}, r"has `sha256`, and `path` has no such key; remove it"),
+        ({"url": "https://example.org/a"}, "k.sha256: is missing; add it beside `url`"),
         ({"url": "https://example.org/a", "sha256": "F" * 64}, "k.sha256: not 64 lower-case"),
-        ({"url": "ftp://example.org/a", "sha256": SHA256}, "k.url: neither"),
-        ({"hub": "a/b", "file": "c"}, "`hub` needs `revision`"),
+        ({"url": "ftp://example.org/a", "sha256": SHA256}, "k.url: is neither"),
+        ({"hub": "a/b", "file": "c"}, "k.revision: is missing; add it beside `hub`"),
         (
             {"hub": "a/b", "file": "c", "revision": "main"},
             "k.revision: 'main' is not a full commit",

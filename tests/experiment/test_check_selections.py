@@ -190,6 +190,41 @@ def test_ready_methods_fit_the_demo(file, config):
     assert "# Source" in file.read_text()
 
 
+def test_a_task_may_lack_the_method_that_answers_in_another_one(config):
+    """A wildcard that names a round looks at all answers, used or not."""
+    config["tasks"]["other"] = {
+        **config["tasks"]["gsm_embedded"],
+        "methods": dict.fromkeys(("confident", "relabel", "taught", "preferring", "again")),
+    }
+    config["chains"].append({**config["chains"][0], "task": "other"})
+    graph = Graph(load_configuration(config))
+    assert graph.round(graph.rounds()[0].key)
+    config["tasks"]["other"]["methods"].pop("relabel")
+    with pytest.raises(ConfigError, match="`other` has no method `confident`, and its method `rel"):
+        load_configuration(config)
+
+
+def test_an_iteration_is_one_of_the_variant_that_asks(config):
+    """A variant with fewer iterations that shares the model with its chain is no fault."""
+    config["answers"]["student"] = {"model": "hybrid_ft", "iteration": 2}
+    config["variants"] = {"short": {"iterations": 1}}
+    config["chains"][0]["variants"] = ["short"]
+    load_configuration(config)
+    config["variants"]["short"]["demonstrations"] = {"count": 2}
+    with pytest.raises(ConfigError, match=r"2 is above `iterations: 1` of .* in variant `short`"):
+        load_configuration(config)
+
+
+def test_a_cycle_beside_a_method_is_named_where_it_is(config):
+    config["methods"]["first"] = {**config["methods"]["relabel"], "start": "relabel"}
+    config["methods"]["relabel"]["start"] = "taught"
+    config["methods"]["taught"]["start"] = "relabel"
+    with pytest.raises(
+        ConfigError, match=r"`methods.relabel`: needs itself: relabel -> taught -> re"
+    ):
+        load_configuration(config)
+
+
 BAD = [
     ({"methods.confident.data": "sur"}, "methods.confident.data.*unknown rows `sur`; known: none"),
     ({"methods.confident.start": "him"}, "methods.confident.start.*unknown model `him`; known:"),
@@ -199,7 +234,10 @@ BAD = [
         {"methods.taught.start": "ceiling"},
         "is made with method `ceiling`, which is trained on gold",
     ),
-    ({"methods.confident.data": "relabelled"}, "needs itself: confident -> confident"),
+    (
+        {"methods.confident.data": "relabelled"},
+        "needs itself: confident -> selections.relabelled -> answers.student -> confident",
+    ),
     ({"methods.confident.start": "taught"}, "needs itself: confident -> taught -> confident"),
     ({"methods.confident.trainer": "dpo"}, "`sure` with trainer `dpo`; dpo, orpo, kto, and only"),
     ({"methods.confident.per_iteration": True}, "per_iteration.*set it to false"),
@@ -250,7 +288,10 @@ BAD = [
         {"selections.sure.without": "teachers", "selections.teachers.without": "sure"},
         "leaves out itself: sure -> teachers -> sure",
     ),
-    ({"selections.sure.without": "relabelled"}, "needs itself: confident -> confident"),
+    (
+        {"selections.sure.without": "relabelled"},
+        "confident -> selections.sure -> selections.relabelled -> answers.student -> confident",
+    ),
     ({"selections.pairs": {"answers": ["weak_labels"]}}, "selections.pairs.*name of a kind of"),
     ({"preferences.own.chosen": "mine"}, "preferences.own.chosen.*unknown selection `mine`; known"),
     ({"preferences.own.chosen": "gone.py:f"}, "preferences.own.chosen.*gone.py: cannot be read"),
@@ -297,7 +338,10 @@ BAD = [
         "methods.dpo.reward",
     ),
     ({"methods.again.start": "strong"}, "methods.again.start.*set it to m_plus, or to a method"),
-    ({"methods.again.pairs": {"rng_seed": 1}}, "no effect on `own`; remove it, or set the keys of"),
+    (
+        {"methods.again.pairs": {"rng_seed": 1}},
+        "no effect on data `own`; remove it, or set the keys of",
+    ),
     ({"answers.student.model": "again"}, "needs itself"),
     ({"answers.weak_samples.model": "again"}, "needs itself"),
 ]

@@ -118,7 +118,7 @@ def test_numbers_that_the_command_line_hands_over_as_text_are_read(demo):
     # A value of any type stays as it is.
     chat = complete(change(demo, "tasks.gsm_embedded.chat", {"options": {"name": "1e-4"}}))
     assert chat["tasks"]["gsm_embedded"]["chat"]["options"] == {"name": "1e-4"}
-    with pytest.raises(ConfigError, match=r"'1\.5e0' is not of type 'integer'"):
+    with pytest.raises(ConfigError, match=r"'1\.5e0' is not a whole number"):
         complete(change(demo, "seeds", ["1.5e0"]))
 
 
@@ -170,7 +170,7 @@ REFUSED = {
     "pairs.min_confidence": (1.5, "maximum of 1"),
     "pairs.weak_rejected_confidence": (0.1, "below min_confidence"),
     "iterations": (0, "less than the minimum of 1"),
-    "seeds": (["one"], "not of type 'integer'"),
+    "seeds": (["one"], "is not a whole number"),
     "seeds.0": (-1, "minimum"),
     "experiment": ("../x", "does not match"),
     "models.tiny_weak": ({"path": "nowhere"}, "nowhere"),
@@ -182,13 +182,13 @@ REFUSED = {
     "tasks.gsm_embedded.templates": (..., "list gsm_symbolic template numbers"),
     "tasks.gsm_embedded.form": ("math", "`####` is in no solution of form `math`; set it to"),
     "tasks.gsm_embedded.quirks": ({"dfrac_distinkt": False}, "did you mean `dfrac_distinct`?"),
-    "tasks.gsm_embedded.quirks.ft_units": (1, "not of type 'boolean'"),
+    "tasks.gsm_embedded.quirks.ft_units": (1, "1 is not `true` or `false`"),
     "tasks.gsm_embedded.splits": (..., "is missing"),
     "tasks.gsm_embedded.splits.test": (0, "0 is less than the minimum of 1; A size"),
     "tasks.gsm_embedded.splits.validation": ({"pth": "x"}, "A size, drawn from"),
     "tasks.gsm_embedded.pool": ({"url": "https://x/y"}, "'sha256' is a dependency of 'url'"),
     "tasks.gsm_embedded.splits.train_2": (..., "is missing"),
-    "training.sft.learning_rate": ("fast", "not of type 'number'"),
+    "training.sft.learning_rate": ("fast", "is not a number, such as"),
     "training.sft.global_batch_size": (10, "not a multiple"),
     "methods": ({"weak_ft": None}, "cannot be removed"),
     "methods.new": ({"stage": "stage2", "start": "strong"}, "methods.new.trainer"),
@@ -265,7 +265,7 @@ def test_each_entry_of_a_list_is_looked_at_a_few_times_only(demo):
             return super().__len__()
 
     seeds = [Watched(a=number) for number in range(200)]
-    with pytest.raises(ConfigError, match="not of type 'integer'"):
+    with pytest.raises(ConfigError, match="is not a whole number"):
         check_schema(change(demo, "seeds", []) | {"seeds": seeds})
     assert looks < 10 * len(seeds)
 

@@ -55,7 +55,7 @@ def config(home, monkeypatch):
     task = {
         "loader": "table",
         "columns": {},
-        "splits": {"train_1": [rows(), rows()], "train_2": 1, "test": rows()},
+        "splits": {"train_1": [rows(), rows()], "train_2": 9, "test": rows()},
         "pool": rows(),
         "max_tokens": 100,
     }
@@ -82,6 +82,32 @@ def get(config, key):
     for name in key.split("."):
         config = config[int(name)] if isinstance(config, list) else config[name]
     return config
+
+
+#: Keys that name a function as `file.py:name`, and the entry that each needs.
+FUNCTIONS = {
+    "selections.own.keep": {"selections": {"own": {"answers": ["weak_labels"]}}},
+    "preferences.own.chosen": {"preferences": {"own": {"answers": ["weak_labels"]}}},
+    "methods.own.reward": {
+        "methods": {
+            "own": {"stage": "stage2", "start": "strong", "trainer": "grpo", "data": "questions"}
+        },
+    },
+    "tasks.sums.methods.own.reward": {
+        "methods": {
+            "own": {"stage": "stage2", "start": "strong", "trainer": "grpo", "data": "questions"}
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("key", FUNCTIONS)
+@pytest.mark.parametrize("start", ["~", "${HOME}"])
+def test_functions_below_home(key, start, config, home):
+    (home / "mine.py").write_text("def choose():\n    pass\n")
+    config = config | deepcopy(FUNCTIONS[key])
+    completed = load_configuration(put(config, key, f"{start}/mine.py:choose"))
+    assert get(completed, key) == f"{home}/mine.py:choose"
 
 
 @pytest.mark.parametrize("key", KEYS)

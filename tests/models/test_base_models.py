@@ -123,9 +123,12 @@ def test_the_manifests_of_the_embedded_models_keep_their_files(name):
     [
         ({}, "give exactly one of `path`, `hub`, `gguf_package` or `endpoint`"),
         ({"path": "a", "hub": "b"}, "exactly one"),
-        ({"path": "a", "revision": COMMIT}, r"unknown keys \['revision'\]"),
+        (
+            {"path": "a", "revision": COMMIT},
+            r"has `revision`, and `path` has no such key; remove it",
+        ),
         ({"path": "nowhere"}, "no folder nowhere"),
-        ({"hub": "a/b"}, "`hub` needs `revision`"),
+        ({"hub": "a/b"}, "revision: is missing; add it beside `hub`"),
         ({"hub": "a/b", "revision": "main"}, "revision: 'main' is not a full commit"),
         ({"gguf_package": "no-such-package-xyz"}, "not installed.*--no-deps"),
         ({"gguf_package": "pytest"}, "pytest has 0 GGUF files"),

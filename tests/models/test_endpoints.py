@@ -52,7 +52,7 @@ def test_what_is_no_address_is_not_shown(url: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["TEACHER_API_KEY", "HF_TOKEN", "TEACHER_KEY", "MY_SECRET"])
+@pytest.mark.parametrize("name", ["TEACHER_API_KEY", "OPENAI_API_KEY", "TEACHER_KEY", "MY_SECRET"])
 def test_names_of_keys(name: str) -> None:
     check_endpoint({**ENTRY, "key_env": name}, "k")
 
@@ -62,7 +62,12 @@ def test_names_of_keys(name: str) -> None:
     [
         ("sk-secretsecret", "no name of an environment variable"),
         ("AIzaplain", "does not say that the variable holds a secret"),
-        ("SLURM_JWT", "does not say that the variable holds a secret"),
+        ("SLURM_JWT", "holds the key of another service; put the key of this endpoint into"),
+        ("HF_TOKEN", "of another service"),
+        ("HUGGING_FACE_HUB_TOKEN", "of another service"),
+        ("GITHUB_TOKEN", "of another service"),
+        ("AWS_SECRET_ACCESS_KEY", "of another service"),
+        ("wandb_api_key", "of another service"),
     ],
 )
 def test_a_name_that_may_be_the_key_itself_is_not_shown(name: str, says: str) -> None:

@@ -41,7 +41,10 @@ class TestSettings:
         [
             ({"samples": 1}, "samples: 1 must be at least 2"),
             ({"temperature": 0}, "temperature: 0 must be above 0"),
-            ({"samples": 6}, "global_batch_size: 16 answers are no whole number of groups of 6"),
+            (
+                {"samples": 6},
+                "global_batch_size: global_batch_size 16 is not a multiple of samples 6",
+            ),
             ({"beta": -1}, "beta: -1 must be 0 or greater for grpo"),
             ({"reward": None}, "'reward' is missing; set it for grpo"),
         ],

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 CASES = {
     "pairs.tau": (0.5, "unknown key"),
-    "pairs.min_confidence": ("high", "not of type 'number'"),
+    "pairs.min_confidence": ("high", "is not a number, such as"),
     "models.random_strong.path": ("models/none", "no folder models/none"),
     "chains": ([{"task": "dce", "weak": "random_weak", "strong": "random_strong"}], "`dce`"),
     "tasks.dice.splits.test.path": ("data/none.jsonl", "no such file"),

@@ -60,7 +60,7 @@ def test_only_an_experiment_that_changed_remakes_the_page(two):
     [
         ((), "names no experiment; name finished ones"),
         (("a", "nowhere"), "there is no results/nowhere (in "),
-        (("a", "a"), "['a', 'a'] has non-unique elements; Names of finished experiments"),
+        (("a", "a"), "['a', 'a'] has an entry twice; Names of finished experiments"),
         (("b",), "b is not finished (results/b/report/index.html is missing); run it with its own"),
         (("a/../b",), "'a/../b' does not match"),
     ],

@@ -108,7 +108,15 @@ CHAT = {"tasks.own.prompt": "chat", "models.weak.chat_template": "template.jinja
 REASONING = {**CHAT, "tasks.own.chat.answer_after": "</think>"}
 MOVED = {SPLIT: {"from": "train_2", "count": 3}}
 POOL = {"tasks.own.pool": {"path": "pool.jsonl"}, SPLIT: 3, "tasks.own.splits.train_2": 4}
-GYM = {"tasks.embedded.loader": "reasoning_gym", "tasks.embedded.reasoning_gym": {"family": "gcd"}}
+GYM = {
+    "tasks.embedded": {
+        "loader": "reasoning_gym",
+        "reasoning_gym": {"family": "gcd"},
+        "splits": EMBEDDED["splits"],
+    }
+}
+#: The task of a file, with loaders that know its columns.
+BENCHMARK = {name: value for name, value in OWN.items() if name != "columns"}
 FULL = {f"training.{trainer}.adapter": "full" for trainer in ("sft", "dpo", "orpo", "kto")}
 BY_REWARD = {"methods.ttrl": {"stage": "stage2", "start": "strong", "trainer": "grpo",
                               "data": "questions", "reward": "majority"}}  # fmt: skip
@@ -144,7 +152,18 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.sft.adapter": ({}, FULL),
     "training.sft.lora.r": ({}, {"training.sft.lora.r": 4}),
     "training.sft.deepspeed": ({}, {"training.sft.deepspeed": "zero.json"}),
-    "training.sft.label_smoothing": ({}, {"training.sft.label_smoothing": 0.2}),
+    "training.sft.samples": (BY_REWARD, {"training.grpo.samples": 16}),
+    "training.sft.temperature": (BY_REWARD, {"training.grpo.temperature": 0.5}),
+    "training.sft.min_entropy": (BY_REWARD, {"training.grpo.min_entropy": 0.5}),
+    "training.sft.beta": ({}, {"training.dpo.beta": 0.5}),
+    "training.sft.loss": ({}, {"training.dpo.loss": "ipo"}),
+    "training.sft.label_smoothing": (
+        {"training.dpo.loss": "robust", "training.dpo.label_smoothing": 0.1},
+        {"training.dpo.label_smoothing": 0.2},
+    ),
+    "training.sft.likelihood": ({}, {"training.orpo.likelihood": "sequence"}),
+    "training.sft.reference": ({}, {"training.dpo.reference": "base"}),
+    "training.sft.precompute_ref": ({}, {"training.dpo.precompute_ref": True}),
     "training.sft.max_length": ({}, {"training.sft.max_length": 3000}),
     "training.sft.global_batch_size": ({}, {"training.sft.global_batch_size": 16}),
     "evaluation.split": (
@@ -153,7 +172,9 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "evaluation.ks": ({}, {"evaluation.ks": [1, 2]}),
     "engine.max_model_len": ({}, {"engine.max_model_len": 5000}),
-    "tasks.<name>.loader": ({}, {"tasks.own.loader": "gsm8k"}),
+    "tasks.<name>.loader": (
+        {"tasks.own": {**BENCHMARK, "loader": "math"}}, {"tasks.own.loader": "gsm8k"},
+    ),
     "tasks.<name>.train_1_templates": ({}, {"tasks.embedded.train_1_templates": [6]}),
     "tasks.<name>.templates": ({}, {"tasks.embedded.templates": [6]}),
     "tasks.<name>.form": (
@@ -168,7 +189,9 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "tasks.<name>.data_seed": ({}, {"tasks.embedded.data_seed": 1}),
     "tasks.<name>.pool": (POOL, {"tasks.own.pool": [{"path": "other.jsonl"}]}),
-    "tasks.<name>.subjects": ({}, {"tasks.own.subjects": ["Math"]}),
+    "tasks.<name>.subjects": (
+        {"tasks.own": {**BENCHMARK, "loader": "olympicarena"}}, {"tasks.own.subjects": ["Math"]},
+    ),
     "tasks.<name>.columns": ({}, {"tasks.own.columns.answer": "b"}),
     "tasks.<name>.prompt": (
         {"tasks.own.columns.answer_type": "t"},

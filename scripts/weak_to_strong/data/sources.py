@@ -80,13 +80,20 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
     """
     kinds = [kind for kind in SOURCE_KINDS if kind in entry]
     if len(kinds) != 1:
-        raise ValueError(f"{key}: give exactly one of `path`, `url` or `hub`; got {sorted(entry)}")
+        given = " and ".join(f"`{kind}`" for kind in kinds) or "none of them"
+        raise ValueError(f"{key}: has {given}; give exactly one of `path`, `url` or `hub`")
     kind = kinds[0]
     required, optional = SOURCE_KINDS[kind]
     if unknown := sorted(set(entry) - {*required, *optional}):
-        raise ValueError(f"{key}: unknown keys {unknown} beside `{kind}`")
+        names = ", ".join(f"`{name}`" for name in unknown)
+        raise ValueError(f"{key}: has {names}, and `{kind}` has no such key; remove it")
     if missing := [name for name in required if not entry.get(name)]:
-        raise ValueError(f"{key}: `{kind}` needs `{missing[0]}`, so that the data cannot change")
+        if missing[0] == kind:
+            raise ValueError(f"{key}.{kind}: is empty; write where the file is")
+        raise ValueError(
+            f"{key}.{missing[0]}: is missing; add it beside `{kind}`, so that the data cannot "
+            "change"
+        )
     if "config" in entry and "split" not in entry:
         raise ValueError(f"{key}.config: needs `split` beside it; name the split")
     if kind == "hub":
@@ -95,18 +102,23 @@ def check_source(entry: Mapping[str, Any], key: str) -> str:
         if "sha256" in entry and "split" in entry:
             raise ValueError(f"{key}.sha256: is of a `file`; remove it, `revision` pins a `split`")
     if "sha256" in entry and not SHA256.fullmatch(entry["sha256"]):
-        raise ValueError(f"{key}.sha256: not 64 lower-case hexadecimal digits")
+        raise ValueError(
+            f"{key}.sha256: not 64 lower-case hexadecimal digits; write what `sha256sum` prints"
+        )
     if kind == "url":
         _check_address(entry["url"], key)
     if kind == "hub":
         if not COMMIT.fullmatch(entry["revision"]):
             raise ValueError(
                 f"{key}.revision: {entry['revision']!r} is not a full commit of 40 lower-case "
-                "hexadecimal digits (branches and tags move)"
+                "hexadecimal digits (branches and tags move); write the commit"
             )
         name = PurePosixPath(entry.get("file", ""))
         if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"{key}.file: {entry['file']!r} is not a path inside the data set")
+            raise ValueError(
+                f"{key}.file: {entry['file']!r} is not a path inside the data set; write it as the "
+                "data set's page shows it"
+            )
     return kind
 
 
@@ -118,7 +130,10 @@ def _check_address(address: str, key: str) -> None:
     except ValueError as error:
         raise ValueError(f"{key}.url: no address ({error}); correct it") from error
     if parts.scheme not in ("http", "https", "file"):
-        raise ValueError(f"{key}.url: neither http, https nor file")
+        raise ValueError(
+            f"{key}.url: is neither http, https nor file; fetch the file yourself and name it by "
+            "`path`"
+        )
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
         if SECRET_PARAMETER.search(name):
             secret = f"`{name}`"

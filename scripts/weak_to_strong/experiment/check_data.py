@@ -15,7 +15,7 @@ from weak_to_strong.data.reasoning_gym_task import FAMILIES, check_family
 from weak_to_strong.data.sources import check_source, remote_name
 from weak_to_strong.data.split_names import TEST, flatten_splits, split_key
 from weak_to_strong.data.splits import GENERATED
-from weak_to_strong.experiment.schema import ConfigError, check_text, complain
+from weak_to_strong.experiment.schema import check_text, complain, name_key
 from weak_to_strong.tables.files import with_folder
 
 #: Bytes in the name of a file to fetch: names made of it stay below the 255 that a folder takes.
@@ -80,6 +80,7 @@ def check_task(name: str, task: dict) -> None:
             f"has no effect with prompt `{task['prompt']}`",
             "remove it, or set `prompt` to chat",
         )
+    _check_chat_options([*path, "chat"], task.get("chat") or {})
     if task["quirks"]["released_judge"] and task["judge"] != "olympicarena":
         raise complain(
             [*path, "quirks", "released_judge"],
@@ -112,6 +113,17 @@ def check_task(name: str, task: dict) -> None:
                     raise complain(where, f"the {kind} has no files", "give a size")
                 _check_source(where, source)
     _check_moved_rows([*path, "splits"], splits)
+
+
+def _check_chat_options(path: list, chat: dict) -> None:
+    """Check that one thing is not said of the reasoning in two places."""
+    for key in ("enable_thinking", "thinking"):
+        if chat.get("thinking") is not None and key in chat.get("options", {}):
+            raise complain(
+                [*path, "options", key],
+                "is what `chat.thinking` gives to the templates",
+                "remove it here, or set `chat.thinking` to null",
+            )
 
 
 def _check_family(path: list, entry: dict | None) -> None:
@@ -152,7 +164,7 @@ def _check_source(path: list, source: dict) -> None:
     try:
         kind = check_source(pinned, ".".join(map(str, path)))
     except ValueError as error:
-        raise ConfigError(f"config key {error}") from error
+        raise name_key(error) from error
     if "split" in source:
         _check_hub_layout(path, source, kind)
         return

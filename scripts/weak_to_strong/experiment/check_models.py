@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from weak_to_strong.experiment.check_data import check_filled_in
 from weak_to_strong.experiment.check_selections import (
-    check_measured_answers,
     check_method_parts,
     check_user_function,
+    method_path,
 )
 from weak_to_strong.experiment.entries import (
     KINDS_FROM_PAIRS,
@@ -20,6 +21,7 @@ from weak_to_strong.experiment.entries import (
     WEAK_METHOD,
 )
 from weak_to_strong.experiment.graph import Graph
+from weak_to_strong.experiment.nodes import Node
 from weak_to_strong.experiment.schema import ConfigError, complain
 from weak_to_strong.experiment.yaml_keys import check_keys
 from weak_to_strong.tables.files import with_folder
@@ -29,18 +31,28 @@ from weak_to_strong.training.settings import (
     PREFERENCE_TRAINERS,
     REWARD_TRAINERS,
     check_quantiser,
-    check_quantization,
-    check_rewards,
+    complete_settings,
 )
 
 #: Methods whose models the workflow itself builds on; they can be changed but not removed.
 REQUIRED_METHODS = ("weak", "weak_ft", "icl_ft", "hybrid_ft")
 
 
+def check_method_keys(config: dict) -> None:
+    """Check that the methods of all tasks have the keys on which every other check relies."""
+    examples = {"stage": "stage1", "start": "strong", "trainer": "sft"}
+    for name, task in config["tasks"].items():
+        for method, entry in task["methods"].items():
+            for key, example in examples.items():
+                if key not in entry:
+                    raise complain(
+                        [*method_path(config, name, method), key],
+                        "is missing",
+                        f"a new method needs it, such as `{key}: {example}`",
+                    )
+
+
 def _check_method(path: list, method: dict, preferences: dict) -> None:
-    for key in ("stage", "start", "trainer"):
-        if key not in method:
-            raise complain([*path, key], "is missing", "see the default methods in the schema")
     data, trainer = method.get("data", "none"), method["trainer"]
     _check_reward(path, method, data)
     if (trainer == "none") != (data == "none"):
@@ -63,25 +75,21 @@ def _check_method(path: list, method: dict, preferences: dict) -> None:
         raise complain(
             [*path, "start"], f"`{method['start']}` with data `{data}`", "set it to m_plus"
         )
-    if data in preferences:
-        if method["start"] in ("weak", "strong"):
-            raise complain(
-                [*path, "start"],
-                f"`{method['start']}` with data `{data}`",
-                "set it to m_plus, or to a method that trains a model",
-            )
-        if preferences[data]["weights"] == "share" and trainer != "dpo":
-            raise complain(
-                [*path, "trainer"],
-                f"`{trainer}` on `{data}`, whose pairs have weights",
-                f"set it to dpo, or preferences.{data}.weights to equal",
-            )
-        if method.get("pairs"):
-            raise complain(
-                [*path, "pairs"],
-                f"has no effect on `{data}`",
-                f"remove it, or set the keys of preferences.{data}",
-            )
+    if data in preferences and method["start"] in ("weak", "strong"):
+        raise complain(
+            [*path, "start"],
+            f"`{method['start']}` with data `{data}`",
+            "set it to m_plus, or to a method that trains a model",
+        )
+    if data in preferences and preferences[data]["weights"] == "share" and trainer != "dpo":
+        raise complain(
+            [*path, "trainer"],
+            f"`{trainer}` on `{data}`, whose pairs have weights",
+            f"set it to dpo, or preferences.{data}.weights to equal",
+        )
+    if method.get("pairs") and data not in KINDS_FROM_PAIRS:
+        others = f", or set the keys of preferences.{data}" if data in preferences else ""
+        raise complain([*path, "pairs"], f"has no effect on data `{data}`", f"remove it{others}")
     if method["few_shot"] and (method["start"] == "weak" or data.startswith("gold_")):
         raise complain(
             [*path, "few_shot"], "demonstrations need a weak and a strong model", "set it to false"
@@ -161,11 +169,7 @@ def _check_required_method(path: list, name: str, method: dict) -> None:
 
 
 def check_methods(config: dict, name: str) -> None:
-    """Check the methods of one task, its own and the common ones.
-
-    Raises:
-        ConfigError: a required method is removed, or one has parts that do not go together.
-    """
+    """Check the methods of one task, its own and the common ones."""
     task = config["tasks"][name]
     for method in REQUIRED_METHODS:
         if method not in task["methods"]:
@@ -173,9 +177,8 @@ def check_methods(config: dict, name: str) -> None:
             path = ["tasks", name, "methods", method] if is_common else ["methods", method]
             raise complain(path, "cannot be removed", "delete the `null`")
     for method, entry in task["methods"].items():
-        common = config["methods"].get(method) == entry
-        path = ["methods", method] if common else ["tasks", name, "methods", method]
-        check_method_parts(path, method, config, task["methods"])
+        path = method_path(config, name, method)
+        check_method_parts(path, method, config, name)
         _check_method(path, entry, config["preferences"])
         _check_control(path, entry, task["methods"])
         if method in REQUIRED_METHODS:
@@ -190,7 +193,6 @@ def check_methods(config: dict, name: str) -> None:
                 f"is missing, and method `{method}` is trained on it",
                 f"add it, or set tasks.{name}.methods.{method} to {{trainer: none, data: none}}",
             )
-    check_measured_answers(config, task["methods"])
 
 
 def _is_always_asked(config: dict, task: str) -> bool:
@@ -200,11 +202,7 @@ def _is_always_asked(config: dict, task: str) -> bool:
 
 
 def check_chain(config: dict, index: int) -> None:
-    """Check the names and settings of one chain and of its variants.
-
-    Raises:
-        ConfigError: an unknown name, a missing split, or no room for a prompt in the engine.
-    """
+    """Check the names and settings of one chain and of its variants."""
     chain = config["chains"][index]
     for key, section in (("task", "tasks"), ("weak", "models"), ("strong", "models")):
         if chain[key] not in config[section]:
@@ -224,7 +222,7 @@ def check_chain(config: dict, index: int) -> None:
     engine = {**config["engine"], **task.get("engine", {})}
     if task["max_tokens"] >= engine["max_model_len"]:
         raise complain(
-            ["engine", "max_model_len"],
+            _engine_path(chain["task"], task),
             f"{engine['max_model_len']} leaves no room for a prompt beside "
             f"max_tokens {task['max_tokens']} of task `{chain['task']}`",
             "raise it",
@@ -244,6 +242,12 @@ def check_chain(config: dict, index: int) -> None:
                     f"unknown method `{method}`",
                     f"known: {', '.join(task['methods'])}",
                 )
+
+
+def _engine_path(name: str, task: dict) -> list:
+    """Where the room of a task's texts is written: by the task itself, or for all."""
+    place = ["tasks", name] if "max_model_len" in task.get("engine", {}) else []
+    return [*place, "engine", "max_model_len"]
 
 
 def _check_endpoints(config: dict, index: int) -> None:
@@ -294,11 +298,6 @@ def _check_broken(name: str, broken: str | None, task: dict) -> None:
 
 
 def check_twins(chains: list[dict]) -> None:
-    """Refuse two chains of the same task, weak and strong model.
-
-    Raises:
-        ConfigError: there are two.
-    """
     seen: dict[tuple, int] = {}
     for index, chain in enumerate(chains):
         first = seen.setdefault((chain["task"], chain["weak"], chain["strong"]), index)
@@ -310,12 +309,68 @@ def check_twins(chains: list[dict]) -> None:
             )
 
 
-def _check_continued(path: list, settings: dict, initial: dict) -> None:
+def _where(written: dict, levels: list[list], keys: Sequence[str]) -> list:
+    """Path of the key, of several that a fault concerns, that the narrowest level sets.
+
+    Args:
+        written: the configuration as the user wrote it.
+        levels: paths of the sections that set these keys, each under the next one; the first has
+            the defaults.
+        keys: the first is named where one level sets several.
+    """
+    for level in reversed(levels):
+        section = written
+        for name in level:
+            inside = isinstance(section, dict) and name in section
+            inside = inside or (isinstance(section, list) and name < len(section))
+            section = (section[name] if inside else None) or {}
+        for key in keys:
+            if key in section:
+                return [*level, key]
+    return [*levels[0], keys[0]]
+
+
+def _training_levels(graph: Graph, node: Node) -> list[list]:
+    """Where hyper-parameters of a node are set, each level under the next one."""
+    method, task, variant = graph.method(node), node.chain.task, node.chain.variant
+    return [
+        ["training", method.trainer],
+        ["tasks", task, "training", method.trainer],
+        *_method_levels(node, "training"),
+        *([["variants", variant, "training", method.trainer]] if variant else []),
+    ]
+
+
+def _method_levels(node: Node, key: str) -> list[list]:
+    return [["methods", node.method, key], ["tasks", node.chain.task, "methods", node.method, key]]
+
+
+def _pair_levels(graph: Graph, node: Node) -> list[list]:
+    """Where settings of a node's pairs are set, each level under the next one."""
+    chain = node.chain
+    ours = (chain.task, chain.weak, chain.strong)
+    entries = [(entry.task, entry.weak, entry.strong) for entry in graph.experiment.chains]
+    return [
+        ["pairs"],
+        ["chains", entries.index(ours), "pairs"],
+        *_method_levels(node, "pairs"),
+        *([["variants", chain.variant, "pairs"]] if chain.variant else []),
+    ]
+
+
+def _check_continued(graph: Graph, node: Node, written: dict) -> None:
     """Check that training can go on from what was trained with other settings."""
+    init = graph.init_of(node)
+    if init is None:
+        return
+    settings, initial = graph.training_settings(node), graph.training_settings(init)
+    levels = _training_levels(graph, node)
+    start = graph.method(node).start
+    first = "M_plus" if start == "m_plus" else f"method `{start}`"
     if settings["adapter"] != initial["adapter"]:
         raise complain(
-            [*path, "adapter"],
-            f"`{settings['adapter']}` cannot continue M_plus, which is `{initial['adapter']}`",
+            _where(written, levels, ["adapter"]),
+            f"`{settings['adapter']}` cannot continue {first}, which is `{initial['adapter']}`",
             "make the two the same",
         )
     lora, initial_lora = settings.get("lora"), initial.get("lora") or {}
@@ -328,7 +383,9 @@ def _check_continued(path: list, settings: dict, initial: dict) -> None:
     )
     if not same or len({frozenset(adapter or ()) for adapter in targets}) > 1:
         raise complain(
-            [*path, "lora"], "differs from the adapter of M_plus", "leave it out to continue that"
+            _where(written, levels, ["lora"]),
+            f"differs from the adapter of {first}",
+            "leave it out to continue that",
         )
 
 
@@ -347,50 +404,113 @@ def _check_deepspeed(path: list, file: Path) -> None:
         raise complain(path, f"{file}: {message}", fix) from error
 
 
-def _check_training(path: list, settings: dict) -> None:
-    """Check the hyper-parameters of one model; `path` is the section that they come from."""
-    if settings["global_batch_size"] % settings["per_device_batch_size"]:
-        raise complain(
-            [*path, "global_batch_size"],
-            f"{settings['global_batch_size']} is not a multiple of per_device_batch_size "
-            f"{settings['per_device_batch_size']}",
-            "change one of them",
-        )
-    if settings.get("beta") == 0 and path[-1] not in (*REWARD_TRAINERS, "sft"):
-        raise complain([*path, "beta"], f"is 0 for {path[-1]}", "set it above 0")
+#: Key that `complete_settings` names -> further keys that the fault may lie in.
+_TOGETHER = {
+    "global_batch_size": ("per_device_batch_size", "samples"),
+    "label_smoothing": ("loss",),
+    "quantization": ("adapter", "deepspeed"),
+}
+
+
+def _check_training(trainer: str, settings: dict, levels: list[list], written: dict) -> None:
+    """Check the hyper-parameters of one model by what its training itself checks."""
     if "deepspeed" in settings:
-        check_filled_in([*path, "deepspeed"], settings["deepspeed"])
+        path = _where(written, levels, ["deepspeed"])
+        check_filled_in(path, settings["deepspeed"])
         if not os.path.isfile(settings["deepspeed"]):
             missing = f"no such file: {with_folder(settings['deepspeed'])}"
-            raise complain([*path, "deepspeed"], missing, "correct the path")
-        _check_deepspeed([*path, "deepspeed"], Path(settings["deepspeed"]))
+            raise complain(path, missing, "correct the path")
+        _check_deepspeed(path, Path(settings["deepspeed"]))
     try:
-        check_quantization(settings)
+        complete_settings(trainer, settings)
         # Where each kind of rule has an environment of its own, nothing is trained in this one.
-        if settings["quantization"] and find_spec("peft"):
+        if find_spec("peft"):
             check_quantiser(settings)
     except ValueError as error:
         key, _, message = str(error).partition(": ")
-        raise ConfigError(f"config key `{'.'.join([*path, key])}`: {message}") from None
+        path = _where(written, levels, [key, *_TOGETHER.get(key, ())])
+        raise ConfigError(f"config key `{'.'.join(map(str, path))}`: {message}") from None
 
 
-def _check_reward_settings(path: list, settings: dict) -> None:
-    """Check what training by reward needs beside what every training needs."""
-    try:
-        check_rewards(settings)
-    except ValueError as error:
-        key, _, message = str(error).partition(": ")
-        raise ConfigError(f"config key `{'.'.join([*path, key])}`: {message}") from None
+def _check_questions(
+    graph: Graph, node: Node, settings: dict, levels: list[list], written: dict
+) -> None:
+    """Check that a training by reward has questions for one update, where their number is known."""
+    count = graph.task(node.chain.task).data["splits"]["train_2"]
+    per_update = settings["global_batch_size"] // settings["samples"]
+    known = isinstance(count, int) and not settings.get("max_steps")
+    if known and settings["epochs"] * count < per_update:
+        raise complain(
+            _where(written, levels, ["global_batch_size", "samples"]),
+            f"an update takes {per_update} questions (global_batch_size / samples), and train_2 of "
+            f"task `{node.chain.task}` has {count}",
+            "lower global_batch_size, or raise samples or epochs",
+        )
 
 
-def check_models_to_train(config: dict) -> None:
-    """Check the settings of every model as they come out of all their levels.
+def _check_node(graph: Graph, node: Node, written: dict) -> None:
+    """Check the settings of one model as they come out of all their levels."""
+    method = graph.method(node)
+    if method.is_trained:
+        settings, levels = graph.training_settings(node), _training_levels(graph, node)
+        _check_training(method.trainer, settings, levels, written)
+        longest = graph.task(node.chain.task).max_tokens
+        # Gold answers are of any length.
+        if not method.data.startswith("gold_") and settings["max_length"] <= longest:
+            raise complain(
+                _where(written, levels, ["max_length"]),
+                f"{settings['max_length']} leaves no room for a prompt beside an answer of "
+                f"tasks.{node.chain.task}.max_tokens {longest}",
+                "raise it, or lower max_tokens",
+            )
+        if method.reward:
+            _check_questions(graph, node, settings, levels, written)
+        _check_continued(graph, node, written)
+    if method.data in KINDS_FROM_PAIRS:
+        pairs, keys = graph.pair_settings(node), ["weak_rejected_confidence", "min_confidence"]
+        if pairs[keys[0]] < pairs[keys[1]]:
+            raise complain(
+                _where(written, _pair_levels(graph, node), keys),
+                f"{keys[0]} {pairs[keys[0]]} is below {keys[1]} {pairs[keys[1]]}",
+                "raise the first, or lower the second",
+            )
 
-    Raises:
-        ConfigError: a variant changes no evaluated model, or the settings of a training or of pairs
-            do not go together.
+
+def _check_iterations(graph: Graph) -> None:
+    """Check that the models that answer have the iterations that `answers` name."""
+    for chain in graph.chains:
+        for name, entry in graph.experiment.answers.items():
+            method = graph.task(chain.task).methods.get(entry.model)
+            if entry.iteration is None or method is None:
+                continue
+            if not method.per_iteration:
+                raise complain(
+                    ["answers", name, "iteration"],
+                    f"has no effect on model `{entry.model}` of task `{chain.task}`, of which "
+                    "there is one",
+                    "remove it",
+                )
+            node = graph.answering(chain, name)
+            most = graph.settings(node.chain).iterations
+            if entry.iteration > most:
+                variant = f" in variant `{node.chain.variant}`" if node.chain.variant else ""
+                raise complain(
+                    ["answers", name, "iteration"],
+                    f"{entry.iteration} is above `iterations: {most}` of task `{chain.task}`"
+                    f"{variant}",
+                    "lower it, or raise `iterations`",
+                )
+
+
+def check_models_to_train(config: dict, written: dict) -> None:
+    """Check the settings of every model that is evaluated or trained.
+
+    Args:
+        config: a completed configuration.
+        written: the same without defaults, by which a line names the place of a value.
     """
     graph = Graph(config)
+    _check_iterations(graph)
     evaluated = {(node.chain.task, node.chain.variant) for node in graph.nodes}
     for chain in graph.chains:
         if chain.variant and (chain.task, chain.variant) not in evaluated:
@@ -399,42 +519,12 @@ def check_models_to_train(config: dict) -> None:
                 f"changes no model of task `{chain.task}` that it evaluates",
                 "correct its `methods` or what it changes",
             )
-    for node in graph.nodes:
-        method, trainer = graph.method(node), graph.method(node).trainer
-        if method.is_trained:
-            settings, init = graph.training_settings(node), graph.init_of(node)
-            _check_training(["training", trainer], settings)
-            if method.reward:
-                _check_reward_settings(["training", trainer], settings)
-            longest = config["tasks"][node.chain.task]["max_tokens"]
-            # Gold answers are of any length.
-            if not method.data.startswith("gold_") and settings["max_length"] <= longest:
-                raise complain(
-                    ["training", trainer, "max_length"],
-                    f"{settings['max_length']} leaves no room for a prompt beside an answer of "
-                    f"tasks.{node.chain.task}.max_tokens {longest}",
-                    "raise it, or lower max_tokens",
-                )
-            if init:
-                _check_continued(["training", trainer], settings, graph.training_settings(init))
-        if method.data not in KINDS_FROM_PAIRS:
-            continue
-        pairs = graph.pair_settings(node)
-        if pairs["weak_rejected_confidence"] < pairs["min_confidence"]:
-            raise complain(
-                ["pairs", "weak_rejected_confidence"],
-                f"{pairs['weak_rejected_confidence']} is below min_confidence "
-                f"{pairs['min_confidence']}",
-                "raise it",
-            )
+    for node in dict.fromkeys([*graph.nodes, *graph.trained_nodes()]):
+        _check_node(graph, node, written)
 
 
 def check_chat_templates(config: dict) -> None:
-    """Check that the models of a chat have a template, as far as their files are here.
-
-    Raises:
-        ConfigError: a file is missing or unreadable, or a model of a chat has no template.
-    """
+    """Check that the models of a chat have a template, as far as their files are here."""
     from weak_to_strong.models.chat_format import no_template, read_chat_template, read_text
 
     for chain in config["chains"]:
@@ -461,11 +551,7 @@ def check_chat_templates(config: dict) -> None:
 
 
 def check_context(config: dict) -> None:
-    """Check that models of local folders are made for texts as long as the engine's.
-
-    Raises:
-        ConfigError: `engine.max_model_len` exceeds what a model is made for.
-    """
+    """Check that models of local folders are made for texts as long as the engine's."""
     from weak_to_strong.models.base_models import context_length
 
     for chain in config["chains"]:
@@ -475,7 +561,7 @@ def check_context(config: dict) -> None:
             limit = context_length(Path(entry["path"])) if "path" in entry else None
             if limit and engine["max_model_len"] > limit:
                 raise complain(
-                    ["engine", "max_model_len"],
+                    _engine_path(chain["task"], config["tasks"][chain["task"]]),
                     f"{engine['max_model_len']} exceeds the {limit} tokens that model `{name}` "
                     "is made for",
                     "lower it",

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from weak_to_strong.experiment.check_data import check_filled_in, check_task
+from weak_to_strong.experiment.check_idle import check_idle
 from weak_to_strong.experiment.check_models import (
     check_chain,
     check_chat_templates,
     check_context,
+    check_method_keys,
     check_methods,
     check_models_to_train,
     check_twins,
 )
-from weak_to_strong.experiment.check_selections import check_selections
+from weak_to_strong.experiment.check_selections import check_answering, check_selections
 from weak_to_strong.experiment.entries import BESIDE_FILES
 from weak_to_strong.experiment.schema import (
     MAX_NAME,
@@ -27,6 +29,7 @@ from weak_to_strong.experiment.schema import (
     describe_breach,
     follow_reference,
     load_schema,
+    name_key,
 )
 from weak_to_strong.experiment.written_paths import expand_paths
 
@@ -178,11 +181,13 @@ def _fill_methods(entries: dict) -> dict:
     return {name: _fill(entry, schema) for name, entry in entries.items() if entry is not None}
 
 
-def check_references(config: dict) -> None:
+def check_references(config: dict, written: dict | None = None) -> None:
     """Check what a schema cannot: names, paths, and keys that depend on each other.
 
     Args:
         config: a completed configuration.
+        written: the same as the user wrote it, without defaults, so that a line names the place
+            where a value is written and settings without effect are refused; None for neither.
 
     Raises:
         ConfigError: naming the first offending key and what to do.
@@ -192,18 +197,21 @@ def check_references(config: dict) -> None:
     try:
         check_configured_names(config)
     except ValueError as error:
-        raise ConfigError(f"config key {error}") from error
+        raise name_key(error) from error
     _check_experiment(config["experiment"])
+    check_method_keys(config)
     check_selections(config)
     for name, task in config["tasks"].items():
         if name == "evaluation":  # of generation rounds, those that evaluate begin so
             raise complain(["tasks", name], "cannot be a name here", "choose another")
         check_task(name, task)
         check_methods(config, name)
+    check_answering(config)
     for index in range(len(config["chains"])):
         check_chain(config, index)
     check_twins(config["chains"])
-    check_models_to_train(config)
+    check_idle(written or {}, config)
+    check_models_to_train(config, written or {})
     samples, ks = config["evaluation"]["samples"], config["evaluation"]["ks"]
     if samples and max(ks) > samples:
         raise complain(
@@ -241,7 +249,7 @@ def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"config key {error}") from error
+        raise name_key(error) from error
     if "path" in model:
         folder = Path(model["path"])
         for file in model_files(folder, f"models.{name}", trust_remote_code=trust_remote_code):
@@ -251,5 +259,5 @@ def _check_model(name: str, model: dict, trust_remote_code: bool) -> None:
 def load_configuration(config: dict) -> dict:
     """The complete, checked configuration of `config` (what Snakemake read), or ConfigError."""
     completed = complete(dict(config))
-    check_references(completed)
+    check_references(completed, config)
     return completed

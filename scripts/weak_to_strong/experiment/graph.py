@@ -373,14 +373,14 @@ class Graph:
         entry = self.experiment.answers[name]
         if entry.model == "weak":
             return NamedAnswers(self._teacher_side(chain, entry.weak), name)
-        node = self._answering(chain, name)
+        node = self.answering(chain, name)
         own = [node.chain] if node else []
         own += [self._labels(chain, "icl", 1).chain] if entry.few_shot else []
         if not own:
             return NamedAnswers(chain.strong_side, name)
         return NamedAnswers(chain if any(part.variant for part in own) else chain.plain, name)
 
-    def _answering(self, chain: Chain, name: str) -> Node | None:
+    def answering(self, chain: Chain, name: str) -> Node | None:
         """The trained model that gives the answers of a name; None for the base model as it is."""
         entry = self.experiment.answers[name]
         if entry.model == "weak":
@@ -581,7 +581,7 @@ class Graph:
     def _answer_request(self, chain: Chain, name: str) -> RoundRequest:
         """The answers of a name to train_2."""
         entry = self.experiment.answers[name]
-        node = self._answering(chain, name)
+        node = self.answering(chain, name)
         base = chain.weak if entry.model == "weak" else chain.strong
         if node:
             base = self.base_of(node)
@@ -925,7 +925,9 @@ class Graph:
             rounds += [SampleRound(self._votes(chain).chain)]
             rounds += [
                 AnswerRound(self._answers(chain, name).chain, name)
-                for name in self.experiment.answers
+                for name, entry in self.experiment.answers.items()
+                # A task may lack the method that answers in another one.
+                if entry.model in (*STARTS, *self.task(chain.task).methods)
             ]
         return {round_.key: round_ for round_ in rounds}
 

@@ -66,6 +66,12 @@ def complain(path: list, message: str, fix: str, subject: str = "config key") ->
     return ConfigError(f"{subject} `{'.'.join(names) or '(top level)'}`: {message}; {fix}")
 
 
+def name_key(error: ValueError) -> ConfigError:
+    """The line of another package, which begins with the key, as a line on the configuration."""
+    key, _, message = str(error).partition(": ")
+    return ConfigError(f"config key `{key.strip('`')}`: {message}")
+
+
 def check_values(config: dict) -> None:
     """Check what a schema cannot say of all values alike, before anything is made of them.
 
@@ -145,20 +151,95 @@ def _as_yaml(value: Any) -> Any:
     return json.dumps(value) if value is None or isinstance(value, bool) else value
 
 
-def _description(path: list) -> str | None:
-    """What the schema says of the key at `path`, or of the nearest one above it."""
-    schema, description = load_schema(), None
-    for step in path:
-        schema = follow_reference(schema)
+def _schemas(path: list) -> Iterator[dict]:
+    """The schema of each key on the way to `path`, the whole one first, as far as it is known."""
+    schema = load_schema()
+    yield schema
+    for step in path:  # each schema comes with its reference followed
+        choices = map(follow_reference, schema.get("oneOf", ()))
+        schema = next((part for part in choices if step in part.get("properties", ())), schema)
         if isinstance(step, int):
             part = schema.get("items")
         else:
             part = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
         if not isinstance(part, dict):
-            break
+            return
         schema = follow_reference(part)
-        description = schema.get("description", description)
-    return description
+        yield schema
+
+
+def _description(path: list) -> str | None:
+    """What the schema says of the key at `path`, or of the nearest one above it."""
+    below = [schema["description"] for schema in _schemas(path) if "description" in schema]
+    return below[-1] if len(below) > 1 else None
+
+
+def _can_be_left_out(path: list) -> bool:
+    """Whether the schema knows the key at `path` and does not require it."""
+    schemas = list(_schemas(path))
+    is_known = len(schemas) == len(path) + 1 and isinstance(path[-1], str)
+    return is_known and path[-1] not in schemas[-2].get("required", ())
+
+
+#: Types of JSON in plain words, each with an example.
+_KINDS = {
+    "array": "a list, such as `[a, b]`",
+    "boolean": "`true` or `false`",
+    "integer": "a whole number, such as `1`",
+    "null": "`null`",
+    "number": "a number, such as `0.5`",
+    "object": "a mapping, such as `{key: value}`",
+    "string": "text, such as `name`",
+}
+
+
+def _in_plain_words(error: Any) -> str:
+    """What a jsonschema error says, without the words of JSON schemas."""
+    value, rule = error.instance, error.validator_value
+    written = _as_yaml(value) if value is None or isinstance(value, bool) else repr(value)
+    match error.validator:
+        case "type":
+            kinds = [rule] if isinstance(rule, str) else rule
+            words = _name_kinds(kinds)
+            if kinds == ["array"] and not isinstance(value, dict | list | None):
+                words = f"a list, such as `[{written}]`"
+            elif kinds == ["string"] and isinstance(value, bool | int | float):
+                words = f"text, such as `'{written}'`"
+            return f"{written} is not {words}"
+        case "minItems" | "minProperties" | "minLength" if not value:
+            return {
+                "minItems": "is an empty list, and needs an entry, such as `[a]`",
+                "minProperties": "is an empty mapping, and needs an entry, such as `{key: value}`",
+                "minLength": "is an empty text, and needs a sign",
+            }[error.validator]
+        case "maxItems":
+            return f"{len(value)} entries are more than {rule}"
+        case "maxProperties":
+            return f"has keys that do not fit together: {', '.join(value)}"
+        case "uniqueItems":
+            return f"{written} has an entry twice"
+        case "enum":
+            return f"{written} is not one of {[*rule]}".replace("None", "null")
+        case "oneOf" | "anyOf":
+            needed = dict.fromkeys(key for part in rule for key in part.get("required", ()))
+            if isinstance(value, dict) and all("required" in part for part in rule):
+                names = " and ".join(f"`{key}`" for key in needed if key in value)
+                alone = names if names and len(set(needed) & set(value)) > 1 else ""
+                return f"has {alone}" if alone else f"lacks {_alternatives(rule)}"
+            kinds = [follow_reference(part).get("type") for part in rule]
+            return f"{written} is not {_name_kinds(kinds)}"
+    return error.message
+
+
+def _name_kinds(kinds: list[str]) -> str:
+    names = [_KINDS[kind] for kind in dict.fromkeys(kinds)]
+    if len(set(kinds) - {"null"}) > 1:  # examples of several say nothing
+        names = [name.partition(",")[0] for name in names]
+    return " or ".join(names)
+
+
+def _alternatives(rule: list[dict]) -> str:
+    return " or ".join(" with ".join(f"`{key}`" for key in part["required"]) for part in rule)
 
 
 def describe_breach(
@@ -192,17 +273,12 @@ def describe_breach(
         _, missing, _, given, _ = lacking[0].message.split("'")
         fix = f"add it, or remove `{given}`"
         return say([*path, missing], f"is missing, and `{given}` needs it", fix)
-    message = error.message.replace("\n", " ")
-    if error.instance is None or isinstance(error.instance, bool):
-        message = message.replace(repr(error.instance), _as_yaml(error.instance), 1)
-    if error.validator == "enum":
-        value, is_not, choices = message.rpartition(" is not one of ")
-        message = f"{value}{is_not}{choices.replace('None', 'null')}"
-    if error.validator == "maxItems":
-        message = f"{len(error.instance)} entries are more than {error.validator_value}"
+    message = _in_plain_words(error).replace("\n", " ")
     if len(message) > 160:
         message = message[:157] + "..."
     fix = error.schema.get("description") or _description(path) or f"see {reference}"
+    if error.instance is None and path and _can_be_left_out(path):
+        message, fix = "is null", f"leave the key out, or write a value. {fix}"
     return say(path, message, fix)
 
 
@@ -213,7 +289,7 @@ def _check_unique(validator: Any, unique: bool, items: Any, _schema: dict) -> It
     if unique and validator.is_type(items, "array"):
         texts = {json.dumps(item, sort_keys=True) for item in items}
         if len(texts) < len(items):
-            yield ValidationError(f"{items!r} has non-unique elements")
+            yield ValidationError("see _in_plain_words")
 
 
 def check_schema(config: dict) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from weak_to_strong.experiment.schema import complain, follow_reference, load_schema
 from weak_to_strong.jobs.secret_values import hide_secrets
 
+#: What the schema calls a path: a file or folder, or a function as `file.py:name`.
+_FORMATS = ("path", "function")
 #: Another `$` is a sign like any other.
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", re.ASCII)
 
@@ -52,7 +54,7 @@ def _expand(value: Any, schema: dict, path: list) -> Any:
     choices = [schema[key] for key in ("then", "else") if key in schema]
     for choice in schema.get("oneOf", choices):
         value = _expand(value, choice, path)
-    if isinstance(value, str) and schema.get("format") == "path":
+    if isinstance(value, str) and schema.get("format") in _FORMATS:
         try:
             return expand_path(value)
         except ValueError as error:

@@ -79,7 +79,7 @@ def check_base_model(name: str, entry: Mapping[str, Any]) -> None:
         if not COMMIT.fullmatch(str(entry["revision"])):
             raise ValueError(
                 f"{key}.revision: {entry['revision']!r} is not a full commit of 40 lower-case "
-                "hexadecimal digits (branches and tags move)"
+                "hexadecimal digits (branches and tags move); write the commit"
             )
     elif kind == "endpoint":
         check_endpoint(entry["endpoint"], f"{key}.endpoint")
@@ -193,7 +193,9 @@ def inspect_folder(folder: Path, key: str, *, trust_remote_code: bool = False) -
     if "adapter_config.json" in names:
         raise ValueError(f"{key}: {folder} is an adapter; name the folder of a base model")
     if "config.json" not in names:
-        raise ValueError(f"{key}: {folder} has no config.json")
+        raise ValueError(
+            f"{key}: {folder} has no config.json; name the folder that `save_pretrained` wrote"
+        )
     if not any(names.issuperset(files) for files in TOKENIZERS):
         raise ValueError(
             f"{key}: {folder} has no tokenizer (tokenizer.json, tokenizer.model, or vocab.json "
@@ -313,15 +315,21 @@ def _kind_of(name: str, entry: Mapping[str, Any]) -> str:
     key = f"models.{name}"
     kinds = [kind for kind in KINDS if kind in entry]
     if len(kinds) != 1:
+        given = " and ".join(f"`{kind}`" for kind in kinds) or "none of them"
         raise ValueError(
-            f"{key}: give exactly one of `path`, `hub`, `gguf_package` or `endpoint`; got "
-            f"{sorted(entry)}"
+            f"{key}: has {given}; give exactly one of `path`, `hub`, `gguf_package` or `endpoint`"
         )
-    allowed = KINDS[kinds[0]]
+    kind, allowed = kinds[0], KINDS[kinds[0]]
     if unknown := sorted(set(entry) - allowed - {"trust_remote_code"}):
-        raise ValueError(f"{key}: unknown keys {unknown} beside `{kinds[0]}`")
+        names = ", ".join(f"`{word}`" for word in unknown)
+        raise ValueError(f"{key}: has {names}, and `{kind}` has no such key; remove it")
+    if not entry[kind]:
+        what = "the model's folder" if kind == "path" else f"the model's `{kind}`"
+        raise ValueError(f"{key}.{kind}: is empty; write {what}")
     if missing := [word for word in sorted(allowed) if not entry.get(word)]:
-        raise ValueError(f"{key}: `{kinds[0]}` needs `{missing[0]}`, so that the model is pinned")
+        raise ValueError(
+            f"{key}.{missing[0]}: is missing; add it beside `{kind}`, so that the model is pinned"
+        )
     return kinds[0]
 
 

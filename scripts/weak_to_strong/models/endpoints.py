@@ -25,6 +25,14 @@ _PRINTABLE = frozenset(map(chr, range(0x21, 0x7F)))
 #: An address without user, password, query and fragment, in any of which a key may stand.
 _ADDRESS = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#@]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Names of variables that hold the access to a service that is no server of models, or to an
+#: account with much besides. A stranger's configuration must not send these to its `url`.
+_OF_OTHERS = re.compile(
+    r"(?:HF|HUGGING_?FACE\w*|GITHUB|GH|GITLAB|CI|BITBUCKET|SLURM|MUNGE|KRB5|AWS|KUBE\w*|DOCKER|VAULT"
+    r"|AZURE_(?:CLIENT|STORAGE|DEVOPS)|GOOGLE_APPLICATION|WANDB|COMET|MLFLOW|NEPTUNE|CLEARML"
+    r"|KAGGLE|NPM|NODE|PYPI|TWINE|UV|PIP|POETRY|CONDA|ANACONDA|SSH|GPG|SUDO|PG|MYSQL|SNAKEMAKE)_\w*",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ def check_endpoint(endpoint: Mapping[str, Any], key: str) -> None:
         raise ValueError(
             f"{key}.key_env: is no name of an environment variable, such as TEACHER_API_KEY; put "
             "the key into a variable, and its name here"
+        )
+    if variable and _OF_OTHERS.fullmatch(variable):
+        raise ValueError(
+            f"{key}.key_env: a variable of this name holds the key of another service; put the key "
+            "of this endpoint into a variable of its own, such as TEACHER_API_KEY"
         )
     if variable and not names_secret(variable):
         raise ValueError(

@@ -22,6 +22,14 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 SAVE_KEYS = ("save_minutes", "save_steps")
 #: Models that can be that reference; the first is the default.
 REFERENCES = ("m_plus", "base")
+#: Settings that only some trainers use -> these. The others are used by all.
+USED_BY = {
+    "beta": (*PREFERENCE_TRAINERS, *REWARD_TRAINERS),
+    "reference": REFERENCE_TRAINERS,
+    "likelihood": ("orpo",),
+    **dict.fromkeys(("loss", "label_smoothing", "precompute_ref"), ("dpo",)),
+    **dict.fromkeys(("samples", "temperature", "min_entropy"), REWARD_TRAINERS),
+}
 #: Losses of dpo, by TRL's names; the first is the default.
 LOSSES = ("sigmoid", "ipo", "robust", "sigmoid_norm")
 #: The package that quantises a base model.
@@ -263,7 +271,8 @@ def complete_settings(trainer: str, settings: Mapping[str, Any]) -> TrainingSett
     if trainer == "kto":
         # It compares an answer with those to other questions of the micro-batch.
         rows = full["per_device_batch_size"]
-        _require("per_device_batch_size", rows, rows > 1, "at least 2 for kto")
+        meaning = "at least 2 for kto, which compares an answer with the others of its batch"
+        _require("per_device_batch_size", rows, rows > 1, meaning)
     return TrainingSettings(**full)
 
 
@@ -332,10 +341,19 @@ def _settle_loss(trainer: str, full: dict[str, Any]) -> None:
     _require("loss", full["loss"], full["loss"] in (None, *LOSSES), " or ".join(LOSSES))
     share = full["label_smoothing"]
     if full["loss"] == "robust":
+        if share is None:
+            raise ValueError(
+                "label_smoothing: loss robust needs label_smoothing; set it to the share of pairs "
+                "whose sides are exchanged, above 0 and below 0.5"
+            )
         meaning = "above 0 and below 0.5 for loss robust"
-        _require("label_smoothing", share, share is not None and 0 < share < 0.5, meaning)
+        _require("label_smoothing", share, 0 < share < 0.5, meaning)
     elif trainer == "dpo":
-        _require("label_smoothing", share, share is None, "null unless loss is robust")
+        if share is not None:
+            raise ValueError(
+                f"label_smoothing: loss {full['loss']} has no use for label_smoothing {share}; "
+                "remove it or set it to null, or set loss to robust"
+            )
     else:
         full["label_smoothing"] = None
 
@@ -364,8 +382,8 @@ def check_rewards(settings: Mapping[str, Any]) -> None:
     _require("temperature", settings["temperature"], settings["temperature"] > 0, "above 0")
     if batch % samples:
         raise ValueError(
-            f"global_batch_size: {batch} answers are no whole number of groups of {samples} "
-            "samples; change one of them"
+            f"global_batch_size: global_batch_size {batch} is not a multiple of samples {samples}, "
+            "and a step takes whole groups of answers; change one of them"
         )
     if zero_of(settings).stage == 3:
         raise ValueError(
@@ -387,9 +405,12 @@ def _check_batch(full: Mapping[str, Any]) -> None:
     """Check that whole micro-batches on all processes make up the global batch."""
     at_once = full["per_device_batch_size"] * full["processes"]
     if full["global_batch_size"] % at_once:
+        rows, processes = full["per_device_batch_size"], full["processes"]
+        what = f"per_device_batch_size {rows}"
+        what += f" x processes {processes} = {at_once}" if processes > 1 else ""
         raise ValueError(
-            f"global_batch_size: {full['global_batch_size']} is not a multiple of "
-            f"per_device_batch_size x processes = {at_once}; change one of them"
+            f"global_batch_size: global_batch_size {full['global_batch_size']} is not a multiple "
+            f"of {what}; change one of them"
         )
 
 
