@@ -1,15 +1,16 @@
 """Does a pair of base models have room for the method? Its steps on validation questions, quickly.
 
     python benchmarks/study_design.py STRONG WEAK [--seed 0] [--data-seed 20240719] [--train2 400]
-        [--validation 300] [--majority 100] [--steps 110] [--stage-two] [--log FILE]
+        [--validation 300] [--majority 100] [--steps 110] [--hybrid-steps 110] [--stage-two]
+        [--log FILE]
 
 STRONG and WEAK are model folders, pretrained on text of `data/authors.py`. The task is form
 `authors` of the embedded task, with the demo's splits; the rows of its test split are dropped
 unread. One process with one thread does all of it in a few minutes. Training and decoding are short
 loops of its own with full weights, so figures are near those of the workflow and not equal to them.
-All models of Stage I get the same number of updates, whatever the number of their rows. Each line
-is written as soon as it is known, cheap checks first: stop when they fail. It reads gold answers of
-train_2 for its figures alone.
+All models of Stage I get the same number of updates, whatever the number of their rows, but for
+hybrid-ft with `--hybrid-steps`. Each line is written as soon as it is known, cheap checks first:
+stop when they fail. It reads gold answers of train_2 for its figures alone.
 """
 
 import argparse
@@ -302,6 +303,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--steps", type=int, default=110, help="of each SFT of the strong model")
+    parser.add_argument("--hybrid-steps", type=int, help="of hybrid-ft, if not as many")
     parser.add_argument("--weak-rate", type=float, default=2e-4)
     parser.add_argument("--weak-steps", type=int, default=150)
     parser.add_argument("--stage-two", action="store_true")
@@ -415,7 +417,7 @@ class Study:
         weak_rows = [(train_2.prompts[place], left[place]) for place in kept]
         icl_rows = [(train_2.prompts[place], right[place]) for place in kept]
         hybrid_rows = [row for rows in zip(weak_rows, icl_rows, strict=True) for row in rows]
-        hybrid = bench.fine_tune(self.strong, hybrid_rows)
+        hybrid = bench.fine_tune(self.strong, hybrid_rows, steps=self.options.hybrid_steps)
         texts = bench.generate(hybrid, validation.prompts)
         say(f"hybrid-ft {name}", validation.accuracy(texts), "|", validation.styles(texts))
         say("  against before:", validation.against(before, texts))
