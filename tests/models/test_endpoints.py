@@ -76,6 +76,24 @@ def test_a_name_that_may_be_the_key_itself_is_not_shown(name: str, says: str) ->
     assert name not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("HF_TOKEN", "https://router.huggingface.co/v1"),
+        ("GITHUB_TOKEN", "https://models.github.ai/inference"),
+        ("WANDB_API_KEY", "http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_a_service_and_this_machine_get_the_services_key(name: str, url: str) -> None:
+    check_endpoint({**ENTRY, "url": url, "key_env": name}, "k")
+
+
+def test_an_address_that_looks_like_the_services_does_not() -> None:
+    for host in ("huggingface.co.evil.example", "evilhuggingface.co"):
+        with pytest.raises(ValueError, match="of another service"):
+            check_endpoint({**ENTRY, "url": f"https://{host}/v1", "key_env": "HF_TOKEN"}, "k")
+
+
 def test_the_key_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_API_KEY", "sk-0123456789")
     assert read_key("TEACHER_API_KEY", "k") == "sk-0123456789"

@@ -25,14 +25,20 @@ _PRINTABLE = frozenset(map(chr, range(0x21, 0x7F)))
 #: An address without user, password, query and fragment, in any of which a key may stand.
 _ADDRESS = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#@]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: Names of variables that hold the access to a service that is no server of models, or to an
-#: account with much besides. A stranger's configuration must not send these to its `url`.
-_OF_OTHERS = re.compile(
-    r"(?:HF|HUGGING_?FACE\w*|GITHUB|GH|GITLAB|CI|BITBUCKET|SLURM|MUNGE|KRB5|AWS|KUBE\w*|DOCKER|VAULT"
-    r"|AZURE_(?:CLIENT|STORAGE|DEVOPS)|GOOGLE_APPLICATION|WANDB|COMET|MLFLOW|NEPTUNE|CLEARML"
-    r"|KAGGLE|NPM|NODE|PYPI|TWINE|UV|PIP|POETRY|CONDA|ANACONDA|SSH|GPG|SUDO|PG|MYSQL|SNAKEMAKE)_\w*",
-    re.I,
-)
+#: First words of variables that hold the access to a service, or to an account with much besides,
+#: and the domains of that service. A stranger's configuration must not send these to its own `url`.
+_SERVICES = {
+    r"HF|HUGGING_?FACE\w*": ("huggingface.co", "huggingface.cloud", "hf.space"),
+    r"GITHUB|GH": ("github.ai", "github.com", "githubcopilot.com"),
+    r"WANDB": ("wandb.ai",),
+    r"AWS": ("amazonaws.com",),
+    r"GOOGLE_APPLICATION": ("googleapis.com",),
+    r"AZURE_(?:CLIENT|STORAGE|DEVOPS)": ("azure.com",),
+    r"GITLAB|CI|BITBUCKET|SLURM|MUNGE|KRB5|KUBE\w*|DOCKER|VAULT|SSH|GPG|SUDO|PG|MYSQL": (),
+    r"COMET|MLFLOW|NEPTUNE|CLEARML|KAGGLE|NPM|NODE|PYPI|TWINE|UV|PIP|POETRY|CONDA|ANACONDA": (),
+    r"SNAKEMAKE": (),
+}
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def check_endpoint(endpoint: Mapping[str, Any], key: str) -> None:
             f"{key}.key_env: is no name of an environment variable, such as TEACHER_API_KEY; put "
             "the key into a variable, and its name here"
         )
-    if variable and _OF_OTHERS.fullmatch(variable):
+    if variable and _is_of_another_service(variable, urlsplit(url).hostname or ""):
         raise ValueError(
             f"{key}.key_env: a variable of this name holds the key of another service; put the key "
             "of this endpoint into a variable of its own, such as TEACHER_API_KEY"
@@ -99,6 +105,17 @@ def check_endpoint(endpoint: Mapping[str, Any], key: str) -> None:
             f"{key}.key_env: this name does not say that the variable holds a secret, so its value "
             "would stand in logs; name it like TEACHER_API_KEY"
         )
+
+
+def _is_of_another_service(variable: str, host: str) -> bool:
+    """Whether a variable holds the key of a service to which `host` does not belong."""
+    if host in _THIS_MACHINE:
+        return False
+    return any(
+        re.fullmatch(rf"(?:{names})_\w*", variable, re.I)
+        and not any(f".{host}".endswith(f".{domain}") for domain in domains)
+        for names, domains in _SERVICES.items()
+    )
 
 
 def read_key(variable: str | None, key: str) -> str | None:
