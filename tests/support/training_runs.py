@@ -95,3 +95,19 @@ def bare_run(work: str) -> TrainingRun:
         manifest="model.json",
         history="history.json",
     )
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(step: int):
+    """A callback that ends a training before the update after `step` updates."""
+    from transformers import TrainerCallback
+
+    class StopAfter(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == step:
+                raise Stop
+
+    return StopAfter()

@@ -12,7 +12,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from training_runs import write_base
+from training_runs import Stop, stop_after, write_base
 
 from weak_to_strong.method.labels import read_answers
 from weak_to_strong.method.prompts import clean_response
@@ -131,21 +131,6 @@ def m_plus(make_job, world):
 
 def train(job: TrainingJob, callbacks=()) -> None:
     training.train(resolve(job), callbacks)
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-def stop_after(step: int):
-    from transformers import TrainerCallback
-
-    class StopAfter(TrainerCallback):
-        def on_step_begin(self, args, state, control, **_):
-            if state.global_step == step:
-                raise Stop
-
-    return StopAfter()
 
 
 def load_trainer():

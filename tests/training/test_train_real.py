@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 from planted import MARK, SECRETS, files_with
 from tracked import scalars
-from training_runs import write_base
+from training_runs import Stop, stop_after, write_base
 
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.jobs.trackers import TrackedRun
@@ -216,21 +216,6 @@ def find_checkpoints(work: str) -> list[Path]:
 def train(job: TrainingJob, callbacks=()) -> None:
     """Train a job in this process."""
     training.train(resolve(job), callbacks)
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-def stop_after(step: int):
-    from transformers import TrainerCallback
-
-    class StopAfter(TrainerCallback):
-        def on_step_begin(self, args, state, control, **_):
-            if state.global_step == step:
-                raise Stop
-
-    return StopAfter()
 
 
 class TestSupervision:
