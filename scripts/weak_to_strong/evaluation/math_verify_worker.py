@@ -20,6 +20,7 @@ import warnings
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NoReturn, TextIO
+from zlib import crc32
 
 from weak_to_strong.evaluation.answer_text import mark_unit, strip_words, tidy
 from weak_to_strong.evaluation.plain_math import parse_fraction
@@ -71,6 +72,10 @@ _ROW_SPACE = re.compile(r"(\\\\)\[[\d.]+\s*[a-z]{2}\]")
 _SIZES = re.compile(r"\\(?:left|right)(?![A-Za-z.])|\\[!,;]")
 #: A space that does not keep words, numbers or commands apart.
 _IDLE_SPACE = re.compile(r"(?<![A-Za-z0-9\\]) | (?![A-Za-z0-9])")
+#: `\left` and `\infty` without their "ft", which the paper's normalisation takes for feet: gold
+#: answers of the released data are so.
+_LOST_LEFT = re.compile(r"\\le(?=\s*(?:[(\[|.]|\\\{))")
+_LOST_INFINITY = re.compile(r"\\iny(?![A-Za-z])")
 #: What follows the answer where a response gives it in a box and then says it once more.
 _SAID_AGAIN = re.compile(
     r"(\\boxed ?\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\})\.? ?The answer is\b.*"
@@ -132,7 +137,7 @@ def to_latex(text: str) -> str:
 
     Words around it, an outer \\boxed, Markdown's emphasis and what follows `\\approx` are left out.
     """
-    text = strip_words(tidy(text))
+    text = strip_words(_restore_ft(tidy(text)))
     text = _MATH_MARKS.sub("", _ROW_SPACE.sub(r"\1", text))
     text = _PI.sub(r"\\pi ", text).replace(r"\varnothing", r"\emptyset")
     text = _FUNCTION.sub(_to_command, _PLAIN_ROOT.sub(r"\\sqrt", text))
@@ -164,6 +169,13 @@ def to_latex(text: str) -> str:
         return boxed[1]
     # math-verify would read an inner box alone.
     return text.replace(r"\boxed", "").replace(r"\fbox", "")
+
+
+def _restore_ft(text: str) -> str:
+    r"""`\le(0,\iny\right)` -> `\left(0,\infty\right)`."""
+    lost = len(re.findall(r"\\right\b", text)) - len(re.findall(r"\\left\b", text))
+    text = _LOST_LEFT.sub(r"\\left", text, count=lost) if lost > 0 else text
+    return _LOST_INFINITY.sub(r"\\infty", text)
 
 
 def _drop_rounded(text: str) -> str:
@@ -251,7 +263,7 @@ def _compare_sets(gold: str, prediction: str) -> str | None:
 def _numbers_are_apart(one: Any, other: Any) -> bool:
     from math_verify import verify
 
-    apart = numbers_differ(one, other)
+    apart = values_differ(one, other)
     return apart or not verify(one, other, timeout_seconds=None, raise_on_error=True)
 
 
@@ -263,7 +275,7 @@ def _compare_readings(gold: str, prediction: str, units: bool) -> str:
     if unread:
         plain = all(is_balanced(text) and text.isascii() and text.isprintable() for text in unread)
         return "wrong" if plain and len(unread) == 1 else UNDECIDED
-    if numbers_differ(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
+    if values_differ(*values) or not verify(*values, timeout_seconds=None, raise_on_error=True):
         return "wrong"
     return _refute(gold, prediction, values) or "right"
 
@@ -328,24 +340,26 @@ def _ending(latex: str) -> tuple[str, str]:
     return ending.strip(), "unit" if ending[0].isspace() else "either"
 
 
-def numbers_differ(one: Any, other: Any) -> bool:
-    """Whether two values are numbers that differ: exact ones at all, others by a share of 1e-5.
+def values_differ(one: Any, other: Any) -> bool:
+    """Whether two values differ: exact numbers at all, others by a share of 1e-5.
 
-    It says in a fraction of the time what `simplify` would find out about their difference.
-    math-verify rounds to six decimals, so that for it all small numbers are equal.
+    Expressions differ if they do where each variable is a certain number. This says in a fraction
+    of the time what `simplify` would find out about their difference. math-verify rounds to six
+    decimals, so that for it all small numbers are equal.
     """
     from sympy import Expr, MatrixExpr, UnevaluatedExpr
 
     for value in (one, other):
-        if not isinstance(value, Expr) or isinstance(value, MatrixExpr) or value.free_symbols:
+        # math-verify has a rule of its own for names, and a percentage equals its number.
+        if not isinstance(value, Expr) or isinstance(value, MatrixExpr) or value.is_Symbol:
             return False
-        if value.has(UnevaluatedExpr):  # a percentage equals its number
+        if value.has(UnevaluatedExpr):
             return False
     if one.is_Rational and other.is_Rational:
         return bool(one != other)
     try:
         # Strict: what is left of a difference that is nothing raises, and is no small number.
-        numbers = [value.evalf(20, strict=True) for value in (one, other)]
+        numbers = [_at_a_point(value).evalf(20, strict=True) for value in (one, other)]
         sizes = [abs(number) for number in numbers]
         if not all(size.is_Float or size.is_Rational for size in sizes):
             return False
@@ -355,6 +369,15 @@ def numbers_differ(one: Any, other: Any) -> bool:
         raise
     except Exception:  # sympy raises of all kinds; then nothing is sure, and the rest decides
         return False
+
+
+def _at_a_point(value: Any) -> Any:
+    """The value with a number between 1 and 2 for each variable, which its name decides."""
+    from sympy import Rational
+
+    return value.subs(
+        {name: 1 + Rational(crc32(name.name.encode()), 2**32) for name in value.free_symbols}
+    )
 
 
 def _refute(gold: str, prediction: str, values: list) -> str | None:
@@ -396,7 +419,7 @@ def compare_expressions(gold: str, prediction: str) -> str:
     values = [read_value(text, units=False) for text in texts]
     if None in values:
         return compare(gold, prediction)
-    apart = numbers_differ(*values)
+    apart = values_differ(*values)
     equal = not apart and verify(*values, timeout_seconds=None, raise_on_error=True)
     return "right" if equal else "wrong"
 

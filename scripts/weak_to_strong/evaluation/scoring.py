@@ -50,7 +50,7 @@ MAX_CHARACTERS = 2_000
 #: and an answer that is struck out, which is not surely a wrong one.
 _UNCLEAR = re.compile(r"(?<![$\\])\$(?!\$)[ \t]*\n|(?<!\\)\\\([ \t]*\n|\A~~.*~~\Z")
 #: Below this many pairs for each, a further worker costs more to start than it saves.
-PAIRS_PER_WORKER = 200
+PAIRS_PER_WORKER = 50
 MEMORY_MEGABYTES = 2_048
 WORKER_START_SECONDS = 300
 SILENT_SECONDS = 600
