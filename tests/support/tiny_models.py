@@ -52,7 +52,13 @@ def _qwen3() -> Any:
 def _gemma3_text() -> Any:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    return Gemma3ForCausalLM(Gemma3TextConfig(**_TEXT, sliding_window=64))
+    return _with_small_embeddings(Gemma3ForCausalLM(Gemma3TextConfig(**_TEXT, sliding_window=64)))
+
+
+def _with_small_embeddings(model: Any) -> Any:
+    """Gemma scales its embeddings up: with large ones, few layers do not change the next token."""
+    model.get_input_embeddings().weight.data.mul_(0.1)
+    return model
 
 
 def _gemma3() -> Any:
@@ -77,7 +83,7 @@ def _gemma3() -> Any:
         mm_tokens_per_image=4,
         **dict(zip(_GEMMA_IMAGE_KEYS, _IMAGE_TOKENS, strict=False)),
     )
-    return Gemma3ForConditionalGeneration(config)
+    return _with_small_embeddings(Gemma3ForConditionalGeneration(config))
 
 
 _GEMMA_IMAGE_KEYS = ("boi_token_index", "eoi_token_index", "image_token_index")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +25,7 @@ from tracked import scalars
 from training_runs import Stop, stop_after, write_base
 
 from weak_to_strong.jobs.errors import ProcessDied
-from weak_to_strong.jobs.trackers import TrackedRun
+from weak_to_strong.jobs.trackers import TrackedRun, report_figures
 from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.tables.files import hash_file, read_json, write_json
 from weak_to_strong.tables.frames import read_table, write_table
@@ -289,6 +292,49 @@ class TestTrackers:
         assert [step for step, _ in shown] == [step for step, _ in expected]
         assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in expected])
         assert files_with(MARK, tmp_path) == []
+
+    @pytest.mark.parametrize("tracker", ["wandb", "mlflow", "trackio"])
+    def test_other_trackers_work_offline_where_they_are_installed(
+        self, make_job, sft, tmp_path, monkeypatch, caplog, tracker
+    ):
+        """They have the figures of the training and of a finished job, all below the run's folder.
+
+        Only MLflow is read back: what the two others write is their own.
+        """
+        if find_spec(tracker) is None:
+            pytest.skip(f"the package {tracker} is not installed")
+        for name in ("WANDB", "MLFLOW", "TRACKIO"):
+            for variable in [key for key in os.environ if key.startswith(f"{name}_")]:
+                monkeypatch.delenv(variable)
+        monkeypatch.setattr(os, "environ", os.environ.copy())
+        run = TrackedRun((tracker,), "t/w/s/seed-0/sft-0", "study", str(tmp_path / "trackers"))
+        job = replace(make_job(tracker, "sft", save_steps=2), tracked=run)
+        (tmp_path / "job").write_bytes(pickle.dumps(job))
+        script = (
+            "import pickle, sys\n"
+            "from weak_to_strong.training.launching import run_training\n"
+            "run_training(pickle.load(open(sys.argv[1], 'rb')))"
+        )
+        # A process of its own, as a job is: TRL is imported in it.
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "job")],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+        report_figures(run, {"evaluation/accuracy": 0.5})
+        assert "gets no more figures" not in caplog.text + done.stderr
+        assert read_json(job.manifest)["files"] == read_json(sft.manifest)["files"]
+        written = [file.name for file in (tmp_path / "trackers").rglob("*") if file.is_file()]
+        endings = {"wandb": ".wandb", "mlflow": "mlflow.db", "trackio": ".db"}
+        assert [name for name in written if name.endswith(endings[tracker])]
+        if tracker == "mlflow":
+            found = importlib.import_module("mlflow").search_runs(experiment_names=["study"])
+            last = read_json(sft.history)[-1]["loss"]
+            assert found["metrics.loss"].dropna().to_list() == pytest.approx([last])
+            assert found["metrics.evaluation/accuracy"].dropna().to_list() == [0.5]
 
     def test_a_resumed_training_is_one_curve(self, tracked_job, sft, tmp_path):
         job = tracked_job("tracked-resumed")

@@ -12,7 +12,7 @@ from weak_to_strong.jobs.child_processes import start_child
 from weak_to_strong.jobs.errors import ProcessDied
 from weak_to_strong.jobs.gpus import usable_gpus
 from weak_to_strong.jobs.logs import logger
-from weak_to_strong.jobs.trackers import tracker_variables
+from weak_to_strong.jobs.trackers import stay_offline, tracker_variables
 from weak_to_strong.training.checkpoints import alone_in, find_checkpoint, step_of
 from weak_to_strong.training.libraries import hide_quantiser
 from weak_to_strong.training.train import train
@@ -34,6 +34,8 @@ def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
         ProcessDied: a launched process failed; its own messages have been logged.
     """
     training = resolve(job)
+    if training.tracked:
+        stay_offline(training.tracked)  # before TRL, which imports trackio, which settles its folder
     if allocation and usable_gpus():
         # Snakemake sets the rule's threads, which are one. Offloaded updates run on the CPUs.
         threads = allocation.threads(training.settings.processes)
