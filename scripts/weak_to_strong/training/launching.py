@@ -35,7 +35,7 @@ def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
     """
     training = resolve(job)
     if training.tracked:
-        stay_offline(training.tracked)  # before TRL, which imports trackio, which settles its folder
+        stay_offline(training.tracked)  # before TRL imports trackio, which settles its folder
     if allocation and usable_gpus():
         # Snakemake sets the rule's threads, which are one. Offloaded updates run on the CPUs.
         threads = allocation.threads(training.settings.processes)
