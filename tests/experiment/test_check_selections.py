@@ -29,6 +29,7 @@ PARTS = {
     "preferences": {
         "own": {"chosen": "relabelled", "answers": ["weak_samples"]},
         "taught_pairs": {"chosen": "teachers"},
+        "sided": {"chosen": "sure", "one_side": "weak_labels"},
     },
     "methods": {
         "confident": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "sure"},
@@ -117,6 +118,20 @@ def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):
     sources = graph.model_sources()
     labels = [sources[f"{node.key}#greedy"]["labels"] for node in (first, other)]
     assert [entry["method"] for entry in labels] == ["own", "taught_pairs"]
+
+
+def test_answers_of_one_side_are_made_and_told_from_the_others(config):
+    config["preferences"]["own"]["one_side"] = "second"
+    del config["methods"]["taught"]
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    inputs = graph.preference_inputs(chain, "own")
+    assert [path.rpartition("/")[2] for path in inputs["answers"]] == ["weak_samples.parquet"]
+    assert [path.rpartition("/")[2] for path in inputs["one_side"]] == ["second.parquet"]
+    assert graph.preference_answers("own") == ("weak_samples", "second")
+    assert any(round_.key.endswith("answers-second") for round_ in graph.rounds())
+    settings = {name: entry.settings for name, entry in graph.experiment.preferences.items()}
+    assert settings["own"] == {**settings["taught_pairs"], "weak_rejected_confidence": 0.8}
 
 
 def test_answers_are_measured_in_the_blind_spots_of_others(config):
@@ -301,6 +316,39 @@ BAD = [
     ),
     ({"preferences.own.answers": ["weak"]}, "preferences.own.answers.0.*unknown answers `weak`"),
     ({"preferences.own.answers": []}, "preferences.own.answers"),
+    ({"preferences.sided.one_side": "gone"}, "preferences.sided.one_side.*unknown answers `gone`"),
+    (
+        {"preferences.sided.one_side": "weak_samples"},
+        "sided.one_side.*has several answers to each question; name answers with `n: 1`",
+    ),
+    (
+        {
+            "preferences.sided.chosen": "benchmarks/determinism.py:main",
+            "preferences.sided.answers": ["weak_samples"],
+        },
+        "preferences.sided.one_side.*has no effect on a function; remove it",
+    ),
+    (
+        {"preferences.own.min_confidence_rejected": 0.9},
+        "own.min_confidence_rejected.*has no effect without `one_side`; remove it",
+    ),
+    (
+        {
+            "preferences.sided.one_side": "student",
+            "methods.confident.start": "preferring",
+            "methods.preferring": {
+                "stage": "stage2",
+                "start": "m_plus",
+                "trainer": "dpo",
+                "data": "sided",
+            },
+        },
+        "needs itself: confident -> preferring -> preferences.sided -> ",
+    ),
+    (
+        {"selections.taken": {"answers": ["weak_labels"], "take": "every"}},
+        "selections.taken.take.*Which text with the majority answer becomes a row",
+    ),
     (
         {"preferences.sure": {"chosen": "sure"}},
         "preferences.sure.*is the name of a kind of rows, a",
