@@ -1,6 +1,7 @@
 """What ends a configuration whose answers, selections and methods do not fit each other."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -203,6 +204,40 @@ def test_ready_methods_fit_the_demo(file, config):
     evaluated = {node.method for node in graph.nodes}
     assert set(ready["methods"]) <= evaluated
     assert "# Source" in file.read_text()
+
+
+def test_the_papers_steps_differ_from_the_built_in_ones_in_names_alone(config):
+    """Models are trained with the same settings, and ask for the same answers."""
+    for section, entries in yaml.safe_load(
+        (ROOT / "config/methods/paper_steps.yaml").read_text()
+    ).items():
+        config[section] |= entries
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    twins = {
+        graph.node(chain, f"{side}_ft", iteration): graph.node(
+            chain, f"steps_{side}_ft_{iteration}"
+        )
+        for side in ("weak", "icl", "hybrid")
+        for iteration in (1, 2)
+    }
+    twins |= {
+        graph.node(chain, name): graph.node(chain, f"steps_{name}") for name in ("dpo", "orpo")
+    }
+    for node, twin in twins.items():
+        assert graph.training_settings(node) == graph.training_settings(twin)
+        assert graph.base_of(node) == graph.base_of(twin)
+        assert twins.get(graph.init_of(node)) == graph.init_of(twin)
+    requests = {
+        "steps_weak_labels_2": graph._label_request(chain, "weak", 2),
+        "steps_icl_labels_2": graph._label_request(chain, "icl", 2),
+        "steps_samples": graph._sample_request(chain),
+    }
+    for name, request in requests.items():
+        twin = replace(request, name="answers", node=twins[request.node])
+        assert graph._answer_request(chain, name) == twin
+    settings = graph.experiment.preferences["steps_pairs"].settings
+    assert {**settings, "weak_side": True} == graph.pair_settings(graph.node(chain, "dpo"))
 
 
 def test_a_task_may_lack_the_method_that_answers_in_another_one(config):
