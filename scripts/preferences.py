@@ -3,6 +3,7 @@
 Input:
     answers: SAMPLES or LABELS of train_2, in the entry's order.
     selected: SELECTED of the selection whose texts are chosen, if one is.
+    one_side: SAMPLES or LABELS of which each pair has one text, if the entry names any.
     questions: QUESTIONS of train_2.
     function: the file of the user's function, if one builds the pairs.
 Params:
@@ -49,8 +50,15 @@ def main(snakemake: Any) -> None:
         )
     else:
         (selected,) = (read_table(path, SELECTED) for path in tables.selected)
+        one_side = [pl.read_parquet(path) for path in tables.get("one_side", ())]
         rows = pairs_of_selection(
-            selected, answers, questions, params.settings, prompt=params.prompt, judge=judge
+            selected,
+            answers,
+            questions,
+            params.settings,
+            one_side=one_side[0] if one_side else None,
+            prompt=params.prompt,
+            judge=judge,
         )
     if params.reasoning:
         rows = settle_reasoning(rows, ["chosen", "rejected"], **params.reasoning)

@@ -26,6 +26,7 @@ USERS_OF_THE_RUN = (
     "complete_run",
     "gold_isolation",
     "lost_records",
+    "paper_steps",
     "published",
     "reruns",
     "selections_by_config",

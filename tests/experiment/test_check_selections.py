@@ -1,6 +1,7 @@
 """What ends a configuration whose answers, selections and methods do not fit each other."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -29,6 +30,7 @@ PARTS = {
     "preferences": {
         "own": {"chosen": "relabelled", "answers": ["weak_samples"]},
         "taught_pairs": {"chosen": "teachers"},
+        "sided": {"chosen": "sure", "one_side": "weak_labels"},
     },
     "methods": {
         "confident": {"stage": "stage1", "start": "strong", "trainer": "sft", "data": "sure"},
@@ -119,6 +121,20 @@ def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):
     assert [entry["method"] for entry in labels] == ["own", "taught_pairs"]
 
 
+def test_answers_of_one_side_are_made_and_told_from_the_others(config):
+    config["preferences"]["own"]["one_side"] = "second"
+    del config["methods"]["taught"]
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    inputs = graph.preference_inputs(chain, "own")
+    assert [path.rpartition("/")[2] for path in inputs["answers"]] == ["weak_samples.parquet"]
+    assert [path.rpartition("/")[2] for path in inputs["one_side"]] == ["second.parquet"]
+    assert graph.preference_answers("own") == ("weak_samples", "second")
+    assert any(round_.key.endswith("answers-second") for round_ in graph.rounds())
+    settings = {name: entry.settings for name, entry in graph.experiment.preferences.items()}
+    assert settings["own"] == {**settings["taught_pairs"], "weak_rejected_confidence": 0.8}
+
+
 def test_answers_are_measured_in_the_blind_spots_of_others(config):
     plain = Graph(load_configuration(config))
     assert all("blind_spots" not in chain for chain in plain.diagnostics())
@@ -188,6 +204,40 @@ def test_ready_methods_fit_the_demo(file, config):
     evaluated = {node.method for node in graph.nodes}
     assert set(ready["methods"]) <= evaluated
     assert "# Source" in file.read_text()
+
+
+def test_the_papers_steps_differ_from_the_built_in_ones_in_names_alone(config):
+    """Models are trained with the same settings, and ask for the same answers."""
+    for section, entries in yaml.safe_load(
+        (ROOT / "config/methods/paper_steps.yaml").read_text()
+    ).items():
+        config[section] |= entries
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    twins = {
+        graph.node(chain, f"{side}_ft", iteration): graph.node(
+            chain, f"steps_{side}_ft_{iteration}"
+        )
+        for side in ("weak", "icl", "hybrid")
+        for iteration in (1, 2)
+    }
+    twins |= {
+        graph.node(chain, name): graph.node(chain, f"steps_{name}") for name in ("dpo", "orpo")
+    }
+    for node, twin in twins.items():
+        assert graph.training_settings(node) == graph.training_settings(twin)
+        assert graph.base_of(node) == graph.base_of(twin)
+        assert twins.get(graph.init_of(node)) == graph.init_of(twin)
+    requests = {
+        "steps_weak_labels_2": graph._label_request(chain, "weak", 2),
+        "steps_icl_labels_2": graph._label_request(chain, "icl", 2),
+        "steps_samples": graph._sample_request(chain),
+    }
+    for name, request in requests.items():
+        twin = replace(request, name="answers", node=twins[request.node])
+        assert graph._answer_request(chain, name) == twin
+    settings = graph.experiment.preferences["steps_pairs"].settings
+    assert {**settings, "weak_side": True} == graph.pair_settings(graph.node(chain, "dpo"))
 
 
 def test_a_task_may_lack_the_method_that_answers_in_another_one(config):
@@ -301,6 +351,39 @@ BAD = [
     ),
     ({"preferences.own.answers": ["weak"]}, "preferences.own.answers.0.*unknown answers `weak`"),
     ({"preferences.own.answers": []}, "preferences.own.answers"),
+    ({"preferences.sided.one_side": "gone"}, "preferences.sided.one_side.*unknown answers `gone`"),
+    (
+        {"preferences.sided.one_side": "weak_samples"},
+        "sided.one_side.*has several answers to each question; name answers with `n: 1`",
+    ),
+    (
+        {
+            "preferences.sided.chosen": "benchmarks/determinism.py:main",
+            "preferences.sided.answers": ["weak_samples"],
+        },
+        "preferences.sided.one_side.*has no effect on a function; remove it",
+    ),
+    (
+        {"preferences.own.min_confidence_rejected": 0.9},
+        "own.min_confidence_rejected.*has no effect without `one_side`; remove it",
+    ),
+    (
+        {
+            "preferences.sided.one_side": "student",
+            "methods.confident.start": "preferring",
+            "methods.preferring": {
+                "stage": "stage2",
+                "start": "m_plus",
+                "trainer": "dpo",
+                "data": "sided",
+            },
+        },
+        "needs itself: confident -> preferring -> preferences.sided -> ",
+    ),
+    (
+        {"selections.taken": {"answers": ["weak_labels"], "take": "every"}},
+        "selections.taken.take.*Which text with the majority answer becomes a row",
+    ),
     (
         {"preferences.sure": {"chosen": "sure"}},
         "preferences.sure.*is the name of a kind of rows, a",

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_builders import labels, questions, samples, table
 
+from weak_to_strong.method.answers import string_judge
+from weak_to_strong.method.majority_vote import majority_vote
 from weak_to_strong.method.pairs import PairSettings, build_pairs
 from weak_to_strong.method.preferences import pairs_by_function, pairs_of_selection, weigh_pairs
 from weak_to_strong.method.selections import select_answers
@@ -72,13 +74,6 @@ def test_own_samples_give_the_pairs_of_the_paper_without_its_weak_side(drawn, co
     made = samples({f"q{i}": texts for i, texts in enumerate(drawn)})
     ids = made["id"].unique(maintain_order=True)
     keep = {"keep": "all", "take": "all"}
-
-    def attempt(build):
-        try:
-            return build()
-        except ValueError:
-            return None
-
     chosen = attempt(lambda: select_answers([made], keep))
     if chosen is None or not chosen["id"].is_duplicated().any():
         return
@@ -96,6 +91,56 @@ def test_own_samples_give_the_pairs_of_the_paper_without_its_weak_side(drawn, co
     ours = attempt(lambda: pairs(chosen, [made], ids, pairs_per_question=count))
     assert (ours is None) == (of_paper is None)
     assert ours is None or ours.equals(of_paper)
+
+
+def attempt(build):
+    try:
+        return build()
+    except ValueError:
+        return None
+
+
+def unsure_judge(comparisons):
+    """One that cannot compare an answer with 3."""
+    return ["undecided" if "3" in pair else string_judge([(name, *pair)])[0]
+            for name, *pair in comparisons]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(answer, st.lists(answer, min_size=5, max_size=5)), min_size=1, max_size=6),
+    st.sampled_from([0.0, 0.4, 0.6]),
+    st.sampled_from([0.4, 0.8, 1.0]),
+    st.integers(1, 3),
+    st.sampled_from([string_judge, unsure_judge]),
+)
+def test_an_answer_on_one_side_gives_the_pairs_of_the_paper(
+    rows, min_confidence, min_rejected, count, judge
+):
+    ids = [f"q{i}" for i in range(len(rows))]
+    weak = labels({name: own for name, (own, _) in zip(ids, rows, strict=True)}, "weak {answer}")
+    drawn = samples({name: texts for name, (_, texts) in zip(ids, rows, strict=True)})
+    settings = {"pairs_per_question": count, "rng_seed": 7, "min_confidence": min_confidence}
+    settings["weak_rejected_confidence"] = min_rejected
+    votes = majority_vote(drawn, judge=judge)
+    asked, pair_settings = questions(ids), PairSettings(**settings)
+    of_paper = attempt(lambda: build_pairs(weak, drawn, votes, asked, pair_settings, judge=judge))
+    for take in ("first", "shortest", "all"):
+        selection = {"keep": "all", "take": take}
+        ours = attempt(
+            lambda chosen=selection: pairs_of_selection(
+                select_answers([drawn], chosen, judge=judge), [drawn], asked, settings,
+                one_side=weak, judge=judge,
+            )
+        )  # fmt: skip
+        assert (ours is None) == (of_paper is None)
+        assert ours is None or ours.equals(of_paper)
+
+
+def test_no_pair_of_one_side_names_the_fix():
+    drawn = samples({"a": ["1", "1"], "b": ["1", "1"]})
+    one, weak = selected(("a", "so 1", "1", 1.0)), labels({"a": "1", "b": "1"})
+    with pytest.raises(ValueError, match=r"lower `min_confidence` or `min_confidence_rejected`"):
+        pairs_of_selection(one, [drawn], questions("ab"), SETTINGS, one_side=weak)
 
 
 def test_pairs_weigh_in_proportion_to_their_confidence():

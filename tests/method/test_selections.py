@@ -6,10 +6,13 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from table_builders import labels, questions
 
+from weak_to_strong.method.agreement import agreement_filter
 from weak_to_strong.method.selections import KEEPS, TAKES, pool_answers, select_answers
+from weak_to_strong.method.training_sets import sft_rows
 from weak_to_strong.tables.schemas import SELECTED
 
 #: Of one source: for each of four questions its answers; "" is none.
@@ -68,20 +71,25 @@ def plain_selection(sources: list, chosen: dict, seed: int) -> list[tuple]:
             others = [vote for vote in pooled[place] if vote not in ("", answer)]
             answer = majority(others)[0]
             share = others.count(answer) / len(pooled[place])
-        texts = [
-            text
+        by_source = [
+            [
+                text
+                for text, own in answers(*source)
+                .filter(pl.col("id") == str(place))
+                .select("response", "prediction")
+                .rows()
+                if own == answer
+            ]
             for source in sources
-            for _, text, own in answers(*source)
-            .filter(pl.col("id") == str(place))
-            .select("sample", "response", "prediction")
-            .rows()
-            if own == answer
         ]
+        texts = [*dict.fromkeys(text for texts in by_source for text in texts)]
         if chosen["take"] in ("first", "other"):
             texts = texts[:1]
+        elif chosen["take"] == "each":
+            texts = [texts[0] for texts in by_source if texts]
         elif chosen["take"] == "shortest":
             texts = [min(texts, key=len)]
-        rows += [(str(place), text, answer, share) for text in dict.fromkeys(texts)]
+        rows += [(str(place), text, answer, share) for text in texts]
     return rows
 
 
@@ -104,9 +112,38 @@ def test_a_selection_is_that_of_plain_loops(sources, keep, take, seed):
     assert selected.rows() == expected
 
 
-def test_agreement_of_two_greedy_answers_is_the_papers_filter():
-    weak, icl = answers(["1"], ["2"], [""], ["4"]), answers(["1"], ["3"], [""], ["4"])
-    assert select_answers([weak, icl], settings("agreement"))["id"].to_list() == ["0", "3"]
+ANSWERS = st.lists(st.sampled_from(["1", "2", ""]), min_size=5, max_size=5)
+
+
+@given(ANSWERS, ANSWERS)
+@example(["1", "2", "", "4", "5"], ["1", "3", "", "4", ""])
+def test_agreement_of_two_greedy_answers_is_the_papers_filter(weak_answers, icl_answers):
+    """The rows of Stage I, in every row: of the weak side, of the ICL side, and of both."""
+    weak = labels(dict(zip("abcde", weak_answers, strict=True)), "weak {answer}")
+    icl = labels(dict(zip("abcde", icl_answers, strict=True)), "icl {answer}")
+    asked = questions("abcde")
+    try:
+        kept = agreement_filter(weak, icl)
+    except ValueError:
+        with pytest.raises(ValueError, match="keeps none of 5 questions"):
+            select_answers([weak, icl], settings("agreement"))
+        return
+    for kind, tables, take in (
+        ("kept_weak", [weak, icl], "first"),
+        ("kept_icl", [icl, weak], "first"),
+        ("kept_hybrid", [weak, icl], "each"),
+    ):
+        selected = select_answers(tables, settings("agreement", take=take))
+        ours = sft_rows("selected", questions=asked, selected=selected)
+        assert ours.equals(sft_rows(kind, questions=asked, kept=kept))
+
+
+def test_each_takes_a_text_from_each_of_the_answers_even_the_same():
+    weak, icl = answers(["1"], ["2"]), answers(["1", "1"], ["3", "2"])
+    selected = select_answers([weak, icl], settings("all", take="each"))
+    assert selected.select("id", "response").rows() == [
+        ("0", " 1"), ("0", " 1"), ("1", f"{'x' * 7} 2"), ("1", f"{'x' * 10} 2")
+    ]  # fmt: skip
 
 
 def test_a_judge_tells_which_answers_are_the_same():
@@ -153,8 +190,8 @@ def test_questions_of_another_selection_are_left_out():
 
 
 def test_labels_have_no_samples():
-    labels = answers(["1"], ["2"]).drop("sample")
-    assert pool_answers([labels, labels])["source"].to_list() == [0, 1, 0, 1]
+    greedy = answers(["1"], ["2"]).drop("sample")
+    assert pool_answers([greedy, greedy])["source"].to_list() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(

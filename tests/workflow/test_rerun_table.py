@@ -295,6 +295,11 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"preferences.better.answers": ["given"]}, {"preferences.better.chosen": "other"},
     ),
     "preferences.<name>.answers": ({}, {"preferences.better.answers": ["weak_labels", "given"]}),
+    "preferences.<name>.one_side": ({}, {"preferences.better.one_side": "weak_labels"}),
+    "preferences.<name>.min_confidence_rejected": (
+        {"preferences.better.one_side": "weak_labels"},
+        {"preferences.better.min_confidence_rejected": 0.5},
+    ),
 }  # fmt: skip
 
 

@@ -19,7 +19,9 @@ _LOADERS = {
 #: Keys of a selection that only some values of `keep` read.
 _KEEPS = {"min_share": ("share",), "fraction": ("entropy", "random")}
 #: Keys of `preferences` that a user's function does not get.
-_NOT_FOR_FUNCTION = ("min_confidence", "pairs_per_question", "rng_seed")
+_NOT_FOR_FUNCTION = (
+    *("min_confidence", "pairs_per_question", "rng_seed", "one_side", "min_confidence_rejected"),
+)
 
 
 def check_idle(written: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -64,6 +66,8 @@ def _idle_selections(written: Mapping[str, Any], config: Mapping[str, Any]) -> _
         for key in _NOT_FOR_FUNCTION:
             if key in entry and ":" in entry["chosen"]:
                 yield ["preferences", name], key, "on a function"
+        if "min_confidence_rejected" in entry and entry.get("one_side") is None:
+            yield ["preferences", name], "min_confidence_rejected", "without `one_side`"
 
 
 def _idle_tasks(written: Mapping[str, Any], config: Mapping[str, Any]) -> _Idle:

@@ -190,6 +190,17 @@ def _check_preferences(
             f"known: {', '.join(config['selections']) or 'none'}; or `file.py:name`",
         )
     _check_names([*path, "answers"], entry["answers"] or (), answers)
+    one_side = entry["one_side"]
+    if one_side not in (None, *answers):
+        raise complain(
+            [*path, "one_side"], f"unknown answers `{one_side}`", f"known: {', '.join(answers)}"
+        )
+    if one_side in config["answers"] and config["answers"][one_side]["n"] > 1:
+        raise complain(
+            [*path, "one_side"],
+            f"`{one_side}` has several answers to each question",
+            "name answers with `n: 1`",
+        )
 
 
 def _check_names(path: list, names: Sequence[str], known: Sequence[str]) -> None:
@@ -280,7 +291,8 @@ def _links(name: str, config: Mapping[str, Any], methods: dict) -> list[str]:
     entry = config[section][key]
     if section == "answers":
         return [entry["model"]] if entry["model"] not in STARTS else []
-    links = [f"answers.{one}" for one in entry["answers"] or () if one in config["answers"]]
+    answers = [*(entry["answers"] or ()), entry.get("one_side")]
+    links = [f"answers.{one}" for one in answers if one in config["answers"]]
     selection = entry["without"] if section == "selections" else entry["chosen"]
     return links + ([f"selections.{selection}"] if selection in config["selections"] else [])
 

@@ -118,6 +118,7 @@ class PreferencesEntry:
         selection: name of the selection whose texts are chosen; None where a function builds pairs.
         function: the user's function that builds the pairs, as `file.py:name`, or None.
         answers: names of the answers; None for those of the selection.
+        one_side: name of the answers of which each pair has one; None for none.
         settings: of `preferences.pairs_of_selection`; none for a function.
         shuffled: whether a coin exchanges the sides of each pair.
         weighted: whether pairs weigh in proportion to their confidence.
@@ -126,6 +127,7 @@ class PreferencesEntry:
     selection: str | None
     function: str | None
     answers: tuple[str, ...] | None
+    one_side: str | None
     settings: Settings
     shuffled: bool
     weighted: bool
@@ -136,11 +138,15 @@ class PreferencesEntry:
         by_function = ":" in entry["chosen"]
         # Only what counts: a change of another key builds nothing again.
         keys = () if by_function else ("min_confidence", "pairs_per_question", "rng_seed")
+        settings = {key: entry[key] for key in keys}
+        if entry["one_side"] is not None:
+            settings["weak_rejected_confidence"] = entry["min_confidence_rejected"]
         return cls(
             selection=None if by_function else entry["chosen"],
             function=entry["chosen"] if by_function else None,
             answers=None if entry["answers"] is None else tuple(entry["answers"]),
-            settings={key: entry[key] for key in keys},
+            one_side=entry["one_side"],
+            settings=settings,
             shuffled=entry["shuffled"],
             weighted=entry["weights"] == "share",
         )

@@ -414,23 +414,33 @@ class Graph:
         return Preferred(chain if own else chain.plain, name)
 
     def preference_answers(self, name: str) -> tuple[str, ...]:
-        """Names of the answers from which pairs are built."""
+        """Names of the answers from which pairs are built, those of `one_side` last."""
+        one_side = self.experiment.preferences[name].one_side
+        return (*self._paired_answers(name), *([one_side] if one_side else []))
+
+    def _paired_answers(self, name: str) -> tuple[str, ...]:
         entry = self.experiment.preferences[name]
         return entry.answers or self.experiment.selections[entry.selection].answers
 
     def _preference_parts(self, chain: Chain, name: str) -> list[NamedAnswers | Labels | Selected]:
-        """The answers that pairs are built from, and the selection whose texts are chosen."""
-        selection = self.experiment.preferences[name].selection
-        chosen = [self._selected(chain, selection)] if selection else []
-        return [*(self._answers(chain, part) for part in self.preference_answers(name)), *chosen]
+        """Everything that pairs are built from."""
+        return [part for parts in self._preference_tables(chain, name).values() for part in parts]
+
+    def _preference_tables(
+        self, chain: Chain, name: str
+    ) -> dict[str, list[NamedAnswers | Labels | Selected]]:
+        """The answers, the selection whose texts are chosen, and those of `one_side`."""
+        entry = self.experiment.preferences[name]
+        return {
+            "answers": [self._answers(chain, part) for part in self._paired_answers(name)],
+            "selected": [self._selected(chain, entry.selection)] if entry.selection else [],
+            "one_side": [self._answers(chain, entry.one_side)] if entry.one_side else [],
+        }
 
     def preference_inputs(self, chain: Chain, name: str) -> dict[str, list[str]]:
         """Tables that pairs are built from, by the name their rule knows."""
-        parts = self._preference_parts(chain, name)
-        return {
-            "answers": [p.path(self.paths) for p in parts if not isinstance(p, Selected)],
-            "selected": [p.path(self.paths) for p in parts if isinstance(p, Selected)],
-        }
+        tables = self._preference_tables(chain, name)
+        return {key: [part.path(self.paths) for part in parts] for key, parts in tables.items()}
 
     def answer_generations(self, chain: Chain, name: str) -> str:
         """The texts from which the answers of a name are read."""

@@ -1,7 +1,8 @@
 """Preference pairs of any answers: of the texts that a selection keeps, or of a user's function.
 
-The paper's own pairs have the weak model's answer on one side (`method.pairs`). Here the chosen
-text is one that a selection keeps, and the rejected text is any answer with another final answer.
+The paper's own pairs have the weak model's answer on one side (`method.pairs`). Pairs of the same
+form may be asked for here too, of any answers. Else the chosen text is one that a selection keeps,
+and the rejected text is any answer with another final answer.
 With the samples of a trained model on both sides, these are the pairs of iterated preference
 learning (Pang et al., arXiv 2404.19733), with the majority answer in place of gold (Jiao et al.,
 arXiv 2411.16345).
@@ -10,6 +11,7 @@ arXiv 2411.16345).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -31,6 +33,10 @@ _ADVICE = (
     "lower `min_confidence` of the entry of `preferences`, or name `answers` that differ more from "
     "the selection's"
 )
+_ADVICE_OF_ONE_SIDE = (
+    "lower `min_confidence` or `min_confidence_rejected` of the entry of `preferences`, or sample "
+    "its `answers` at a higher `temperature`"
+)
 
 
 def pairs_of_selection(
@@ -39,6 +45,7 @@ def pairs_of_selection(
     questions: pl.DataFrame,
     settings: Mapping[str, Any],
     *,
+    one_side: pl.DataFrame | None = None,
     prompt: str = "question_answer",
     judge: Judge = string_judge,
 ) -> pl.DataFrame:
@@ -49,17 +56,22 @@ def pairs_of_selection(
     wrong against it are rejected. If a selection has one text for each question, this text is
     chosen in all pairs of the question. If it has several, each pair has another one.
 
+    With `one_side`, its answers take the place of the weak labels there, and `answers` that of the
+    samples: each pair has one text of each. Of the selection only answers and shares count.
+
     Args:
         selected: SELECTED. Rows without an answer give no pair. Of several answers to a question
             only texts with the first are taken.
         answers: see `pool_answers`.
         questions: QUESTIONS of train_2; their row order is that of the draws and of the result.
-        settings: `min_confidence`, `pairs_per_question` and `rng_seed`, see `PairSettings`.
+        settings: `min_confidence`, `pairs_per_question`, `rng_seed` and, with `one_side`,
+            `weak_rejected_confidence`, see `PairSettings`.
+        one_side: columns id, response, prediction; one answer to each question.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         judge: compares answers with the selected answer.
 
     Returns:
-        PAIRS, with the weak side "none".
+        PAIRS. The weak side is that of `one_side`, "none" without it.
 
     Raises:
         ValueError: the tables do not fit each other, or no question gives a pair.
@@ -73,6 +85,11 @@ def pairs_of_selection(
     pooled = pool_answers(answers)
     samples = number_votes(pooled).join(questions.select("id"), on="id", how="semi")
     samples = samples.select(SAMPLES.names())
+    build = partial(build_pairs, prompt=prompt, judge=judge)
+    if one_side is not None:
+        sided = one_side.filter(pl.col("id").is_in(questions["id"].implode()))
+        pair_settings = PairSettings(**settings)
+        return build(sided, samples, votes, questions, pair_settings, advice=_ADVICE_OF_ONE_SIDE)
     several = bool(chosen["id"].is_duplicated().any())
     if several:
         against = samples.join(votes.select("id", "majority"), on="id", maintain_order="left")
@@ -81,14 +98,12 @@ def pairs_of_selection(
         samples = pl.concat(
             [number_votes(chosen).select(SAMPLES.names()), samples.filter(verdicts == "wrong")]
         )
-    pairs = build_pairs(
+    pairs = build(
         chosen.unique("id", keep="first", maintain_order=True),
         samples,
         votes,
         questions,
         PairSettings(**settings, weak_side=not several),
-        prompt=prompt,
-        judge=judge,
         advice=_ADVICE,
     )
     return pairs.with_columns(weak_side=pl.lit("none"))

@@ -23,7 +23,7 @@ from weak_to_strong.tables.schemas import POOLED, SELECTED
 #: Ways to choose the questions.
 KEEPS = ("agreement", "all", "share", "entropy", "random")
 #: Ways to choose the text: among those with the majority answer, or one with another answer.
-TAKES = ("first", "shortest", "all", "other")
+TAKES = ("first", "each", "shortest", "all", "other")
 
 
 def pool_answers(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -85,11 +85,11 @@ def select_answers(
     Args:
         tables: see `pool_answers`.
         settings: `keep`, one of KEEPS; `min_share` and `fraction` in (0, 1]; `take`, one of TAKES:
-            of the texts with the majority answer the first one, the shortest one (the first of
-            equally long ones), or all different ones. `other` leaves out questions of which all
-            votes for an answer agree, and takes the first text with the most frequent other answer
-            of each kept question. `vote`: "majority" if absent, or "ranking"
-            (`answer_ranking.rank_answers`).
+            of the texts with the majority answer the first one, of each table its first one (a text
+            of several tables is as many rows), the shortest one (the first of equally long ones),
+            or all different ones. `other` leaves out questions of which all votes for an answer
+            agree, and takes the first text with the most frequent other answer of each kept
+            question. `vote`: "majority" if absent, or "ranking" (`answer_ranking.rank_answers`).
         judge: compares the answers to a question.
         seed: of the draw.
         without: ids of questions that are left out beforehand.
@@ -331,6 +331,8 @@ def _take(texts: pl.DataFrame, take: str) -> pl.DataFrame:
     """The texts of each question that become rows."""
     if take == "all":
         return texts.unique(["id", "response"], keep="first", maintain_order=True)
+    if take == "each":
+        return texts.unique(["id", "source"], keep="first", maintain_order=True)
     if take == "shortest":
         order = texts.select(pl.col("id").unique(maintain_order=True)).with_row_index("question")
         texts = texts.with_columns(length=pl.col("response").str.len_chars())

@@ -104,9 +104,9 @@ SELECTED = pl.Schema(
     {"id": pl.String, "response": pl.String, "prediction": pl.String, "share": pl.Float64}
 )
 
-#: Contrastive pairs. `weak_side` says which text is the weak model's: "chosen" or "rejected" in the
-#: pairs of Stage II, else "none". `confidence` is the share of the chosen text's answer among the
-#: votes, in [0, 1]. Both texts start with one space.
+#: Contrastive pairs. `weak_side` says which text is the weak model's, or in named preferences that
+#: of `one_side`: "chosen" or "rejected", "none" where neither is. `confidence` is the share of the
+#: chosen text's answer among the votes, in [0, 1]. Both texts start with one space.
 PAIRS = pl.Schema(
     {
         "id": pl.String,
