@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def clean():
 
 def launched():
     # In place of the training processes.
-    launching.launch_command = lambda *_: ["bash", "-c", "echo $$ > ready; exec sleep 60"]
+    launching.launch_command = lambda *_: ["bash", "-c", "echo is $$; exec sleep 60"]
     launching.launch(bare_run("work/key"), None)
 
 act = globals()[sys.argv[1]]
@@ -130,7 +131,12 @@ def test_sigterm_ends_it_like_an_exception(tmp_path):
 
 def test_sigterm_ends_the_processes_of_a_training(tmp_path):
     script = start(tmp_path, "launched")
-    child = psutil.Process(int(wait_for(tmp_path / "ready")))
+    # Its first line in the log says that the script has left `Popen`. One that is ended within it
+    # leaves its child, which then follows its parent (tests/jobs/test_locks.py): not `sleep`.
+    pattern = re.compile(r"is (\d+)\n")
+    while not (first := pattern.search(wait_for(tmp_path / "log.txt"))):
+        time.sleep(0.05)
+    child = psutil.Process(int(first[1]))
     script.send_signal(signal.SIGTERM)
     script.communicate(timeout=20)
     assert script.returncode == 128 + signal.SIGTERM
