@@ -5,7 +5,9 @@ Input:
 Params:
     task: the embedded task: templates, data_seed, problems.
     settings: the model's entry in config/embedded_models.yaml: shape, training, steps, block,
-        drill_share, seed and, optionally, competition_share, authors and drill_largest.
+        drill_share, seed and, optionally, competition_share, authors, drill_largest, `task` (keys
+        that differ from the task's) and `then` (keys that differ in a second phase, which goes on
+        from the weights of the first).
     tokenizer: settings of the tokenizer, for the manifest.
     work: folder of checkpoints.
 Output:
@@ -38,31 +40,37 @@ def main(snakemake: Any) -> None:
     tokenizer = AutoTokenizer.from_pretrained(
         snakemake.input.tokenizer, local_files_only=True, trust_remote_code=False
     )
-    blocks = pack_tokens(
-        generate_documents(
-            task["templates"],
-            settings["seed"],
-            settings["drill_share"],
-            experiment_questions(**task),
-            settings.get("competition_share", 0.0),
-            settings.get("authors"),
-            settings.get("drill_largest", DRILL_LARGEST),
-        ),
-        tokenizer,
-        settings["steps"] * settings["training"]["batch_size"],
-        settings["block"],
-    )
     vocabulary = hash_file(Path(snakemake.input.tokenizer) / "tokenizer.json")
-    work = Path(snakemake.params.work) / hash_value([task, settings, vocabulary])[:16]
-    model, facts = pretrain(
-        blocks,
-        tokenizer,
-        settings["shape"],
-        tokenizer.model_max_length,
-        settings["training"],
-        settings["seed"],
-        work,
-    )
+    task = task | settings.get("task", {})
+    phases = [settings] + ([settings | settings["then"]] if "then" in settings else [])
+    model, facts = None, {"tokens": 0}
+    for place, phase in enumerate(phases):
+        blocks = pack_tokens(
+            generate_documents(
+                task["templates"],
+                phase["seed"],
+                phase["drill_share"],
+                experiment_questions(**task),
+                phase.get("competition_share", 0.0),
+                phase.get("authors"),
+                phase.get("drill_largest", DRILL_LARGEST),
+            ),
+            tokenizer,
+            phase["steps"] * phase["training"]["batch_size"],
+            phase["block"],
+        )
+        work = hash_value([task, phases[: place + 1], vocabulary])[:16]
+        model, phase_facts = pretrain(
+            blocks,
+            tokenizer,
+            phase["shape"],
+            tokenizer.model_max_length,
+            phase["training"],
+            phase["seed"],
+            Path(snakemake.params.work) / work,
+            model,
+        )
+        facts = phase_facts | {"tokens": facts["tokens"] + phase_facts["tokens"]}
     folder = Path(snakemake.output.folder)
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -369,8 +369,25 @@ def test_predecessors_are_what_a_model_is_to_improve_on(ablations):
     }
     assert before["dpo", 0] == before["dpo@strict", 0] == f"{key}-2#greedy"
     assert before["hybrid_ft", 2] == f"{key}-1#greedy"
-    assert before["hybrid_ft", 1] is before["ceiling", 0] is before["weak_icl", 0] is None
+    assert before["hybrid_ft", 1] == before["icl_ft", 1] == f"{plain.key}/weak_icl-0#greedy"
+    assert before["full_weak", 0] == next(name for name in facts if name.endswith("/weak-0#greedy"))
+    assert before["ceiling", 0] is before["weak_icl", 0] is before["weak", 0] is None
     assert set(before.values()) - {None} <= facts.keys()
+
+
+def test_only_the_methods_named_in_sampled_are_sampled(config):
+    def sampled(graph):
+        return {
+            node["method"]
+            for node in graph.evaluation_nodes().values()
+            if node["decoding"] == "samples"
+        }
+
+    everything = sampled(Graph(complete(config)))
+    assert {"weak", "hybrid_ft", "dpo"} <= everything
+    assert not everything & {name for name, _ in CONTROLS}
+    config["evaluation"]["sampled"] = ["hybrid_ft"]
+    assert sampled(Graph(complete(config))) == {"hybrid_ft"}
 
 
 def test_a_chain_has_settings_of_its_own(config):

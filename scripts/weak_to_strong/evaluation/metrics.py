@@ -311,8 +311,9 @@ def metrics_table(
             fine-tuning of the same chain and seed, paired by question (bootstrap), and its exact
             test, not corrected for the number of comparisons.
         difference_vs_predecessor, mcnemar_p_vs_predecessor: the same against the model that this
-            one should improve on: in Stage I its own method one iteration earlier, in Stage II the
-            model that it starts from.
+            one should improve on: of full weak fine-tuning the weak model, of the first iteration
+            of Stage I weak ICL, of a later one the iteration before it, of Stage II the model that
+            it starts from.
         difference_vs_counterpart, mcnemar_p_vs_counterpart: the same against the model from which
             this one differs in one thing: what a control controls; of a variant the same method of
             its chain.

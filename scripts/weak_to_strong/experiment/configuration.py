@@ -217,6 +217,14 @@ def check_references(config: dict, written: dict | None = None) -> None:
         raise complain(
             ["evaluation", "ks"], f"{max(ks)} exceeds evaluation.samples {samples}", "lower it"
         )
+    known = dict.fromkeys(name for task in config["tasks"].values() for name in task["methods"])
+    for name in config["evaluation"]["sampled"] or ():
+        if name not in known:
+            raise complain(
+                ["evaluation", "sampled"],
+                f"unknown method `{name}`",
+                f"known: {', '.join(known)}",
+            )
     check_filled_in(["published_dir"], config["published_dir"] or "")
     used = {chain[key] for chain in config["chains"] for key in ("weak", "strong")}
     used |= {entry["weak"] for entry in config["answers"].values() if entry["weak"]}

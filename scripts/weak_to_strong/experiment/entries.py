@@ -345,6 +345,7 @@ class Evaluation:
 
     split: str
     samples: int
+    sampled: list[str] | None
     ks: list[int]
     temperature: float
     bootstrap_draws: int

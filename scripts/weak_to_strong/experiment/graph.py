@@ -50,6 +50,10 @@ from weak_to_strong.experiment.paths import Paths
 from weak_to_strong.paper.published_results import names_of
 from weak_to_strong.tables.schemas import NONE
 
+#: Method that starts from the base model -> what it adds something to: training on the weak labels
+#: to the weak model itself, training on the kept ones to asking with weak demonstrations.
+IMPROVES_ON = {"full_weak": "weak", **dict.fromkeys(("weak_ft", "icl_ft", "hybrid_ft"), "weak_icl")}
+
 #: Settings that a variant may change, by the first table that each reaches: a variant has its own
 #: of what lies on that path, and shares the rest with its chain.
 _ICL = frozenset({"demonstrations"})
@@ -284,9 +288,16 @@ class Graph:
         return self.node(chain, settings.m_plus, settings.iterations)
 
     def predecessor(self, node: Node) -> Node | None:
-        """The model that a node is to improve on: M_plus, or its method one iteration earlier."""
+        """The model that a node is to improve on.
+
+        It is the model from which the training starts. Of a later iteration it is the iteration
+        before it. Of what starts from the base model, IMPROVES_ON says which one it is.
+        """
         if node.iteration > 1 and self.method(node).control_of is None:
             return self.node(node.chain, node.method, node.iteration - 1)
+        other = IMPROVES_ON.get(node.method)
+        if other in self.task(node.chain.task).methods:
+            return self.node(node.chain, other)
         return self.init_of(node)
 
     def counterpart(self, node: Node) -> Node | None:
@@ -639,7 +650,8 @@ class Graph:
             demonstrations = self._demonstrations(node.chain) if few_shot else None
             decodings: dict[str, dict[str, Any]] = {"greedy": {}}
             # Of a control only the accuracy is compared.
-            if settings.samples and self.method(node).control_of is None:
+            sampled = settings.sampled is None or node.method in settings.sampled
+            if settings.samples and sampled and self.method(node).control_of is None:
                 decodings["samples"] = {
                     "n": settings.samples,
                     "temperature": settings.temperature,

@@ -214,6 +214,7 @@ def pretrain(
     settings: dict,
     seed: int,
     work: Path,
+    model: Any = None,
 ) -> tuple[Any, dict]:
     """Train a Llama-shaped model on token blocks, resuming from a checkpoint in `work`.
 
@@ -226,6 +227,7 @@ def pretrain(
             `weight_decay`, `bf16`.
         seed: seed of the weights and of the order of blocks.
         work: folder of checkpoints.
+        model: the model to go on from; one with random weights of `shape` by default.
 
     Returns:
         The model and `{"parameters", "tokens", "loss"}`. The loss is the last logged, in nats a
@@ -236,7 +238,7 @@ def pretrain(
     from weak_to_strong.training.callbacks import make_callbacks
 
     set_seed(seed)
-    model = _random_model(tokenizer, shape, context)
+    model = model or _random_model(tokenizer, shape, context)
     steps = len(blocks) // settings["batch_size"]
     arguments = _pretraining_arguments(settings, steps, seed, work)
     trainer = Trainer(model=model, train_dataset=_Blocks(blocks), args=arguments)
