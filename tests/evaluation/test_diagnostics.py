@@ -175,8 +175,11 @@ def test_samples():
 
 
 def test_a_selection_counts_questions_and_not_texts():
-    quality = named(selection_quality(SELECTED_TABLE, ANSWERS))
-    assert quality == {"kept": (0.4, 5), "precision": (0.5, 2)}
+    expected = {"kept": (0.4, 5), "precision": (0.5, 2)}
+    assert named(selection_quality(SELECTED_TABLE, ANSWERS)) == expected
+    padding = table(SELECTED, [("3", "y 3", None, 0.5)])
+    padded = pl.concat([SELECTED_TABLE, padding])
+    assert named(selection_quality(padded, ANSWERS)) == expected
 
 
 def test_votes_without_any_answer():

@@ -41,7 +41,9 @@ def test_answers_of_several_models_may_be_rejected():
 
 
 @pytest.mark.parametrize(
-    "row", [("a", "so 1", "1", 0.5), ("a", "of my own", "", 0.0)], ids=["unsure", "no answer"]
+    "row",
+    [("a", "so 1", "1", 0.5), ("a", "of my own", "", 0.0), ("a", "so 1", None, 1.0)],
+    ids=["unsure", "no answer", "padding"],
 )
 def test_such_a_text_gives_no_pair(row):
     drawn = samples({"a": ["1", "2"], "b": ["1", "2"]})

@@ -309,13 +309,16 @@ def selection_quality(
 
     kept: kept questions among all.
     precision: right ones among the kept. Several texts of a question have one answer, or, where a
-        user's function chose them, count as one right answer if any is right.
+        user's function or a draw chose them, count as one right answer if any is right.
+
+    Padding with disagreeing questions (`pad_to`) does not count as kept.
 
     Args:
         selected: SELECTED.
         gold: from `gold_answers`.
         judge: compares answers with gold answers.
     """
+    selected = selected.filter(pl.col("prediction").is_not_null())
     kept = selected["id"].n_unique()
     right = right_ids(selected, gold, judge=judge)
     return [_share("kept", kept, gold.height), _share("precision", len(right), kept)]

@@ -16,6 +16,7 @@ import polars as pl
 
 from weak_to_strong.method.answer_ranking import rank_answers
 from weak_to_strong.method.answers import Judge, judge_table, string_judge
+from weak_to_strong.method.draws import draw_padding, draw_places
 from weak_to_strong.method.majority_vote import count_votes, majority_vote
 from weak_to_strong.method.user_functions import load_function
 from weak_to_strong.tables.schemas import POOLED, SELECTED
@@ -67,11 +68,12 @@ def select_answers(
     judge: Judge = string_judge,
     seed: int = 0,
     without: Collection[str] = (),
+    as_many: int | None = None,
 ) -> pl.DataFrame:
     """The kept questions, each with its answer.
 
-    A question without a final answer in its majority is never kept. With c the share of the
-    majority answer among the votes of a question, and p the shares of all its answers:
+    A question without a final answer in its majority is kept with `keep_empty` alone. With c the
+    share of the majority answer among the votes of a question, and p the shares of all its answers:
 
     - `agreement`: the majority answer of each table is that of all tables;
     - `all`: every question with a majority answer;
@@ -82,6 +84,12 @@ def select_answers(
 
     With the vote `ranking` the answer that ranks first takes the place of the majority answer.
 
+    `as_many` random questions stand in for those of another selection, as in
+    `training_sets.random_questions`: drawn from all, and of each any text, whether the answers
+    agree or not. `pad_to` adds random questions that are not kept, as
+    `training_sets.pad_disagreeing` does, and of these any text too. Padding stands at the end: all
+    texts of the first table, then those of the next one.
+
     Args:
         tables: see `pool_answers`.
         settings: `keep`, one of KEEPS; `min_share` and `fraction` in (0, 1]; `take`, one of TAKES:
@@ -90,22 +98,37 @@ def select_answers(
             or all different ones. `other` leaves out questions of which all votes for an answer
             agree, and takes the first text with the most frequent other answer of each kept
             question. `vote`: "majority" if absent, or "ranking" (`answer_ranking.rank_answers`).
+            `keep_empty`: with `agreement` and `all`, whether to keep questions whose majority is no
+            answer, with a text without one. `pad_to` and `pad_seed`, of the draw, if there is to be
+            padding. `take: other` goes with none of these three, nor with `as_many`.
         judge: compares the answers to a question.
-        seed: of the draw.
+        seed: of the draws of `random` and `as_many`.
         without: ids of questions that are left out beforehand.
+        as_many: number of questions to draw with `random`, in place of a `fraction`.
 
     Returns:
         SELECTED, in the order of questions in the first table. Answer and share are those of the
         texts.
 
     Raises:
-        ValueError: the tables do not fit each other, or no question is kept.
+        ValueError: the tables do not fit each other, no question is kept, or there are too few
+            questions to draw from.
     """
     pooled = pool_answers(tables)
+    left_out = set(without)
+    ids = [name for name in pooled["id"].unique(maintain_order=True) if name not in left_out]
+    if as_many is not None:
+        if as_many > len(ids):
+            raise ValueError(
+                f"as_many_as: cannot draw {as_many} questions: there are {len(ids)}; name a "
+                "selection that keeps fewer, or leave fewer out"
+            )
+        drawn = [ids[place] for place in draw_places(len(ids), as_many, seed)]
+        return add_answers(_any_texts(pooled, drawn, settings["take"]), pooled, judge)
     choose = rank_answers if settings.get("vote") == "ranking" else majority_vote
     votes = choose(number_votes(pooled), judge=judge)
-    left_out = pl.col("id").is_in(list(without))
-    answered = votes.filter(pl.col("majority") != "", ~left_out)
+    has_answer = (pl.col("majority") != "") | settings.get("keep_empty", False)
+    answered = votes.filter(has_answer, pl.col("id").is_in(ids))
     taken, asked = answered, "a majority answer"
     if settings["take"] == "other":
         taken, asked = _other_answers(pooled, answered, judge), "a majority answer and another one"
@@ -120,10 +143,16 @@ def select_answers(
         taken.filter(pl.col("id").is_in(list(kept))), on="id", maintain_order="left"
     )
     verdicts = judge_table(texts.select("id", "prediction", "majority"), judge)
-    texts = texts.filter((verdicts == "right") & (pl.col("prediction") != ""))
-    return _take(texts, settings["take"]).select(
+    texts = texts.filter((verdicts == "right") & _as_empty("prediction"))
+    selected = _take(texts, settings["take"]).select(
         "id", "response", prediction="majority", share="confidence"
     )
+    if "pad_to" not in settings:
+        return selected
+    drawn = draw_padding(ids, kept, settings["pad_to"], settings["pad_seed"])
+    padding = _any_texts(pooled, drawn, settings["take"]).sort("source", maintain_order=True)
+    unsure = add_answers(padding, pooled, judge).with_columns(prediction=pl.lit(None, pl.String))
+    return pl.concat([selected, unsure])
 
 
 def select_by_function(
@@ -265,7 +294,7 @@ def _keep(
                 own = majority_vote(table, judge=judge).select("id", own="majority")
                 pairs = answered.join(own, on="id", maintain_order="left")
                 verdicts = judge_table(pairs.select("id", "own", "majority"), judge)
-                agreeing &= set(pairs.filter((verdicts == "right") & (pl.col("own") != ""))["id"])
+                agreeing &= set(pairs.filter((verdicts == "right") & _as_empty("own"))["id"])
             return agreeing
         case "entropy":
             entropies = answer_entropy(pooled, judge).join(
@@ -277,6 +306,11 @@ def _keep(
             count = round(settings["fraction"] * answered.height)
             return set(Random(seed).sample(answered["id"].to_list(), count))
     raise ValueError(f"keep: {settings['keep']!r} is not one of {', '.join(KEEPS)}")
+
+
+def _as_empty(answer: str) -> pl.Expr:
+    """Whether the answer in a column and the majority answer are both none, or both some."""
+    return (pl.col(answer) == "") == (pl.col("majority") == "")
 
 
 def _other_answers(pooled: pl.DataFrame, answered: pl.DataFrame, judge: Judge) -> pl.DataFrame:
@@ -325,6 +359,12 @@ def answer_entropy(pooled: pl.DataFrame, judge: Judge = string_judge) -> pl.Data
     return questions.join(entropies, on="question", how="left", maintain_order="left").select(
         "id", "entropy"
     )
+
+
+def _any_texts(pooled: pl.DataFrame, ids: Sequence[str], take: str) -> pl.DataFrame:
+    """The texts of questions that become rows, whatever their answers, in the order of the ids."""
+    order = pl.DataFrame({"id": ids}, schema={"id": pl.String})
+    return _take(order.join(pooled, on="id", maintain_order="left_right"), take)
 
 
 def _take(texts: pl.DataFrame, take: str) -> pl.DataFrame:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from random import Random
 
 import polars as pl
 
+from weak_to_strong.method.draws import draw_padding, draw_places
 from weak_to_strong.method.prompts import problem_prompts, sft_target
 from weak_to_strong.tables.files import json_text
 from weak_to_strong.tables.schemas import KEPT, SFT_ROWS
@@ -193,7 +193,7 @@ def random_questions(weak: pl.DataFrame, icl: pl.DataFrame, count: int, seed: in
         KEPT in the weak side's row order; `prediction` is the weak side's.
     """
     return (
-        weak[sorted(Random(seed).sample(range(len(weak)), count))]
+        weak[draw_places(len(weak), count, seed)]
         .rename({"response": "weak_response"})
         .join(icl.select("id", icl_response="response"), on="id", how="left", maintain_order="left")
         .select(KEPT.names())
@@ -230,13 +230,9 @@ def pad_disagreeing(
     Raises:
         ValueError: there are fewer questions than `target`.
     """
-    rest = weak.filter(~pl.col("id").is_in(kept["id"].to_list()))
-    missing = max(0, target - len(kept))
-    if missing > len(rest):
-        raise ValueError(f"cannot pad to {target} questions: there are {len(kept) + len(rest)}")
-    drawn = pl.DataFrame({"id": Random(seed).sample(rest["id"].to_list(), missing)})
+    drawn = draw_padding(weak["id"].to_list(), kept["id"].to_list(), target, seed)
     padding = (
-        drawn.cast({"id": pl.String})
+        pl.DataFrame({"id": drawn}, schema={"id": pl.String})
         .join(weak.select("id", weak_response="response"), on="id", maintain_order="left")
         .join(icl.select("id", icl_response="response"), on="id", maintain_order="left")
         .with_columns(prediction=pl.lit(None, dtype=pl.String))

@@ -99,7 +99,8 @@ POOLED = pl.Schema(
 )
 
 #: Kept questions with the answer that is trained on; several rows for a question with several
-#: texts. `share` is that of the answer among the votes for the question, in [0, 1].
+#: texts. `share` is that of the text's answer among the votes for the question, in [0, 1].
+#: `prediction` is null for padding (`pad_to`).
 SELECTED = pl.Schema(
     {"id": pl.String, "response": pl.String, "prediction": pl.String, "share": pl.Float64}
 )
