@@ -3,6 +3,7 @@
 Input:
     answers: SAMPLES or LABELS of train_2, in the entry's order.
     without: SELECTED of the selection that is left out, if any.
+    as_many_as: SELECTED of the selection that keeps as many questions, if one is named.
     questions: QUESTIONS of train_2.
     function: the file of the user's function, if one selects.
 Params:
@@ -40,9 +41,19 @@ def main(snakemake: Any) -> None:
             settings["keep"], pool_answers(tables), questions, seed, judge
         )
     else:
-        without = [read_table(path, SELECTED)["id"] for path in snakemake.input.get("without", ())]
-        left_out = {name for ids in without for name in ids}
-        selected = select_answers(tables, settings, judge=judge, seed=seed, without=left_out)
+        others = {
+            key: {name for path in paths for name in read_table(path, SELECTED)["id"]}
+            for key in ("without", "as_many_as")
+            if (paths := snakemake.input.get(key))
+        }
+        selected = select_answers(
+            tables,
+            settings,
+            judge=judge,
+            seed=seed,
+            without=others.get("without", ()),
+            as_many=len(others["as_many_as"]) if "as_many_as" in others else None,
+        )
     kept = selected["id"].n_unique()
     summary = {"questions": questions.height, "kept": kept, "rows": selected.height}
     write_table(selected, SELECTED, snakemake.output.selected)

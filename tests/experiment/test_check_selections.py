@@ -64,6 +64,23 @@ def test_parts_that_fit(config):
     assert [request.node.method for request in graph.requests(second)] == ["weak"]
 
 
+def test_a_selection_has_the_settings_that_count(config):
+    config["selections"] |= {
+        "padded": {"answers": ["weak_labels"], "pad_to": 9},
+        "all_of_them": {"answers": ["weak_labels"], "keep": "all", "keep_empty": True},
+        "drawn": {"answers": ["weak_labels"], "keep": "random", "as_many_as": "padded"},
+    }
+    selections = Graph(load_configuration(config)).experiment.selections
+    assert {name: entry.settings for name, entry in selections.items()} == {
+        "sure": {"keep": "entropy", "fraction": 0.5, "take": "first"},
+        "teachers": {"keep": "agreement", "take": "first"},
+        "relabelled": {"keep": "all", "take": "first"},
+        "padded": {"keep": "agreement", "take": "first", "pad_to": 9, "pad_seed": 42},
+        "all_of_them": {"keep": "all", "take": "first", "keep_empty": True},
+        "drawn": {"keep": "random", "as_many_as": "padded", "take": "first"},
+    }
+
+
 def test_sampled_answers_have_the_seed_of_their_chain(config):
     config["seeds"] = [3]
     graph = Graph(complete(config))
@@ -95,10 +112,16 @@ def test_a_variant_has_its_own_selection_only_where_it_reaches_one(config):
         **{"stage": "stage1", "start": "strong", "trainer": "sft", "data": "shown"}
     }
     config["methods"]["on"] = {**config["methods"]["led"], "start": "led", "data": "sure"}
+    config["selections"]["drawn"] = {
+        **{"answers": ["weak_labels"], "keep": "random", "as_many_as": "shown"}
+    }
+    config["methods"]["control"] = {**config["methods"]["led"], "data": "drawn"}
     graph = Graph(complete(config))
     plain, careful = graph.chains
     own = {node.method for node in graph.nodes if node.chain == careful}
-    assert {"led", "on"} <= own
+    assert {"led", "on", "control"} <= own
+    inputs = graph.selection_inputs(careful, "drawn")
+    assert inputs["as_many_as"] == [graph._selected(careful, "shown").path(graph.paths)]
     assert own.isdisjoint({"confident", "relabel", "taught"})
     assert graph.node(careful, "confident") == graph.node(plain, "confident")
 
@@ -333,10 +356,25 @@ BAD = [
         "selections.teachers.vote.*has no effect on a function; remove it",
     ),
     ({"selections.sure.without": "most"}, "selections.sure.without.*unknown selection `most`"),
-    ({"selections.sure.without": "sure"}, "leaves out itself: sure -> sure"),
+    (
+        {"selections.sure.without": "sure"},
+        "selections.sure`: needs itself: selections.sure -> selections.sure; name another",
+    ),
     (
         {"selections.sure.without": "teachers", "selections.teachers.without": "sure"},
-        "leaves out itself: sure -> teachers -> sure",
+        "needs itself: selections.sure -> selections.teachers -> selections.sure; name another",
+    ),
+    (
+        {
+            "selections.teachers.without": "sure",
+            "selections.sure.keep": "random",
+            "selections.sure.as_many_as": "teachers",
+        },
+        "needs itself: selections.sure -> selections.teachers -> selections.sure; name another",
+    ),
+    (
+        {"selections.sure.keep": "random", "selections.sure.as_many_as": "relabelled"},
+        "confident -> selections.sure -> selections.relabelled -> answers.student -> confident",
     ),
     (
         {"selections.sure.without": "relabelled"},

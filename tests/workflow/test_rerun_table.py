@@ -290,6 +290,19 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "selections.<name>.fraction": (
         {"selections.voted.keep": "entropy"}, {"selections.voted.fraction": 0.4},
     ),
+    "selections.<name>.as_many_as": (
+        {"selections.voted.keep": "random"}, {"selections.voted.as_many_as": "other"},
+    ),
+    "selections.<name>.keep_empty": (
+        {"selections.voted.keep": "all"}, {"selections.voted.keep_empty": True},
+    ),
+    "selections.<name>.pad_to": (
+        {"selections.voted.keep": "agreement"}, {"selections.voted.pad_to": 50},
+    ),
+    "selections.<name>.pad_seed": (
+        {"selections.voted.keep": "agreement", "selections.voted.pad_to": 50},
+        {"selections.voted.pad_seed": 1},
+    ),
     "selections.<name>.without": ({}, {"selections.voted.without": "other"}),
     "preferences.<name>.chosen": (
         {"preferences.better.answers": ["given"]}, {"preferences.better.chosen": "other"},

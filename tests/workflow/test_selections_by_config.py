@@ -44,6 +44,7 @@ PARTS = {
         },
         "mine": {"answers": ["weak_samples"], "keep": "mine.py:longest"},
         "relabelled": {"answers": ["student"], "keep": "all"},
+        "drawn": {"answers": ["weak_labels"], "keep": "random", "as_many_as": "sure"},
     },
     "preferences": {
         "other_samples": {
@@ -55,6 +56,7 @@ PARTS = {
     "methods": {
         "confident": {**SFT, "data": "sure"},
         "ensemble": {**SFT, "data": "voted"},
+        "control": {**SFT, "data": "drawn"},
         "own": {**SFT, "data": "mine"},
         "again": {**SFT, "start": "confident", "data": "relabelled"},
         "preferring": {**DPO, "start": "confident", "data": "other_samples"},
@@ -96,6 +98,14 @@ def test_rows_are_the_selected_answers(selected):
     assert rows["completion"].to_list() == [f" {text}" for text in chosen["response"]]
     assert chosen["share"].is_between(0.6, 1).all()
     assert set(chosen["prediction"]) <= {"0", "1", "2"}
+
+
+def test_a_draw_is_as_large_as_the_selection_that_it_names(selected):
+    drawn, sure = (
+        table(selected, f"selections/{CHAIN}/{name}.parquet") for name in ("drawn", "sure")
+    )
+    assert drawn.height == sure["id"].n_unique()
+    assert set(drawn["id"]) != set(sure["id"])
 
 
 def test_a_function_of_the_users_selects(selected):
@@ -173,10 +183,15 @@ CHANGES = {
             f"Generation round {CHAIN}/answers-measured",
             f"Answers measured: {CHAIN}",
             f"Selection relabelled: {CHAIN}",
-            *models_of("confident", "again"),
+            f"Selection drawn: {CHAIN}",
+            *models_of("confident", "again", "control"),
             *trained("preferring", "preferring_mine"),
             *EVALUATION,
         },
+    ),
+    "selections.drawn.as_many_as": (
+        "voted",
+        {f"Selection drawn: {CHAIN}", *models_of("control"), *EVALUATION},
     ),
     "preferences.other_samples.rng_seed": (
         7,

@@ -17,7 +17,16 @@ _LOADERS = {
     "subjects": ("olympicarena",),
 }
 #: Keys of a selection that only some values of `keep` read.
-_KEEPS = {"min_share": ("share",), "fraction": ("entropy", "random")}
+_KEEPS = {
+    "min_share": ("share",),
+    "fraction": ("entropy", "random"),
+    "as_many_as": ("random",),
+    "keep_empty": ("agreement", "all"),
+    "pad_to": ("agreement",),
+    "pad_seed": ("agreement",),
+}
+#: Keys of a selection that draws as many questions as another one keeps.
+_NOT_FOR_AS_MANY = ("fraction", "vote")
 #: Keys of `preferences` that a user's function does not get.
 _NOT_FOR_FUNCTION = (
     *("min_confidence", "pairs_per_question", "rng_seed", "one_side", "min_confidence_rejected"),
@@ -64,8 +73,13 @@ def _idle_selections(written: Mapping[str, Any], config: Mapping[str, Any]) -> _
     for name, entry in written.get("selections", {}).items():
         keep = config["selections"][name]["keep"]
         for key, used_with in _KEEPS.items():
-            if key in entry and keep not in used_with:
+            if entry.get(key) is not None and keep not in used_with:
                 yield ["selections", name], key, f"with `keep: {keep}`"
+        for key in _NOT_FOR_AS_MANY:
+            if key in entry and entry.get("as_many_as") is not None:
+                yield ["selections", name], key, "with `as_many_as`"
+        if "pad_seed" in entry and entry.get("pad_to") is None:
+            yield ["selections", name], "pad_seed", "without `pad_to`"
         if "take" in entry and ":" in keep:
             yield ["selections", name], "take", "on a function"
     for name, entry in written.get("preferences", {}).items():

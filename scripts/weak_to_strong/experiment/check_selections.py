@@ -26,6 +26,10 @@ ROW_KINDS = (
 )
 
 
+#: Keys of a selection that name another one.
+OTHER_SELECTIONS = ("without", "as_many_as")
+
+
 def method_path(config: Mapping[str, Any], task: str, name: str) -> list:
     """Where a method of a task stands: the common entry, or the task's own."""
     is_common = config["methods"].get(name) == config["tasks"][task]["methods"][name]
@@ -44,26 +48,27 @@ def check_selections(config: Mapping[str, Any]) -> None:
             _check_blind_spots(name, entry, config["answers"])
     answers = [*LABELS_BY_SIDE, *config["answers"]]
     for name, entry in config["selections"].items():
-        _check_selection(name, entry, answers, config["selections"])
+        _check_selection(name, entry, answers, config)
     for name, entry in config["preferences"].items():
         _check_preferences(name, entry, answers, config)
 
 
 def _check_selection(
-    name: str, entry: Mapping[str, Any], answers: Sequence[str], selections: Mapping[str, Any]
+    name: str, entry: Mapping[str, Any], answers: Sequence[str], config: Mapping[str, Any]
 ) -> None:
     """Check an entry of `selections`."""
-    path = ["selections", name]
+    path, selections = ["selections", name], config["selections"]
     if name in ROW_KINDS:
         raise complain(path, "is the name of a kind of rows", "choose another name")
     _check_names([*path, "answers"], entry["answers"], answers)
-    if entry["without"] not in (None, *selections):
-        others = [other for other in selections if other != name]
-        raise complain(
-            [*path, "without"],
-            f"unknown selection `{entry['without']}`",
-            f"known: {', '.join(others)}" if others else "remove it: there is no other one",
-        )
+    for key in OTHER_SELECTIONS:
+        if entry[key] not in (None, *selections):
+            others = [other for other in selections if other != name]
+            raise complain(
+                [*path, key],
+                f"unknown selection `{entry[key]}`",
+                f"known: {', '.join(others)}" if others else "remove it: there is no other one",
+            )
     if ":" in entry["keep"] and entry["without"]:
         raise complain([*path, "without"], "has no effect on a function", "remove it")
     if ":" in entry["keep"] and entry["vote"] != "majority":
@@ -74,14 +79,10 @@ def _check_selection(
             "is `ranking` with one entry of `answers`, and each entry is an evaluator",
             "name several answers, or remove it",
         )
-    seen = [name]
-    while (after := selections[seen[-1]]["without"]) is not None:
-        if after in seen:
-            way = " -> ".join([*seen, after])
-            raise complain([*path, "without"], f"leaves out itself: {way}", "remove it")
-        seen.append(after)
-        if after not in selections:
-            break
+    for key in ("keep_empty", "pad_to", "as_many_as"):
+        if entry[key] and entry["take"] == "other":
+            raise complain([*path, key], "does not go with `take: other`", "remove one of them")
+    _check_cycle(path, ".".join(path), config, {})
     if ":" in entry["keep"]:
         check_user_function([*path, "keep"], entry["keep"])
 
@@ -261,10 +262,8 @@ def check_method_parts(path: list, name: str, config: Mapping[str, Any], task: s
             "the weak model cannot learn from a selection, which may have its answers",
             "set it to strong, m_plus or a method",
         )
-    reached = list(_reach(name, config, methods))
-    if name in reached[1:]:
-        _complain_of_cycle(name, config, task)
-    for part in reached:
+    _check_cycle(method_path(config, task, name), name, config, methods)
+    for part in _reach(name, config, methods):
         section, _, key = part.rpartition(".")
         model = config["answers"][key]["model"] if section == "answers" else "weak"
         if model not in (*STARTS, *methods):
@@ -293,8 +292,9 @@ def _links(name: str, config: Mapping[str, Any], methods: dict) -> list[str]:
         return [entry["model"]] if entry["model"] not in STARTS else []
     answers = [*(entry["answers"] or ()), entry.get("one_side")]
     links = [f"answers.{one}" for one in answers if one in config["answers"]]
-    selection = entry["without"] if section == "selections" else entry["chosen"]
-    return links + ([f"selections.{selection}"] if selection in config["selections"] else [])
+    keys = OTHER_SELECTIONS if section == "selections" else ("chosen",)
+    selections = [entry[key] for key in keys if entry[key] in config["selections"]]
+    return links + [f"selections.{selection}" for selection in selections]
 
 
 def _reach(name: str, config: Mapping[str, Any], methods: dict) -> Iterator[str]:
@@ -310,9 +310,10 @@ def _reach(name: str, config: Mapping[str, Any], methods: dict) -> Iterator[str]
             waiting += _links(part, config, methods)
 
 
-def _complain_of_cycle(name: str, config: Mapping[str, Any], task: str) -> None:
-    """Refuse a method that needs itself, with each link of the way."""
-    methods = config["tasks"][task]["methods"]
+def _check_cycle(path: list, name: str, config: Mapping[str, Any], methods: dict) -> None:
+    """Refuse a method or a selection that needs itself, with each link of the way."""
+    if name not in list(_reach(name, config, methods))[1:]:
+        return
     came_from: dict[str, str] = {}
     waiting = [name]
     while name not in came_from:  # level by level, so that the way is a shortest one
@@ -325,7 +326,7 @@ def _complain_of_cycle(name: str, config: Mapping[str, Any], task: str) -> None:
     while way[-1] != name:
         way.append(came_from[way[-1]])
     raise complain(
-        method_path(config, task, name),
+        path,
         f"needs itself: {' -> '.join(reversed(way))}",
         "name another model or selection in one of these",
     )

@@ -96,8 +96,11 @@ class SelectionEntry:
         """From a completed entry of `selections`."""
         keep = entry["keep"]
         # Only what counts: a change of another key selects nothing again.
-        used = {"share": ["min_share"], "entropy": ["fraction"], "random": ["fraction"]}
+        size = "as_many_as" if entry["as_many_as"] else "fraction"
+        used = {"share": ["min_share"], "entropy": ["fraction"], "random": [size]}
         keys = [*used.get(keep, []), *([] if ":" in keep else ["take"])]
+        keys += ["keep_empty"] if entry["keep_empty"] else []
+        keys += ["pad_to", "pad_seed"] if entry["pad_to"] else []
         settings = {"keep": keep, **{key: entry[key] for key in keys}}
         if entry["vote"] != "majority":
             settings["vote"] = entry["vote"]
@@ -108,6 +111,11 @@ class SelectionEntry:
     def function(self) -> str | None:
         """The user's function that selects, as `file.py:name`."""
         return self.settings["keep"] if ":" in self.settings["keep"] else None
+
+    @property
+    def as_many_as(self) -> str | None:
+        """Name of the selection that keeps as many questions, if a draw stands in for it."""
+        return self.settings.get("as_many_as")
 
 
 @dataclass(frozen=True)

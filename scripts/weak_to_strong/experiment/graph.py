@@ -407,18 +407,23 @@ class Graph:
         return Selected(chain if own else chain.plain, name)
 
     def _selection_parts(self, chain: Chain, name: str) -> list[NamedAnswers | Labels | Selected]:
-        """The answers that a selection chooses from, and the selection that it leaves out."""
+        """Everything that a selection is made from."""
+        return [part for parts in self._selection_tables(chain, name).values() for part in parts]
+
+    def _selection_tables(
+        self, chain: Chain, name: str
+    ) -> dict[str, list[NamedAnswers | Labels | Selected]]:
+        """The answers to choose from, and the selections that it leaves out or is as large as."""
         entry = self.experiment.selections[name]
-        left_out = [self._selected(chain, entry.without)] if entry.without else []
-        return [*(self._answers(chain, part) for part in entry.answers), *left_out]
+        others = {"without": entry.without, "as_many_as": entry.as_many_as}
+        return {
+            "answers": [self._answers(chain, part) for part in entry.answers],
+            **{key: [self._selected(chain, other)] for key, other in others.items() if other},
+        }
 
     def selection_inputs(self, chain: Chain, name: str) -> dict[str, list[str]]:
         """Tables that a selection is made from, by the name its rule knows."""
-        parts = self._selection_parts(chain, name)
-        return {
-            "answers": [p.path(self.paths) for p in parts if not isinstance(p, Selected)],
-            "without": [p.path(self.paths) for p in parts if isinstance(p, Selected)],
-        }
+        return self._paths(self._selection_tables(chain, name))
 
     def _preferred(self, chain: Chain, name: str) -> Preferred:
         own = any(part.chain.variant for part in self._preference_parts(chain, name))
@@ -450,7 +455,11 @@ class Graph:
 
     def preference_inputs(self, chain: Chain, name: str) -> dict[str, list[str]]:
         """Tables that pairs are built from, by the name their rule knows."""
-        tables = self._preference_tables(chain, name)
+        return self._paths(self._preference_tables(chain, name))
+
+    def _paths(
+        self, tables: dict[str, list[NamedAnswers | Labels | Selected]]
+    ) -> dict[str, list[str]]:
         return {key: [part.path(self.paths) for part in parts] for key, parts in tables.items()}
 
     def answer_generations(self, chain: Chain, name: str) -> str:
