@@ -149,9 +149,11 @@ def any_rows(sources: list, place: int, take: str) -> list[tuple]:
     st.lists(SOURCE, min_size=1, max_size=3),
     st.sampled_from(TAKES[:-1]),
     st.booleans(),
-    st.integers(1, 5),
+    st.integers(1, 4),
     st.integers(0, 9),
 )
+@example([[*"1123"], [*"1231"]], "each", False, 3, 0)
+@example([[*"1123"], [*"1231"]], "all", False, 3, 1)
 def test_padding_is_drawn_from_what_is_not_kept(sources, take, keep_empty, target, seed):
     chosen = settings("agreement", take=take, keep_empty=keep_empty)
     kept = plain_selection(sources, chosen, 0)

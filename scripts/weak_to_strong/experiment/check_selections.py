@@ -24,8 +24,6 @@ ROW_KINDS = (
     *KINDS_FROM_PAIRS,
     QUESTIONS_KIND,
 )
-
-
 #: Keys of a selection that name another one.
 OTHER_SELECTIONS = ("without", "as_many_as")
 
