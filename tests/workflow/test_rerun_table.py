@@ -170,6 +170,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {f"tasks.{task}.splits.validation": size for task, size in (("own", HUB), ("embedded", 9))},
         {"evaluation.split": "validation"},
     ),
+    "evaluation.sampled": ({}, {"evaluation.sampled": ["dpo"]}),
     "evaluation.ks": ({}, {"evaluation.ks": [1, 2]}),
     "engine.max_model_len": ({}, {"engine.max_model_len": 5000}),
     "tasks.<name>.loader": (
