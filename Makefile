@@ -70,8 +70,8 @@ methods: setup ## The embedded study with the methods of config/methods/, three 
 	$(call experiment,methods,--configfile config/config.yaml $(sort $(wildcard config/methods/*.yaml)) \
 	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-broken-stages: setup ## The embedded study with stages that are broken on purpose: do its figures tell?
-	$(call experiment,broken-stages,--configfile config/config.yaml config/broken-stages.yaml \
+broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell?
+	$(call experiment,broken-stages,--configfile config/study.yaml config/broken-stages.yaml \
 	  --config experiment=broken-stages)
 
 smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
