@@ -9,7 +9,7 @@ DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake and the tests may use
 CONFIG ?= config/config.yaml#  configuration whose models and data doctor asks for
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of test-gpu, clean-work and slurm-costs
+ARGS ?=#  further arguments of snakemake (demo, seeds, study, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of test-gpu, clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -28,7 +28,7 @@ endif
 # Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds methods broken-stages smollm2 paper-mini rebuild-models doctor test test-unit test-gpu test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
+.PHONY: record help setup demo seeds study methods broken-stages smollm2 paper-mini rebuild-models doctor test test-unit test-gpu test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -63,12 +63,15 @@ demo: setup ## Run the embedded study on a CPU and show its results
 seeds: setup ## The embedded study with three seeds, greedy answers only
 	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
+study: setup ## The study whose effects can be told: five seeds, the controls, samples of M_plus
+	$(call experiment,study,--configfile config/study.yaml)
+
 methods: setup ## The embedded study with the methods of config/methods/, three seeds, greedy answers only
 	$(call experiment,methods,--configfile config/config.yaml $(sort $(wildcard config/methods/*.yaml)) \
 	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-broken-stages: setup ## The embedded study with stages that are broken on purpose: do its figures tell?
-	$(call experiment,broken-stages,--configfile config/config.yaml config/broken-stages.yaml \
+broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell?
+	$(call experiment,broken-stages,--configfile config/study.yaml config/broken-stages.yaml \
 	  --config experiment=broken-stages)
 
 smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", flags=re.S)
 
+#: Experiment -> its figures that documents show, from docs/images.
+FIGURES = {"study": ("iterations", "stage2")}
 #: Given instead of an experiment: the checks of the released data (`snakemake published`).
 CHECKED = "published"
 
@@ -99,6 +101,9 @@ def main(experiments: list[str]) -> None:
             }
         for source, copy in copies.items():
             (ROOT / "docs/results" / copy).write_bytes(source.read_bytes())
+        for figure in FIGURES.get(name, ()):
+            drawn = folder / f"report/plots/{figure}.svg"
+            (ROOT / f"docs/images/{name}_{figure}.svg").write_bytes(drawn.read_bytes())
         if (folder / "paper").is_dir():
             write_tables(own_tables(folder), ROOT / "docs/results" / name)
     write_tables(published_tables(), ROOT / "docs/results/published")

@@ -1,6 +1,6 @@
 """Figures and the report, one page that holds everything it shows."""
 
-FIGURES = ("accuracy", "iterations", "filter", "pass_at_k", "calibration", "selection")
+FIGURES = ("accuracy", "iterations", "stage2", "filter", "pass_at_k", "calibration", "selection")
 
 
 rule plots:

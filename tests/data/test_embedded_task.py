@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from weak_to_strong.data.authors import REQUESTS
+from weak_to_strong.data.authors import REQUESTS, ask
 from weak_to_strong.data.embedded_task import LIBRARY_SUFFIX, generate_problems
 from weak_to_strong.data.splits import make_splits
 from weak_to_strong.tables.files import hash_file
@@ -27,6 +27,8 @@ from weak_to_strong.training.pretraining import (
 ROOT = Path(__file__).parents[2]
 EMBEDDED = yaml.safe_load((ROOT / "config/embedded_models.yaml").read_text())
 DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tasks"]["gsm_embedded"]
+STUDY = yaml.safe_load((ROOT / "config/study.yaml").read_text())["tasks"]["gsm_embedded"]
+STUDY_MODELS = ("study_weak", "study_strong")
 MINI = yaml.safe_load((ROOT / "config/paper-mini.yaml").read_text())["tasks"]
 TEMPLATES = EMBEDDED["task"]["templates"]
 
@@ -75,6 +77,23 @@ def test_every_question_of_the_demo_is_kept_out_of_pretraining():
     kept_out = experiment_questions(**EMBEDDED["task"])
     splits = make_splits(DEMO, [])
     assert all(set(split["question"]) <= kept_out for split in splits.values())
+
+
+@pytest.mark.parametrize("name", STUDY_MODELS)
+def test_every_question_of_the_study_is_kept_out_of_pretraining(name):
+    entry = EMBEDDED["models"][name]
+    task = EMBEDDED["task"] | entry["task"]
+    assert (task["templates"], task["data_seed"]) == (STUDY["templates"], STUDY["data_seed"])
+    kept_out = {ask(question) for question in experiment_questions(**task)}
+    assert all(set(split["question"]) <= kept_out for split in make_splits(STUDY, []).values())
+
+
+def test_the_weak_model_of_the_study_was_not_taught_what_its_text_gets_wrong():
+    assert (
+        sorted(STUDY["train_1_templates"] + EMBEDDED["models"]["study_weak"]["authors"]["unknown"])
+        == TEMPLATES
+    )
+    assert not EMBEDDED["models"]["study_strong"]["authors"]["unknown"]
 
 
 @pytest.mark.parametrize("name", MINI)
@@ -133,13 +152,13 @@ def test_shipped_weights_are_those_of_their_manifest(name):
     folder = ROOT / "resources/embedded" / name
     manifest = json.loads(folder.with_suffix(".json").read_text())
     assert manifest["settings"] == EMBEDDED["models"][name]
-    assert manifest["task"] == EMBEDDED["task"]
+    assert manifest["task"] == EMBEDDED["task"] | EMBEDDED["models"][name].get("task", {})
     assert manifest["files"] == {file.name: hash_file(file) for file in sorted(folder.iterdir())}
 
 
 def test_the_shipped_models_are_small():
     files = (ROOT / "resources/embedded").rglob("*.safetensors")
-    assert sum(file.stat().st_size for file in files) <= 15_000_000
+    assert sum(file.stat().st_size for file in files) <= 40_000_000
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,9 @@ def test_of_shards_only_those_in_the_index_are_the_models(folder):
     ]
 
 
-@pytest.mark.parametrize("name", ["strong", "weak", "weak_large", "weak_small"])
+@pytest.mark.parametrize(
+    "name", ["strong", "study_strong", "study_weak", "weak", "weak_large", "weak_small"]
+)
 def test_the_manifests_of_the_embedded_models_keep_their_files(name):
     folder = EMBEDDED / name
     files = describe_base_model(name, {"path": str(folder)})["files"]

@@ -557,5 +557,5 @@ def test_each_test_set_has_its_results_panels_and_answers():
     panels = {name: len(draw(metrics, inputs().diagnostics).axes) for name, draw in FIGURES.items()}
     one = metrics.filter(~pl.col("split").str.starts_with("test-new"))
     alone = {name: len(draw(one, inputs().diagnostics).axes) for name, draw in FIGURES.items()}
-    apart = {"accuracy", "iterations", "pass_at_k"}
+    apart = {"accuracy", "iterations", "stage2", "pass_at_k"}
     assert panels == {name: count * (1 + (name in apart)) for name, count in alone.items()}

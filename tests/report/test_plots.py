@@ -16,6 +16,7 @@ from weak_to_strong.report.plots import (
     iterations_figure,
     pass_at_k_figure,
     selection_figure,
+    stage2_figure,
     vote_curve,
 )
 from weak_to_strong.tables.frames import read_csv
@@ -54,6 +55,20 @@ def test_accuracy_tells_controls_and_broken_stages_from_methods():
     shown = texts(accuracy_figure(metrics, examples.diagnostics()))
     assert {"Random ICL answers (control)", "DPO, shuffled sides (control)", "DPO"} <= shown
     assert "Hybrid-FT [broken_filter], iteration 1 (broken)" in shown
+
+
+def test_stage2_shows_m_plus_and_what_starts_from_it():
+    metrics = examples.metrics([*examples.MODELS, *examples.CONTROLS])
+    axes = stage2_figure(metrics, examples.diagnostics()).axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()][::-1]
+    assert shown == [
+        "Weak model",
+        "ICL-FT, iteration 2",
+        "Hybrid-FT, iteration 2",
+        "DPO",
+        "ORPO",
+        "Strong ceiling",
+    ]
 
 
 def test_accuracy_names_every_model_of_each_chain():

@@ -48,7 +48,6 @@ def check_idle(written: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         *_idle_selections(written, config),
         *_idle_tasks(written, config),
         *_idle_training(written, config),
-        *_idle_evaluation(written, config),
     ):
         raise complain([*path, key], f"has no effect {reason}", "remove it")
 
@@ -62,11 +61,6 @@ def _idle_answers(written: Mapping[str, Any]) -> _Idle:
         for key in ("temperature", "top_p"):
             if key in entry and float(entry.get("n", 1)) == 1:
                 yield ["answers", name], key, "on one greedy answer (`n: 1`)"
-
-
-def _idle_evaluation(written: Mapping[str, Any], config: Mapping[str, Any]) -> _Idle:
-    if "sampled" in written.get("evaluation", {}) and not config["evaluation"]["samples"]:
-        yield ["evaluation"], "sampled", "with `samples: 0`"
 
 
 def _idle_selections(written: Mapping[str, Any], config: Mapping[str, Any]) -> _Idle:

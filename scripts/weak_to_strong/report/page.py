@@ -39,6 +39,8 @@ _CAPTIONS = {
     "accuracy": "Greedy accuracy of each model with 95% intervals, by both scorers. "
     "Shaded: between floor and ceiling.",
     "iterations": "Stage I over its iterations, paper scorer. Shaded: between floor and ceiling.",
+    "stage2": "Stage II: M_plus, the models that start from it, and their controls. "
+    "Shaded: between floor and ceiling.",
     "filter": "What the agreement filter keeps of train_2: share of correct answers, number kept.",
     "pass_at_k": "Share of questions that at least one of k samples (pass@k) or their majority "
     "(maj@k) gets right, paper scorer, with 95% intervals; the last iteration of each method.",

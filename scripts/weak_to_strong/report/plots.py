@@ -41,6 +41,7 @@ from weak_to_strong.report.plot_style import (
     mark_not_run,
     style_of,
 )
+from weak_to_strong.tables.schemas import CONTROL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,13 +121,39 @@ def _draw_references(axes: Axes, rows: pl.DataFrame, split: str, axis: str) -> N
 
 def accuracy_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """Greedy accuracy of each model with its 95% interval, by both scorers."""
+    return _bars(metrics, _accuracies)
+
+
+def stage2_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
+    """The same of Stage II alone: M_plus, the models that start from it, and their controls."""
+    return _bars(metrics, _stage_2)
+
+
+def _stage_2(metrics: pl.DataFrame, evaluation: EvaluatedChain) -> pl.DataFrame:
+    """Of `_accuracies` the rows of Stage II; floor and ceiling too, for the lines."""
+    rows = _accuracies(metrics, evaluation)
+    later = rows_of_chain(metrics, evaluation.chain).filter(
+        pl.col("metric") == "difference_vs_predecessor", pl.col("stage").is_in(["stage2", CONTROL])
+    )
+    if later.is_empty():
+        return later
+    starts = {NodeName.read(name) for name in later["reference"].unique()}
+    wanted = starts | set(list_nodes(later)) | {NodeName("weak", 0), NodeName("ceiling", 0)}
+    names = pl.DataFrame(sorted(wanted), rows.select("method", "iteration").schema, orient="row")
+    rows = rows.with_columns(pl.col("iteration").fill_null(0))
+    return rows.join(names, on=["method", "iteration"], how="semi", maintain_order="left")
+
+
+def _bars(
+    metrics: pl.DataFrame, choose: Callable[[pl.DataFrame, EvaluatedChain], pl.DataFrame]
+) -> Figure:
+    """A figure of accuracies: one line for each model that `choose` keeps."""
     with figure_style():
         evaluations = list_evaluations(metrics)
-        rows = [_accuracies(metrics, evaluation) for evaluation in evaluations]
-        most = max((len(list_nodes(frame)) for frame in rows), default=1)
+        most = max((len(list_nodes(choose(metrics, panel))) for panel in evaluations), default=1)
         figure, panels = _make_panels(evaluations, width=6.2, height=1.5 + 0.36 * most)
         for evaluation, (axes,) in panels:
-            _draw_accuracy(axes, _accuracies(metrics, evaluation), evaluation.split)
+            _draw_accuracy(axes, choose(metrics, evaluation), evaluation.split)
         add_legend(
             figure,
             [
@@ -502,6 +529,7 @@ def _filter_points(rows: pl.DataFrame) -> pl.DataFrame:
 FIGURES: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Figure]] = {
     "accuracy": accuracy_figure,
     "iterations": iterations_figure,
+    "stage2": stage2_figure,
     "filter": filter_figure,
     "pass_at_k": pass_at_k_figure,
     "calibration": calibration_figure,
