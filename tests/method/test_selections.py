@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from table_builders import labels, questions
 
 from weak_to_strong.method.agreement import agreement_filter
-from weak_to_strong.method.selections import KEEPS, TAKES, pool_answers, select_answers
+from weak_to_strong.method.selections import (
+    KEEPS,
+    TAKES,
+    add_answers,
+    pool_answers,
+    select_answers,
+)
 from weak_to_strong.method.training_sets import pad_disagreeing, sft_rows
 from weak_to_strong.tables.schemas import SELECTED
 
@@ -263,6 +269,15 @@ def test_the_answer_that_ranks_first_takes_the_place_of_the_majority():
     ]
     assert selected["response"][0].endswith(" 2")
     assert select_answers(tables, {**chosen, "keep": "agreement"})["id"].to_list() == ["1"]
+
+
+def test_a_text_has_the_share_of_all_answers_that_the_judge_calls_the_same():
+    def judge(comparisons):
+        return ["right" if {a, b} <= {"1", "1.0"} or a == b else "wrong" for _, a, b in comparisons]
+
+    pooled = pool_answers([answers(["1", "1.0", "2", ""])])
+    shares = add_answers(pooled, pooled, judge).select("prediction", "share").rows()
+    assert shares == [("1", 0.5), ("1.0", 0.5), ("2", 0.25), ("", 0.25)]
 
 
 def test_another_answer_is_none_that_the_judge_calls_the_same():

@@ -227,7 +227,16 @@ def add_answers(
     answers = pooled.unique(["id", "response"], keep="first", maintain_order=True)
     counted, counts = count_votes(number_votes(pooled), judge)
     share = pl.col("votes") / pl.col("votes").sum().over("question")
-    shares = counts.with_columns(share=share).join(counted, on="question")
+    counts = counts.with_columns(share=share).join(counted, on="question")
+    # A judge may have added the votes for an answer to those for an equal one.
+    shares = (
+        answers.select("id", "prediction")
+        .unique(maintain_order=True)
+        .join(counts.select("id", "share", answer="prediction"), on="id", maintain_order="left")
+    )
+    verdicts = judge_table(shares.select("id", "prediction", "answer"), judge)
+    same = (pl.col("prediction") == pl.col("answer")) | (verdicts == "right")
+    shares = shares.filter(same).unique(["id", "prediction"], keep="any")
     return (
         rows.select("id", "response")
         .join(
