@@ -107,11 +107,11 @@ def test_a_missing_report_ends_in_one_line(tmp_path, monkeypatch):
         picture.main([str(tmp_path / "index.html")])
 
 
-def test_the_accuracies_of_the_readme_are_those_of_the_three_seeds():
+def test_the_accuracies_of_the_readme_are_those_of_the_study():
     table = README.read_text(encoding="utf-8").partition("## The result")[2].partition("\n## ")[0]
     (line,) = re.findall(r"^\| % .*$", table, flags=re.M)
     quoted = [float(cell) for cell in re.findall(r"\| (\d+\.\d) ", line)]
-    text = (ROOT / "docs/results/seeds.txt").read_text(encoding="utf-8")
+    text = (ROOT / "docs/results/study.txt").read_text(encoding="utf-8")
     rows = text.partition("\n\n")[0].splitlines()[2:]
     columns = [re.split(r" {2,}", row.strip()) for row in rows]
     accuracy = {cells[0]: float(cells[3].split()[0]) for cells in columns}
