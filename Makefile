@@ -63,7 +63,7 @@ demo: setup ## Run the embedded study on a CPU and show its results
 seeds: setup ## The embedded study with three seeds, greedy answers only
 	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-study: setup ## The study whose effects can be told: five seeds, the controls, samples of M_plus
+study: setup ## The study whose effects can be told: five seeds, controls (an hour and a half on two cores)
 	$(call experiment,study,--configfile config/study.yaml)
 
 methods: setup ## The embedded study with the methods of config/methods/, three seeds, greedy answers only
