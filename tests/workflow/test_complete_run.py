@@ -128,7 +128,7 @@ def test_the_report_stands_alone(project):
     assert 'src="http' not in page
     assert "Content-Security-Policy" in page
     figures = sorted(file.name for file in project.result("report/plots").iterdir())
-    assert len(figures) == 12  # six, each as SVG and PNG
+    assert len(figures) == 14  # seven, each as SVG and PNG
 
 
 def test_every_training_starts_where_the_paper_says(project):
