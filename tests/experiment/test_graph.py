@@ -375,6 +375,13 @@ def test_predecessors_are_what_a_model_is_to_improve_on(ablations):
     assert set(before.values()) - {None} <= facts.keys()
 
 
+def test_what_starts_from_a_trained_model_is_to_improve_on_that(config):
+    config["methods"]["full_weak"] = {"start": "ceiling"}
+    graph = Graph(complete(config))
+    (chain,) = graph.chains
+    assert graph.predecessor(graph.node(chain, "full_weak")) == graph.node(chain, "ceiling")
+
+
 def test_only_the_methods_named_in_sampled_are_sampled(config):
     def sampled(graph):
         return {

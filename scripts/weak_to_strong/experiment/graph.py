@@ -295,10 +295,10 @@ class Graph:
         """
         if node.iteration > 1 and self.method(node).control_of is None:
             return self.node(node.chain, node.method, node.iteration - 1)
-        other = IMPROVES_ON.get(node.method)
-        if other in self.task(node.chain.task).methods:
+        start, other = self.init_of(node), IMPROVES_ON.get(node.method)
+        if start is None and other in self.task(node.chain.task).methods:
             return self.node(node.chain, other)
-        return self.init_of(node)
+        return start
 
     def counterpart(self, node: Node) -> Node | None:
         """The model from which a node differs in one thing.
