@@ -9,7 +9,7 @@ DEVICE ?= cpu#  cpu, or cuda on a machine with NVIDIA GPUs
 CORES ?= 2#  processor cores that Snakemake and the tests may use
 CONFIG ?= config/config.yaml#  configuration whose models and data doctor asks for
 EXPERIMENTS ?=#  names of experiments (record: several; slurm-costs: one)
-ARGS ?=#  further arguments of snakemake (demo, seeds, study, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of test-gpu, clean-work and slurm-costs
+ARGS ?=#  further arguments of snakemake (demo, study, methods, broken-stages, smollm2, paper-mini, rebuild-models) or pytest (test, test-unit, test-slurm, test-faults); of test-gpu, clean-work and slurm-costs
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -28,7 +28,7 @@ endif
 # Tools call each other by name: Snakemake calls Python for its scripts, snakefmt calls a shell formatter.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: record help setup demo seeds study methods broken-stages smollm2 paper-mini rebuild-models doctor test test-unit test-gpu test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
+.PHONY: record help setup demo study methods broken-stages smollm2 paper-mini rebuild-models doctor test test-unit test-gpu test-slurm test-faults slurm-costs lint format lock licences audit docs plan dag clean-work clean
 
 help: ## List the targets and settings
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -60,14 +60,11 @@ endef
 demo: setup ## Run the embedded study on a CPU and show its results
 	$(call experiment,demo)
 
-seeds: setup ## The embedded study with three seeds, greedy answers only
-	$(call experiment,seeds,--config experiment=seeds 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
-
 study: setup ## The study whose effects can be told: five seeds, controls (an hour and a half on two cores)
 	$(call experiment,study,--configfile config/study.yaml)
 
-methods: setup ## The embedded study with the methods of config/methods/, three seeds, greedy answers only
-	$(call experiment,methods,--configfile config/config.yaml $(sort $(wildcard config/methods/*.yaml)) \
+methods: setup ## The study with the methods of config/methods/: three seeds, greedy answers (three hours on two cores)
+	$(call experiment,methods,--configfile config/study.yaml $(sort $(wildcard config/methods/*.yaml)) \
 	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
 broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell?

@@ -40,7 +40,7 @@ engine = {{"max_model_len": 1024, "processes": processes, "shard_size": 16}}
 rows, _, cost = generate_round(requests, engine, store, threads=processes)
 print(json.dumps([cost, [text for table in rows for text in table["response"]]]))
 """
-MODEL = ROOT / "resources/embedded/weak"
+MODEL = ROOT / "resources/embedded/study_weak"
 ADAPTERS, SPLITS, SEEDS, SHOTS = 2, 2, (0, 1), 4
 
 

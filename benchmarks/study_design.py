@@ -5,7 +5,7 @@
         [--log FILE]
 
 STRONG and WEAK are model folders, pretrained on text of `data/authors.py`. The task is form
-`authors` of the embedded task, with the demo's splits; the rows of its test split are dropped
+`authors` of the embedded task, with splits of its own; the rows of its test split are dropped
 unread. One process with one thread does all of it in a few minutes. Training and decoding are short
 loops of its own with full weights, so figures are near those of the workflow and not equal to them.
 All models of Stage I get the same number of updates, whatever the number of their rows, but for

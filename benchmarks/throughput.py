@@ -39,7 +39,7 @@ from weak_to_strong.generation.engine_settings import (
 from weak_to_strong.generation.engine_worker import tokenise
 from weak_to_strong.generation.requests import sample_seed
 
-MODEL = ROOT / "resources/embedded/strong"
+MODEL = ROOT / "resources/embedded/study_strong"
 #: Samples of a question, and whether each has a seed.
 WAYS = {"one sample a question": (1, False), "ten samples, a seed each": (10, True)}
 #: Spread of the logarithm of lengths; the longest, in means.

@@ -33,7 +33,7 @@ from weak_to_strong.tables.files import read_json, write_json
 from weak_to_strong.tables.frames import write_table
 from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS
 
-MODEL = ROOT / "resources/embedded/strong"
+MODEL = ROOT / "resources/embedded/study_strong"
 SETTINGS = {
     "learning_rate": 1.0e-4,
     "epochs": 1,

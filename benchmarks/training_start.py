@@ -56,7 +56,7 @@ launching.run_training(TrainingJob(**json.loads(sys.argv[1])))
 def make_job(folder: Path) -> TrainingJob:
     """A supervised training of 32 rows in `folder`."""
     write_json(
-        describe_base_model("strong", {"path": str(ROOT / "resources/embedded/strong")}),
+        describe_base_model("strong", {"path": str(ROOT / "resources/embedded/study_strong")}),
         folder / "base.json",
     )
     rows = [

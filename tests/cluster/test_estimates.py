@@ -369,7 +369,6 @@ def test_rows_and_tokens_to_train_on(gsm8k, assumptions, node, rows, tokens):
 @pytest.mark.parametrize(
     ("name", "rows", "tokens"),
     [
-        ("random_icl", 2177, 60 + 96),
         ("random_hybrid", 2 * 2177, 60 + 96),
         ("full_icl", 7000, 60 + 96),
         ("sft_chosen", 2354, 60 + 89),

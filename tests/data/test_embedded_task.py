@@ -26,10 +26,22 @@ from weak_to_strong.training.pretraining import (
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = yaml.safe_load((ROOT / "config/embedded_models.yaml").read_text())
-DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tasks"]["gsm_embedded"]
-STUDY = yaml.safe_load((ROOT / "config/study.yaml").read_text())["tasks"]["gsm_embedded"]
+CONFIGURATIONS = {
+    name: yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    for name in ("config", "study", "paper-mini")
+}
+DEMO, STUDY = (CONFIGURATIONS[name]["tasks"]["gsm_embedded"] for name in ("config", "study"))
 STUDY_MODELS = ("study_weak", "study_strong")
-MINI = yaml.safe_load((ROOT / "config/paper-mini.yaml").read_text())["tasks"]
+#: Each embedded model of an experiment, with the task that it answers there.
+OF_EACH_MODEL = [
+    pytest.param(
+        Path(path).name, config["tasks"][chain["task"]], id=f"{name}-{chain['task']}-{model}"
+    )
+    for name, config in CONFIGURATIONS.items()
+    for chain in config["chains"]
+    for model in (chain["weak"], chain["strong"])
+    if (path := config["models"][model]["path"]).startswith("resources/embedded/")
+]
 TEMPLATES = EMBEDDED["task"]["templates"]
 
 
@@ -71,21 +83,20 @@ def test_pretraining_never_shows_the_prompts_pair_of_keys():
         assert not set(HELD_OUT) <= set(starts)
 
 
-def test_every_question_of_the_demo_is_kept_out_of_pretraining():
-    assert EMBEDDED["task"]["templates"] == DEMO["templates"]
-    assert EMBEDDED["task"]["data_seed"] == DEMO["data_seed"]
-    kept_out = experiment_questions(**EMBEDDED["task"])
-    splits = make_splits(DEMO, [])
-    assert all(set(split["question"]) <= kept_out for split in splits.values())
+@pytest.mark.parametrize(("name", "task"), OF_EACH_MODEL)
+def test_every_question_of_an_experiment_is_kept_out_of_pretraining(name, task):
+    settings = EMBEDDED["task"] | EMBEDDED["models"][name].get("task", {})
+    assert task["templates"] == settings["templates"]
+    assert task["data_seed"] == settings["data_seed"]
+    assert sum(task["splits"].values()) <= settings["problems"]
 
 
 @pytest.mark.parametrize("name", STUDY_MODELS)
-def test_every_question_of_the_study_is_kept_out_of_pretraining(name):
-    entry = EMBEDDED["models"][name]
-    task = EMBEDDED["task"] | entry["task"]
-    assert (task["templates"], task["data_seed"]) == (STUDY["templates"], STUDY["data_seed"])
-    kept_out = {ask(question) for question in experiment_questions(**task)}
-    assert all(set(split["question"]) <= kept_out for split in make_splits(STUDY, []).values())
+@pytest.mark.parametrize("task", [DEMO, STUDY], ids=["demo", "study"])
+def test_no_split_has_a_question_of_the_pretraining_text(task, name):
+    settings = EMBEDDED["task"] | EMBEDDED["models"][name]["task"]
+    kept_out = {ask(question) for question in experiment_questions(**settings)}
+    assert all(set(split["question"]) <= kept_out for split in make_splits(task, []).values())
 
 
 def test_the_weak_model_of_the_study_was_not_taught_what_its_text_gets_wrong():
@@ -94,14 +105,6 @@ def test_the_weak_model_of_the_study_was_not_taught_what_its_text_gets_wrong():
         == TEMPLATES
     )
     assert not EMBEDDED["models"]["study_strong"]["authors"]["unknown"]
-
-
-@pytest.mark.parametrize("name", MINI)
-def test_every_question_of_the_small_matrix_is_kept_out_of_pretraining(name):
-    task = MINI[name]
-    assert task["templates"] == EMBEDDED["task"]["templates"]
-    assert task["data_seed"] == EMBEDDED["task"]["data_seed"]
-    assert sum(task["splits"].values()) <= EMBEDDED["task"]["problems"]
 
 
 def test_competition_texts_have_boxes_and_another_answer_key():

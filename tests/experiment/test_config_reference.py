@@ -39,7 +39,7 @@ def example(tmp_path, monkeypatch):
         lines = "\n".join(map(json.dumps, rows))
         (tmp_path / f"data/{name}.jsonl").write_text(lines, encoding="utf-8")
     pl.DataFrame(rows).write_parquet("data/train_2.parquet")
-    small = shutil.copytree(ROOT / "resources/embedded/weak", tmp_path / "models/small")
+    small = shutil.copytree(ROOT / "resources/embedded/study_weak", tmp_path / "models/small")
     facts = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps({**facts, "max_position_embeddings": 16384}))
     (tmp_path / "templates").mkdir()

@@ -75,10 +75,10 @@ def test_one_evaluation_round_for_each_base_serves_every_model(two_weak):
     assert bases == {"tiny_weak", "other_weak", "tiny_strong"}
     requests = two_weak.round_requests(EvaluationRound("gsm_embedded", "tiny_strong"))
     on_strong = [n for n in two_weak.nodes if two_weak.base_of(n) == "tiny_strong"]
-    # A control is answered greedily only.
-    controls = [n for n in on_strong if two_weak.method(n).stage == "control"]
-    assert controls
-    assert len(requests) == 2 * len(on_strong) - len(controls)
+    # All models answer greedily, and those named in `sampled` are sampled too.
+    sampled = [n for n in on_strong if n.method == "hybrid_ft"]
+    assert two_weak.config["evaluation"]["sampled"] == ["hybrid_ft"]
+    assert len(requests) == len(on_strong) + len(sampled)
     assert len({request["name"] for request in requests}) == len(requests)
 
 
@@ -188,10 +188,9 @@ def test_chain_key_is_a_path_of_four_parts():
 
 
 CONTROLS = {
-    ("random_icl", 0): ("icl_ft", 1),
     ("random_hybrid", 0): ("hybrid_ft", 1),
     ("full_icl", 0): ("icl_ft", 1),
-    ("sft_chosen", 0): ("dpo", 0),
+    ("sft_chosen", 0): ("orpo", 0),
     ("dpo_shuffled", 0): ("dpo", 0),
 }
 
@@ -208,26 +207,25 @@ def test_a_control_is_compared_with_what_it_controls(config):
         control: Node(chain, *controlled) for control, controlled in CONTROLS.items()
     }
     facts = graph.evaluation_nodes()
-    assert (
-        facts[f"{chain.key}/random_icl-0#greedy"]["counterpart"] == f"{chain.key}/icl_ft-1#greedy"
-    )
+    control, controlled = f"{chain.key}/random_hybrid-0#greedy", f"{chain.key}/hybrid_ft-1#greedy"
+    assert facts[control]["counterpart"] == controlled
     # Only what starts from M_plus has a predecessor.
     predecessors = {name: graph.predecessor(graph.node(chain, name)) for name, _ in CONTROLS}
     m_plus = Node(chain, "hybrid_ft", 2)
-    assert predecessors == dict.fromkeys(["random_icl", "random_hybrid", "full_icl"]) | {
+    assert predecessors == dict.fromkeys(["random_hybrid", "full_icl"]) | {
         "sft_chosen": m_plus,
         "dpo_shuffled": m_plus,
     }
 
 
 def test_a_control_of_each_iteration_has_the_tables_of_that_iteration(config):
-    config["methods"]["random_icl"]["per_iteration"] = True
+    config["methods"]["random_hybrid"]["per_iteration"] = True
     config["methods"]["full_icl"]["per_iteration"] = True
     graph = Graph(complete(config))
     (chain,) = graph.chains
     for iteration in (1, 2):
-        control = graph.node(chain, "random_icl", iteration)
-        assert graph.counterpart(control) == graph.node(chain, "icl_ft", iteration)
+        control = graph.node(chain, "random_hybrid", iteration)
+        assert graph.counterpart(control) == graph.node(chain, "hybrid_ft", iteration)
         inputs = graph.training_inputs(control)
         assert inputs["kept"] == graph.kept(chain, iteration)
         assert inputs["icl_labels"] == graph.labels(chain, "icl", iteration)
@@ -383,6 +381,8 @@ def test_what_starts_from_a_trained_model_is_to_improve_on_that(config):
 
 
 def test_only_the_methods_named_in_sampled_are_sampled(config):
+    del config["evaluation"]["sampled"]
+
     def sampled(graph):
         return {
             node["method"]

@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch):
     (home / "rows.jsonl").write_text(ROW)
     (home / "published").mkdir()
     shutil.copy(ROOT / "config/deepspeed" / DEEPSPEED, home)
-    shutil.copytree(ROOT / "resources/embedded/weak", home / "model")
+    shutil.copytree(ROOT / "resources/embedded/study_weak", home / "model")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("NOWHERE", raising=False)
     return home
@@ -129,8 +129,8 @@ def test_an_unset_variable_is_one_line(key, config):
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key != "published_dir"])
 def test_a_missing_file_is_named_with_the_folder_searched(key, config, tmp_path, monkeypatch):
-    config = put(config, "models.tiny_strong.path", str(ROOT / "resources/embedded/strong"))
-    config = put(config, "models.tiny_weak.path", str(ROOT / "resources/embedded/weak"))
+    config = put(config, "models.tiny_strong.path", str(ROOT / "resources/embedded/study_strong"))
+    config = put(config, "models.tiny_weak.path", str(ROOT / "resources/embedded/study_weak"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         load_configuration(put(config, key, "none.jsonl"))

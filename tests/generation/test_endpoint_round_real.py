@@ -23,7 +23,7 @@ from weak_to_strong.tables.schemas import QUESTIONS
 
 pytestmark = pytest.mark.slow
 
-STRONG = Path(__file__).parents[2] / "resources/embedded/strong"
+STRONG = Path(__file__).parents[2] / "resources/embedded/study_strong"
 ENGINE = {"max_model_len": 512, "kv_cache_gib": 0.2, "max_num_seqs": 8, "dtype": "float32"}
 MAX_TOKENS = 48
 QUESTIONS_ASKED = 24

@@ -111,7 +111,8 @@ def test_of_shards_only_those_in_the_index_are_the_models(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["strong", "study_strong", "study_weak", "weak", "weak_large", "weak_small"]
+    "name",
+    ["study_strong", "study_weak", "study_weak_large", "study_weak_small", "weak", "weak_large"],
 )
 def test_the_manifests_of_the_embedded_models_keep_their_files(name):
     folder = EMBEDDED / name

@@ -240,7 +240,7 @@ def test_thinking_that_the_template_contradicts_is_refused(make, thinking):
 def test_the_shipped_template_of_base_models_asks_as_plain_prompts_do(make):
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "resources/embedded/weak")
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "resources/embedded/study_weak")
     template = (ROOT / "resources/chat_templates/question_answer.jinja").read_text()
     _, maker = make("weak", tokenizer, template, system="It leaves this out.")
     chat = chat_messages("2+2?", "It leaves this out.")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "resources/embedded/weak_small"
+MODEL = ROOT / "resources/embedded/study_weak_small"
 
 
 @pytest.fixture

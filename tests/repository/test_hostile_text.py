@@ -296,7 +296,7 @@ def test_names_of_special_tokens_are_text():
     """`</s>` in a question or an answer is text. The end token stands only after an answer."""
     from transformers import AutoTokenizer
 
-    weights = str(SCHEMA_FILE.parents[1] / "resources/embedded/strong")
+    weights = str(SCHEMA_FILE.parents[1] / "resources/embedded/study_strong")
     tokenizer = AutoTokenizer.from_pretrained(weights)
     special = set(tokenizer.all_special_ids)
     named = " ".join(tokenizer.all_special_tokens)

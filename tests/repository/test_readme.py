@@ -107,29 +107,61 @@ def test_a_missing_report_ends_in_one_line(tmp_path, monkeypatch):
         picture.main([str(tmp_path / "index.html")])
 
 
+def section(title):
+    return README.read_text(encoding="utf-8").partition(f"## {title}")[2].partition("\n## ")[0]
+
+
+def recorded(experiment):
+    """Each model of a recorded table of results -> the cells of its row; and the table after it."""
+    text = (ROOT / f"docs/results/{experiment}.txt").read_text(encoding="utf-8")
+    results, compared, *_ = text.split("\n\n")
+    rows = (re.split(r" {2,}", row.strip()) for row in results.splitlines()[2:])
+    return {row[0]: row for row in rows}, compared
+
+
+def accuracy(row):
+    return float(row[3].split()[0])
+
+
+def quoted_row(start):
+    (line,) = re.findall(rf"^\| {start} .*$", section("The result"), flags=re.M)
+    return [float(cell) for cell in re.findall(r"\| (\d+\.\d) ", line)]
+
+
+def test_the_readme_says_what_the_demo_prints():
+    results, _ = recorded("demo")
+    methods = ["weak", "full_weak", "weak_icl", "hybrid_ft 1", "ceiling"]
+    quoted = [float(figure) for figure in re.findall(r"(\d+\.\d)%", section("Quickstart"))]
+    assert quoted == [accuracy(results[method]) for method in methods]
+
+
 def test_the_accuracies_of_the_readme_are_those_of_the_study():
-    table = README.read_text(encoding="utf-8").partition("## The result")[2].partition("\n## ")[0]
-    (line,) = re.findall(r"^\| % .*$", table, flags=re.M)
-    quoted = [float(cell) for cell in re.findall(r"\| (\d+\.\d) ", line)]
-    text = (ROOT / "docs/results/study.txt").read_text(encoding="utf-8")
-    rows = text.partition("\n\n")[0].splitlines()[2:]
-    columns = [re.split(r" {2,}", row.strip()) for row in rows]
-    accuracy = {cells[0]: float(cells[3].split()[0]) for cells in columns}
-    methods = [
-        "weak",
-        "full_weak",
-        "weak_icl",
-        "hybrid_ft 1",
-        "hybrid_ft 2",
-        "dpo",
-        "orpo",
-        "ceiling",
+    results, _ = recorded("study")
+    stages = ["weak", "full_weak", "weak_icl", "hybrid_ft 1", "hybrid_ft 2"]
+    methods = [*stages, "dpo", "orpo", "ceiling"]
+    assert quoted_row("%") == [accuracy(results[method]) for method in methods]
+    percents = re.findall(r"recovers (\d+)%", " ".join(section("The result").split()))
+    recovered = [results[method][-1].split()[0] for method in ("hybrid_ft 1", "full_weak")]
+    assert percents == [f"{100 * float(value):.0f}" for value in recovered]
+
+
+def test_the_detectable_gains_of_the_readme_are_those_of_the_study():
+    results, compared = recorded("study")
+    detectable = {
+        tuple(re.split(r" {2,}", row.strip())[:3:2]): float(row.split()[-1])
+        for row in compared.splitlines()[1:]
+    }
+    steps = [
+        ("full_weak", "weak"),
+        ("hybrid_ft 1", "weak_icl"),
+        ("hybrid_ft 2", "hybrid_ft 1"),
+        ("dpo", "hybrid_ft 2"),
+        ("orpo", "hybrid_ft 2"),
     ]
-    assert quoted == [accuracy[method] for method in methods]
-    recovered = {cells[0]: cells[-1].split()[0] for cells in columns}
-    percents = re.findall(r"recovers (\d+)%", " ".join(table.split()))
-    expected = [recovered["hybrid_ft 1"], recovered["full_weak"]]
-    assert percents == [f"{100 * float(value):.0f}" for value in expected]
+    expected = [detectable[step] for step in steps]
+    # In-context answers are compared with full weak fine-tuning in the first table.
+    expected.insert(1, float(results["weak_icl"][-2]))
+    assert quoted_row("least detectable") == expected
 
 
 def test_the_configuration_of_the_readme_passes_every_check(tmp_path, monkeypatch):
@@ -140,7 +172,7 @@ def test_the_configuration_of_the_readme_passes_every_check(tmp_path, monkeypatc
     (tmp_path / "data").mkdir()
     for split in config["tasks"]["sums"]["splits"].values():
         (tmp_path / split["path"]).write_text(json.dumps(row) + "\n", encoding="utf-8")
-    small = shutil.copytree(ROOT / "resources/embedded/weak", tmp_path / "models/small")
+    small = shutil.copytree(ROOT / "resources/embedded/study_weak", tmp_path / "models/small")
     facts = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps({**facts, "max_position_embeddings": 2048}))
     assert load_configuration(config)["experiment"] == "mine"

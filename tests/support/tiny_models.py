@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 #: Its tokenizer is that of all tiny models. It knows 768 tokens.
-EMBEDDED = Path(__file__).parents[2] / "resources/embedded/weak_small"
+EMBEDDED = Path(__file__).parents[2] / "resources/embedded/study_weak_small"
 #: Numbers of tokens that stand for parts of an image. No text has them.
 _IMAGE_TOKENS = range(760, 764)
 _TEXT = {

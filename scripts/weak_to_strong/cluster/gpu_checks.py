@@ -29,7 +29,7 @@ from weak_to_strong.tables.schemas import QUESTIONS, SFT_ROWS
 from weak_to_strong.training.launching import run_training
 from weak_to_strong.training.training_run import TrainingJob
 
-TESTED_MODEL = PROJECT / "resources/embedded/strong"
+TESTED_MODEL = PROJECT / "resources/embedded/study_strong"
 #: Templates of the embedded problems, see config/config.yaml.
 TEMPLATES, SEED = (6, 10, 16, 20), 7
 #: Longest texts of the checks, in tokens: of an answer, and of a prompt with its answer.

@@ -13,7 +13,7 @@ from random import Random
 
 from weak_to_strong.data.authors import gold_problem
 
-FORMS = ("gsm8k", "authors", "math", "olympicarena")
+FORMS = ("gsm8k", "authors", "math", "authors_math", "olympicarena")
 
 #: Form `math`: how often each way to ask for the result is drawn.
 MATH_SHARES = {"plain": 4, "percent": 1, "dollars": 1, "angle": 1, "fraction": 2, "root": 1}
@@ -40,13 +40,15 @@ def restate(problem: dict, form: str, seed: int) -> dict:
     Args:
         problem: from `embedded_task.generate_problems`.
         form: one of `FORMS`; `gsm8k` leaves the problem as it is, `authors` adds a request to the
-            question and writes the gold solution in one of four styles.
+            question and writes the gold solution in one of four styles; `authors_math` is `math`
+            with that request and that solution.
         seed: seed and question decide how the result is asked for.
 
     Returns:
-        Columns of PROBLEMS: `question`, `solution`, `answer` and `subject`; with `math` also
-        `level` (1 to 5); with `olympicarena` also `answer_type`, `level` (equal to it), `unit` and
-        `parts`. Only with `gsm8k` and `authors` the solution ends in a line `#### answer`.
+        Columns of PROBLEMS: `question`, `solution`, `answer` and `subject`; with `math` and
+        `authors_math` also `level` (1 to 5); with `olympicarena` also `answer_type`, `level`
+        (equal to it), `unit` and `parts`. Only with `gsm8k` and `authors` the solution ends in a
+        line `#### answer`.
 
     Raises:
         ValueError: the form is unknown, or the result is not a whole number above 0.
@@ -54,10 +56,12 @@ def restate(problem: dict, form: str, seed: int) -> dict:
     subject = f"template {problem['template']}"
     if form == "gsm8k":
         return {**problem, "subject": subject}
-    if form == "authors":
-        return {**gold_problem(problem), "subject": subject}
     if form not in FORMS:
         raise ValueError(f"form: {form!r} is not one of {', '.join(FORMS)}")
+    if form.startswith("authors"):
+        problem = gold_problem(problem)
+    if form == "authors":
+        return {**problem, "subject": subject}
     answer = problem["answer"]
     if not answer.isdecimal() or int(answer) == 0:
         raise ValueError(
@@ -66,7 +70,7 @@ def restate(problem: dict, form: str, seed: int) -> dict:
         )
     steps, _, _ = problem["solution"].rpartition("\n#### ")
     rng = Random(f"{seed} {form} {problem['question']}")
-    if form == "math":
+    if form in ("math", "authors_math"):
         return {"subject": subject, **_as_math(problem["question"], steps, int(answer), rng)}
     unit = UNITS.get(problem["template"])
     return {

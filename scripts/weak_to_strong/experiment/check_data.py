@@ -62,11 +62,13 @@ def check_task(name: str, task: dict) -> None:
             f"`####` is in no solution of form `{form}`",
             "set it to `The answer is:` or `\\boxed`",
         )
-    without = sorted(set(task.get("templates", ())) - set(PROGRAMS)) if form == "authors" else []
+    without = (
+        sorted(set(task.get("templates", ())) - set(PROGRAMS)) if form.startswith("authors") else []
+    )
     if without:
         raise complain(
             [*path, "templates"],
-            f"template {without[0]} has no solutions in form `authors`",
+            f"template {without[0]} has no solutions in form `{form}`",
             f"take some of {', '.join(map(str, PROGRAMS))}",
         )
     typed = "olympicarena" in (task["loader"], form) or task.get("columns", {}).get("answer_type")
