@@ -63,7 +63,7 @@ demo: setup ## Run the embedded study on a CPU and show its results
 study: setup ## The study whose effects can be told: five seeds, controls (an hour and a half on two cores)
 	$(call experiment,study,--configfile config/study.yaml)
 
-methods: setup ## The study with the methods of config/methods/: three seeds, greedy answers (three hours on two cores)
+methods: setup ## The study with the methods of config/methods/: three seeds, greedy answers (three hours on two cores, by estimate)
 	$(call experiment,methods,--configfile config/study.yaml $(sort $(wildcard config/methods/*.yaml)) \
 	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 

@@ -229,12 +229,15 @@ def test_ready_methods_fit_the_demo(file, config):
     assert "# Source" in file.read_text()
 
 
-def test_the_papers_steps_differ_from_the_built_in_ones_in_names_alone(config):
+def test_the_papers_steps_differ_from_the_built_in_ones_in_names_alone(monkeypatch):
     """Models are trained with the same settings, and ask for the same answers."""
+    monkeypatch.chdir(ROOT)
+    config = yaml.safe_load((ROOT / "config/study.yaml").read_text())
+    config |= {"seeds": [0], "chains": [{**config["chains"][0], "variants": []}]}
     for section, entries in yaml.safe_load(
         (ROOT / "config/methods/paper_steps.yaml").read_text()
     ).items():
-        config[section] |= entries
+        config[section] = config.get(section, {}) | entries
     graph = Graph(load_configuration(config))
     (chain,) = graph.chains
     twins = {
