@@ -45,8 +45,7 @@ def package(tmp_path, monkeypatch):
             path = tmp_path / "rule.py" if name == "rule" else folder / f"{name}.py"
             assert old in path.read_text()
             path.write_text(path.read_text().replace(old, new))
-        module._definitions.cache_clear()
-        return module.code_digest(tmp_path / "rule.py")
+        return module.code_digest(tmp_path / "rule.py", read_again=True)
 
     return digest
 
@@ -115,3 +114,36 @@ def test_the_digest_does_not_depend_on_the_process():
 def test_a_missing_module_is_an_error(package):
     with pytest.raises(FileNotFoundError):
         package(first=("weak_to_strong.second", "weak_to_strong.nowhere"))
+
+
+def notes_of(folder):
+    return sorted(folder.glob("__pycache__/*.digest.json"))
+
+
+def test_what_was_read_of_a_file_is_kept(package, tmp_path, monkeypatch):
+    before = package()
+    monkeypatch.setattr(module, "_parse", lambda source: pytest.fail("parsed again"))
+    assert package() == before
+    assert len(notes_of(tmp_path / "weak_to_strong")) == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"of": 3}', b"\xff"])
+def test_notes_that_cannot_be_read_are_made_again(package, tmp_path, text):
+    before = package()
+    for notes in notes_of(tmp_path / "weak_to_strong"):
+        notes.write_bytes(text)
+    assert package() == before
+
+
+def test_notes_of_another_reader_are_not_used(package, tmp_path, monkeypatch):
+    before = package()
+    for notes in notes_of(tmp_path / "weak_to_strong"):
+        notes.write_text(notes.read_text().replace('"helper"', '"other"'))
+    assert package() != before
+    monkeypatch.setattr(module, "_reader", lambda: b"another")
+    assert package() == before
+
+
+def test_without_a_folder_for_notes_files_are_parsed(package, tmp_path):
+    (tmp_path / "weak_to_strong/__pycache__").write_text("no folder")
+    assert package() == package()

@@ -4,15 +4,24 @@ Snakemake sees a script, but not the modules that the script imports. The digest
 and every definition of this package that the script reaches, and nothing else. For example, an edit
 of the voting function changes the digest of the rules that vote. Comments, docstrings and layout do
 not count.
+
+To parse the package takes longer than all else that a dry run does with it. So what was read of a
+file is kept in its `__pycache__`, as Python keeps its bytecode.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+from weak_to_strong.tables.files import write_json
 
 PACKAGE = Path(__file__).parents[1]
 #: Modules that only report progress and failures. They cannot change a result.
@@ -38,37 +47,62 @@ class _WithoutDocstrings(ast.NodeTransformer):
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
 
 
+class Statement(NamedTuple):
+    """What the digest has to know of a top-level statement."""
+
+    #: sha256 (hex) of the statement without comments, docstrings and layout.
+    digest: str
+    #: Names that it uses.
+    names: list[str]
+    #: (module, name) pairs that it imports from this package. Modules have dotted names within the
+    #: package, such as "method.pairs". The name "*" stands for a whole module.
+    imports: list[tuple[str, str]]
+
+
 @cache
-def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
+def _definitions(path: Path) -> dict[str, list[Statement]]:
     """Top-level statements of a module by the name that they bind; others under ""."""
-    definitions: dict[str, list[ast.stmt]] = {}
-    for statement in _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8"))).body:
+    source = path.read_bytes()
+    # Another reader, or another Python, may read the same file otherwise.
+    of = hashlib.sha256(b"\0".join([_reader(), source])).hexdigest()
+    notes = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.digest.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(notes.read_bytes())
+        if known["of"] == of:
+            return {
+                name: [Statement(*statement) for statement in statements]
+                for name, statements in known["definitions"].items()
+            }
+    definitions = _parse(source)
+    with suppress(OSError):  # of a checkout that nobody may write
+        write_json({"of": of, "definitions": definitions}, notes)
+    return definitions
+
+
+@cache
+def _reader() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _parse(source: bytes) -> dict[str, list[Statement]]:
+    definitions: dict[str, list[Statement]] = {}
+    for node in _WithoutDocstrings().visit(ast.parse(source)).body:
         names = [""]
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names = [statement.name]
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = getattr(statement, "targets", None) or [statement.target]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = getattr(node, "targets", None) or [node.target]
             bound = (name for target in targets for name in ast.walk(target))
             names = [name.id for name in bound if isinstance(name, ast.Name)] or [""]
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+        statement = _describe(node)
         for name in names:
             definitions.setdefault(name, []).append(statement)
     return definitions
 
 
-@cache
-def _text(statement: ast.stmt) -> str:
-    return ast.dump(statement)
-
-
-@cache
-def _references(statement: ast.stmt) -> tuple[set[str], set[tuple[str, str]]]:
-    """Names that a statement uses, and (module, name) pairs it imports from this package.
-
-    Modules have dotted names within the package, such as "method.pairs". The name "*" stands for a
-    whole module.
-    """
+def _describe(statement: ast.stmt) -> Statement:
     names: set[str] = set()
     imports: set[tuple[str, str]] = set()
     for node in ast.walk(statement):
@@ -88,9 +122,11 @@ def _references(statement: ast.stmt) -> tuple[set[str], set[tuple[str, str]]]:
             match = _MODULE_NAME.match(node.value)
             if match:
                 imports.add((match[1], "*"))
-    return names, imports
+    digest = hashlib.sha256(ast.dump(statement).encode()).hexdigest()
+    return Statement(digest, sorted(names), sorted(imports))
 
 
+@cache
 def _find_import(module: str, name: str) -> tuple[str, str]:
     """The module and the definition that an import names; "*" if the name is a module itself.
 
@@ -105,6 +141,7 @@ def _find_import(module: str, name: str) -> tuple[str, str]:
     return module, name
 
 
+@cache
 def _module_file(module: str) -> Path:
     file = PACKAGE.joinpath(*module.split("."))
     return file / "__init__.py" if file.is_dir() else file.with_name(f"{file.name}.py")
@@ -122,7 +159,8 @@ def code_digest(script: str | Path, read_again: bool = False) -> str:
         SyntaxError: one of them is not Python.
     """
     if read_again:
-        _definitions.cache_clear()
+        for remembered in (_definitions, _find_import, _module_file):
+            remembered.cache_clear()
     script = Path(script)
     # The script has the empty name, since a module may have the name of a script.
     reached: dict[tuple[str, str], str] = {}
@@ -137,13 +175,12 @@ def code_digest(script: str | Path, read_again: bool = False) -> str:
             remaining += [(module, definition) for definition in definitions]
             continue
         statements = definitions.get(name, [])
-        reached[key] = "\n".join(map(_text, statements))
+        reached[key] = "\n".join(statement.digest for statement in statements)
         if module:
             remaining.append((module, ""))
         for statement in statements:
-            names, imports = _references(statement)
-            remaining += [(module, used) for used in names if used in definitions]
-            remaining += [_find_import(*imported) for imported in imports]
+            remaining += [(module, used) for used in statement.names if used in definitions]
+            remaining += [_find_import(*imported) for imported in statement.imports]
     text = "\n".join(f"{key}:{reached[key]}" for key in sorted(reached))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
