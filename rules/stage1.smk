@@ -26,7 +26,7 @@ rule agreement_filter:
 
 
 rule sft_set:
-    """Training rows of any node that is trained with SFT, but those made from pairs."""
+    """Training rows of any node that is trained with SFT, but those made from the built-in pairs."""
     input:
         unpack(lambda wildcards: graph.training_inputs(node_of(wildcards))),
     output:
@@ -35,7 +35,7 @@ rule sft_set:
     log:
         paths.log("sft_set", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_on(*TABLES_OF_KIND, *graph.experiment.selections),
+        method=methods_on(*TABLES_OF_KIND, *graph.experiment.selections, chosen=True),
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -7,6 +7,7 @@ Input (those of the kind, see `TABLES_OF_KIND`):
     weak_labels, icl_labels: LABELS of train_2 from one side.
     kept: KEPT of the agreement filter.
     selected: SELECTED of a selection.
+    pairs: PAIRS of preferences.
 Params:
     kind: which rows to take, see `sft_rows`.
     seed: of the draw, for the kinds that draw.
@@ -30,6 +31,7 @@ from weak_to_strong.tables.schemas import (
     GOLD,
     KEPT,
     LABELS,
+    PAIRS,
     PROBLEMS,
     QUESTIONS,
     SELECTED,
@@ -45,6 +47,7 @@ SCHEMAS = {
     "icl_labels": LABELS,
     "kept": KEPT,
     "selected": SELECTED,
+    "pairs": PAIRS,
 }
 
 
@@ -63,7 +66,8 @@ def main(snakemake: Any) -> None:
         seed=params.seed,
         **tables,
     )
-    if params.reasoning:
+    # Preferences are settled where they are built.
+    if params.reasoning and params.kind != "preferred":
         rows = settle_reasoning(rows, ["completion"], **params.reasoning)
     schema = WEIGHTED_ROWS if params.kind == "weighted" else SFT_ROWS
     write_table(rows, schema, snakemake.output.rows)

@@ -126,6 +126,22 @@ def test_a_variant_has_its_own_selection_only_where_it_reaches_one(config):
     assert graph.node(careful, "confident") == graph.node(plain, "confident")
 
 
+@pytest.mark.parametrize("start", ["strong", "m_plus", "relabel"])
+def test_sft_takes_the_chosen_answers_of_preferences(config, start):
+    config["methods"]["chosen"] = {
+        **{"stage": "stage2", "start": start, "trainer": "sft", "data": "own"}
+    }
+    graph = Graph(load_configuration(config))
+    (chain,) = graph.chains
+    node = graph.node(chain, "chosen")
+    pairs = graph.rows(graph.node(chain, "preferring"))
+    assert graph.training_inputs(node) == {"pairs": pairs}
+    assert graph.rows(node) == node.fill(graph.paths.rows)
+    assert graph.kind_of_rows(node) == "preferred"
+    assert graph.methods_on(["own"]) == ["again", "chosen", "preferring"]
+    assert graph.methods_on([], chosen=True) == ["chosen"]
+
+
 def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):
     graph = Graph(load_configuration(config))
     (chain,) = graph.chains
@@ -436,7 +452,6 @@ BAD = [
         {"preferences.own.weights": "share"},
         "again.trainer.*`kto` on `own`, whose pairs have weights; set it to dpo, or pref",
     ),
-    ({"methods.again.trainer": "sft"}, "`own` with trainer `sft`; dpo, orpo, kto, and only they"),
     (
         {
             "methods.dpo": {

@@ -96,6 +96,7 @@ def test_seeds_draw_different_questions():
 def test_a_chosen_answer_is_a_row_for_each_pair():
     pairs = table(PAIRS, [("a", "p", " yes", no, "chosen", 0.9) for no in (" no", " never")])
     assert chosen_rows(pairs).rows() == [("a", "p", " yes")] * 2
+    assert sft_rows("preferred", pairs=pairs).rows() == [("a", "p", " yes")] * 2
 
 
 def test_selected_rows_and_their_weights():
@@ -120,6 +121,7 @@ def test_selected_rows_and_their_weights():
             },
             "all shares are 0; set `weights: equal` in the selection",
         ),
+        ("preferred", {"pairs": table(PAIRS, [])}, "no pairs, so there is no chosen answer"),
         ("hybrid", {}, "'hybrid' is not one of gold_train_1"),
         ("kept_icl", {"questions": QUESTION_ROWS}, "needs the table 'kept'"),
         ("kept_icl", {"questions": QUESTION_ROWS[:1], "kept": KEPT_ROWS}, "id 'b' lacks its"),

@@ -62,6 +62,8 @@ METHODS = {
     **{name: {**SFT, "data": name.removeprefix("on_")} for name in TWINS},
     **{f"random_{side}": {**SFT, "data": f"random_{side}"} for side in SIDES},
     "full_icl": {**SFT, "data": "icl_labels"},
+    "on_chosen": {**SFT, "stage": "stage2", "start": "m_plus", "data": "steps_pairs"},
+    "sft_chosen": {**SFT, "stage": "stage2", "start": "m_plus", "data": "chosen"},
 }
 
 
@@ -167,19 +169,38 @@ def test_the_filter_is_one_that_pads(steps):
     assert kept.height == FILTER["pad_to"] > kept["prediction"].count() > 0
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo"])
-def test_pairs_are_the_built_in_ones(steps, project, method):
+@pytest.fixture(scope="module")
+def preferred(steps):
+    """The pairs of the preset: table and export."""
     graph, entry = steps.graph, steps.graph.experiment.preferences["steps_pairs"]
     files = {
-        "pairs": graph.rows(graph.node(steps.chain, f"steps_{method}")),
+        "pairs": graph.rows(graph.node(steps.chain, "steps_dpo")),
         "export": "pairs.json",
     }
     params = {
         name: getattr(entry, name) for name in ("function", "settings", "shuffled", "weighted")
     }
     steps.run("preferences", graph.preference_inputs(steps.chain, "steps_pairs"), files, **params)
+    return [(steps.folder / path).read_bytes() for path in files.values()]
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_pairs_are_the_built_in_ones(steps, project, preferred, method):
+    graph = steps.graph
+    assert graph.rows(graph.node(steps.chain, f"steps_{method}")) == graph.rows(
+        graph.node(steps.chain, "steps_dpo")
+    )
     folder = project.result(f"models/{steps.chain.key}/{method}-0")
     sides = pl.read_parquet(folder / "rows.parquet")["weak_side"]
     assert {*sides} == {"chosen", "rejected"}
-    ours = [(steps.folder / path).read_bytes() for path in files.values()]
-    assert ours == [(folder / f"rows.{form}").read_bytes() for form in ("parquet", "json")]
+    assert preferred == [(folder / f"rows.{form}").read_bytes() for form in ("parquet", "json")]
+
+
+@pytest.mark.usefixtures("preferred")
+def test_chosen_answers_are_the_built_in_ones(steps):
+    node = steps.graph.node(steps.chain, "sft_chosen")
+    files = {"rows": "chosen.parquet", "export": "chosen.json"}
+    inputs, settings = steps.graph.training_inputs(node), steps.graph.pair_settings(node)
+    steps.run("pairs", inputs, files, kind="chosen", settings=settings)
+    built_in = [(steps.folder / path).read_bytes() for path in files.values()]
+    assert steps.rows("on_chosen") == built_in

@@ -111,7 +111,8 @@ class Estimator:
         if data in self._graph.experiment.preferences:
             settings = self._graph.experiment.preferences[data].settings
             rows = self._of_task(task, "train_2") * settings.get("pairs_per_question", 1)
-            return rows, 2 * rows * (prompt + self._of_task(task, "response_tokens"))
+            texts = 1 if self._graph.method(node).trainer == "sft" else 2
+            return rows, texts * rows * (prompt + self._of_task(task, "response_tokens"))
         if data == QUESTIONS_KIND and reward != "agreement":
             rows, samples = self._of_task(task, "train_2"), self._samples(node)
             return rows, rows * samples * (prompt + self._of_task(task, "response_tokens"))

@@ -57,12 +57,14 @@ def _check_method(path: list, method: dict, preferences: dict) -> None:
     _check_reward(path, method, data)
     if (trainer == "none") != (data == "none"):
         raise complain([*path, "data"], f"`{data}` with trainer `{trainer}`", "set both or none")
-    if (trainer in PREFERENCE_TRAINERS) != (data in (*PAIR_KINDS, *preferences)):
+    takes_chosen = trainer == "sft" and data in preferences
+    on_pairs = data in (*PAIR_KINDS, *preferences) and not takes_chosen
+    if (trainer in PREFERENCE_TRAINERS) != on_pairs:
         raise complain(
             [*path, "data"],
             f"`{data}` with trainer `{trainer}`",
             f"{', '.join(PREFERENCE_TRAINERS)}, and only they, train on `pairs`, `shuffled_pairs` "
-            "or an entry of `preferences`",
+            "or an entry of `preferences`; sft takes the chosen answers of such an entry",
         )
     needed = data.startswith("kept_")
     if method["per_iteration"] != needed and not data.startswith(("random_", "icl_")):
@@ -75,11 +77,13 @@ def _check_method(path: list, method: dict, preferences: dict) -> None:
         raise complain(
             [*path, "start"], f"`{method['start']}` with data `{data}`", "set it to m_plus"
         )
-    if data in preferences and method["start"] in ("weak", "strong"):
+    # A preference model is held near the model that it starts from, which should have been tuned.
+    refused = ("weak",) if takes_chosen else ("weak", "strong")
+    if data in preferences and method["start"] in refused:
         raise complain(
             [*path, "start"],
             f"`{method['start']}` with data `{data}`",
-            "set it to m_plus, or to a method that trains a model",
+            f"set it to {'strong, ' * takes_chosen}m_plus, or to a method that trains a model",
         )
     if data in preferences and preferences[data]["weights"] == "share" and trainer != "dpo":
         raise complain(

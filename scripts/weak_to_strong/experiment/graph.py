@@ -191,10 +191,25 @@ class Graph:
         methods = (method for task in self.tasks for method in self.task(task).methods.values())
         return sorted({method.name for method in methods if method.trainer in trainers})
 
-    def methods_on(self, kinds: Iterable[str]) -> list[str]:
-        """Names of the methods that are trained on a kind of rows on any used task, sorted."""
+    def methods_on(self, kinds: Iterable[str], chosen: bool = False) -> list[str]:
+        """Names of the methods that are trained on a kind of rows on any used task, sorted.
+
+        Args:
+            kinds: values of `data`.
+            chosen: whether those on chosen answers of a name of `preferences` belong to them.
+        """
         methods = (method for task in self.tasks for method in self.task(task).methods.values())
-        return sorted({method.name for method in methods if method.data in kinds})
+        return sorted(
+            {
+                method.name
+                for method in methods
+                if method.data in kinds or (chosen and self._takes_chosen(method))
+            }
+        )
+
+    def _takes_chosen(self, method: Method) -> bool:
+        """Whether a method is trained on the chosen answers of a name of `preferences` alone."""
+        return method.trainer == "sft" and method.data in self.experiment.preferences
 
     def node(self, chain: Chain, name: str, iteration: int = 0) -> Node:
         """The node of a method on a chain, under the narrowest name that fits it."""
@@ -333,9 +348,9 @@ class Graph:
 
     def rows(self, node: Node) -> str:
         """Training rows of a node. Pairs of a name are those of all methods that train on them."""
-        data = self.method(node).data
-        if data in self.experiment.preferences:
-            return self._preferred(node.chain, data).path(self.paths)
+        method = self.method(node)
+        if method.data in self.experiment.preferences and not self._takes_chosen(method):
+            return self._preferred(node.chain, method.data).path(self.paths)
         return node.fill(self.paths.rows)
 
     def labels(self, chain: Chain, side: str, iteration: int) -> str:
@@ -527,6 +542,8 @@ class Graph:
     def kind_of_rows(self, node: Node) -> str:
         """Kind of a node's rows, as `training_sets.sft_rows` knows it."""
         data = self.method(node).data
+        if data in self.experiment.preferences:
+            return "preferred"
         if data not in self.experiment.selections:
             return data
         return "weighted" if self.experiment.selections[data].weighted else "selected"

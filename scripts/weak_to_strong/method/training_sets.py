@@ -29,6 +29,7 @@ TABLES_OF_KIND = {
     "random_hybrid": ("questions", "kept", "weak_labels", "icl_labels"),
     "selected": ("questions", "selected"),
     "weighted": ("questions", "selected"),
+    "preferred": ("pairs",),
 }
 _ROW_NUMBER = "0|[1-9][0-9]*"
 #: `int` refuses longer numbers, so such an id stays text.
@@ -47,6 +48,7 @@ def sft_rows(
     icl_labels: pl.DataFrame | None = None,
     kept: pl.DataFrame | None = None,
     selected: pl.DataFrame | None = None,
+    pairs: pl.DataFrame | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Rows for supervised fine-tuning of one kind.
@@ -57,7 +59,7 @@ def sft_rows(
             `kept_hybrid` (of each question the weak row, then the ICL row). Controls of these:
             `icl_labels` (all ICL answers), and `random_weak`, `random_icl` or `random_hybrid`, see
             `random_questions`. `selected`: what a selection chose. `weighted`: the same, each row
-            with a weight in proportion to its share.
+            with a weight in proportion to its share. `preferred`: the chosen text of each pair.
         answer_key: text that introduces the final answer; used by the gold kinds.
         prompt: style of the prompts, see `prompts.problem_prompt`.
         problems: PROBLEMS of train_1.
@@ -67,6 +69,7 @@ def sft_rows(
         icl_labels: LABELS of the ICL side.
         kept: KEPT of the agreement filter. The `random_` kinds take its size only.
         selected: SELECTED.
+        pairs: PAIRS of an entry of `preferences`.
         seed: of the draw of the `random_` kinds.
 
     Returns:
@@ -87,11 +90,14 @@ def sft_rows(
         "icl_labels": icl_labels,
         "kept": kept,
         "selected": selected,
+        "pairs": pairs,
     }
     if kind not in TABLES_OF_KIND:
         raise ValueError(f"training set {kind!r} is not one of {', '.join(TABLES_OF_KIND)}")
     if missing := [name for name in TABLES_OF_KIND[kind] if tables[name] is None]:
         raise ValueError(f"training set {kind!r} needs the table {missing[0]!r}")
+    if kind == "preferred":
+        return chosen_rows(pairs)
     if kind.startswith("random_"):
         tables["kept"] = random_questions(weak_labels, icl_labels, len(kept), seed)
     answers = _answers_of_kind(kind, tables, answer_key)
@@ -204,7 +210,12 @@ def chosen_rows(pairs: pl.DataFrame) -> pl.DataFrame:
     """SFT_ROWS of the chosen texts of PAIRS, one row for each pair.
 
     The baseline Preferred-FT of the DPO paper (Rafailov et al. 2023).
+
+    Raises:
+        ValueError: there are no pairs.
     """
+    if pairs.is_empty():
+        raise ValueError("there are no pairs, so there is no chosen answer to train on")
     return pairs.select("id", "prompt", completion="chosen")
 
 
