@@ -8,7 +8,7 @@ import pytest
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import ALL_SEEDS, METRICS
 
-RESULTS = Path(__file__).parents[2] / "docs/results/study.csv"
+DOCS = Path(__file__).parents[2] / "docs"
 
 #: (method, iteration, the model it is compared with), each to be better.
 GOALS = [
@@ -18,12 +18,34 @@ GOALS = [
     ("hybrid_ft", 2, "hybrid_ft 1"),
     ("orpo", 0, "hybrid_ft 2"),
 ]
+#: (broken model, iteration, intact model, whether its figures tell), in the order of docs/study.md.
+BROKEN = [
+    ("hybrid_ft@broken_filter", 1, "hybrid_ft 1", "yes"),
+    ("icl_ft@broken_filter", 1, "icl_ft 1", "yes"),
+    ("hybrid_ft@broken_filter_off", 1, "hybrid_ft 1", "yes"),
+    ("icl_ft@broken_filter_off", 1, "icl_ft 1", "no"),
+    ("orpo@broken_pairs", 0, "orpo", "yes"),
+    ("dpo@broken_pairs", 0, "dpo", "yes"),
+    ("orpo@no_weak_side", 0, "orpo", "no"),
+    ("dpo@no_weak_side", 0, "dpo", "it gains"),
+    ("weak_icl@broken_demonstrations", 0, "weak_icl", "no"),
+    ("hybrid_ft@broken_demonstrations", 1, "hybrid_ft 1", "no"),
+]
+
+
+def over_all_seeds(experiment):
+    rows = read_csv(DOCS / f"results/{experiment}.csv", METRICS)
+    return rows.filter(pl.col("seed") == ALL_SEEDS, pl.col("scorer") == "paper", split="test")
 
 
 @pytest.fixture(scope="module")
 def over_seeds():
-    rows = read_csv(RESULTS, METRICS)
-    return rows.filter(pl.col("seed") == ALL_SEEDS, pl.col("scorer") == "paper", split="test")
+    return over_all_seeds("study")
+
+
+@pytest.fixture(scope="module")
+def broken():
+    return over_all_seeds("broken-stages")
 
 
 def difference(rows, method, iteration, other):
@@ -34,6 +56,36 @@ def difference(rows, method, iteration, other):
         method=method,
         reference=other,
     ).row(0, named=True)
+
+
+def told(row):
+    """What an interval says of a broken model."""
+    return "yes" if row["ci_high"] < 0 else "it gains" if row["ci_low"] > 0 else "no"
+
+
+@pytest.mark.parametrize(("method", "iteration", "intact", "expected"), BROKEN)
+def test_what_the_figures_tell_of_a_broken_stage(broken, method, iteration, intact, expected):
+    assert told(difference(broken, method, iteration, intact)) == expected
+
+
+def test_the_page_has_the_recorded_figures_of_broken_stages(broken):
+    page = (DOCS / "study.md").read_text(encoding="utf-8")
+    section = page.partition("## Stages broken on purpose")[2].partition("\n## ")[0]
+    table = [line.split(" | ")[2:] for line in section.splitlines() if line.startswith("| ")]
+    accuracy = {
+        " ".join([row["method"], *([str(row["iteration"])] if row["iteration"] else [])]): row[
+            "value"
+        ]
+        for row in broken.filter(metric="accuracy").iter_rows(named=True)
+    }
+    rows = []
+    for method, iteration, intact, expected in BROKEN:
+        name = f"{method} {iteration}" if iteration else method
+        row = difference(broken, method, iteration, intact)
+        value, low, high = (f"{100 * row[key]:+.1f}" for key in ("value", "ci_low", "ci_high"))
+        figures = [f"{100 * accuracy[model]:.1f}" for model in (intact, name)]
+        rows.append([*figures, f"{value} [{low}, {high}]", f"{expected} |"])
+    assert table[1:] == rows
 
 
 @pytest.mark.parametrize(("method", "iteration", "other"), GOALS)
@@ -58,4 +110,4 @@ def test_the_ceiling_leaves_room(over_seeds):
 
 
 def test_five_seeds_were_run():
-    assert set(read_csv(RESULTS, METRICS)["seed"]) == {ALL_SEEDS, 0, 1, 2, 3, 4}
+    assert set(read_csv(DOCS / "results/study.csv", METRICS)["seed"]) == {ALL_SEEDS, 0, 1, 2, 3, 4}
