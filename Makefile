@@ -67,7 +67,7 @@ methods: setup ## The study with the methods of config/methods/: three seeds, gr
 	$(call experiment,methods,--configfile config/study.yaml $(sort $(wildcard config/methods/*.yaml)) \
 	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
 
-broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell?
+broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell? (50 minutes on two cores)
 	$(call experiment,broken-stages,--configfile config/study.yaml config/broken-stages.yaml \
 	  --config experiment=broken-stages)
 
