@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 STRONG = Path(__file__).parents[2] / "resources/embedded/study_strong"
 ENGINE = {"max_model_len": 512, "kv_cache_gib": 0.2, "max_num_seqs": 8, "dtype": "float32"}
-MAX_TOKENS = 48
+MAX_TOKENS = 32
 QUESTIONS_ASKED = 24
 
 
