@@ -75,7 +75,7 @@ smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minu
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
 # One engine process: for so few samples, starting a second one costs more time than it saves.
-paper-mini: setup ## The paper's whole matrix with tiny models (20 to 40 minutes on two cores)
+paper-mini: setup ## The paper's whole matrix with tiny models (40 minutes on two cores)
 	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
 	  --set-threads generate=1 --set-resources generate:engine_processes=1)
 
