@@ -129,7 +129,8 @@ def snakemake(tmp_path_factory, home):
     """Run Snakemake with all entries, and a configuration that has models and chains only."""
     folder = tmp_path_factory.mktemp("entries")
     models = {
-        name: {"path": str(ROOT / f"resources/embedded/{name}")} for name in ("weak", "strong")
+        name: {"path": str(ROOT / f"resources/embedded/study_{name}")}
+        for name in ("weak", "strong")
     }
     config = {
         "experiment": "entries",
