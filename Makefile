@@ -57,7 +57,7 @@ define experiment
 	@echo; echo "Report: results/$(1)/report/index.html"
 endef
 
-demo: setup ## Run the embedded study on a CPU and show its results
+demo: setup ## Run the study in short on a CPU and show its results (ten minutes on two cores)
 	$(call experiment,demo)
 
 study: setup ## The study whose effects can be told: five seeds, controls (an hour and a half on two cores)
@@ -71,7 +71,7 @@ broken-stages: setup ## The study with stages that are broken on purpose: do its
 	$(call experiment,broken-stages,--configfile config/study.yaml config/broken-stages.yaml \
 	  --config experiment=broken-stages)
 
-smollm2: setup ## The study with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
+smollm2: setup ## The method with SmolLM2-135M as the strong model (20 to 30 minutes on two cores)
 	$(call experiment,smollm2,--configfile config/smollm2.yaml)
 
 # One engine process: for so few samples, starting a second one costs more time than it saves.

@@ -182,12 +182,9 @@ def methods_with(*trainers):
     return "|".join(graph.methods_with(trainers)) or "none"
 
 
-def methods_on(*kinds, chosen=False):
-    """Wildcard pattern of the methods that are trained on a kind of rows, on whichever task.
-
-    With `chosen` also of those that are trained on the chosen answers of a name of `preferences`.
-    """
-    return "|".join(graph.methods_on(kinds, chosen)) or "none"
+def methods_on(*kinds):
+    """Wildcard pattern of the methods that are trained on a kind of rows, on whichever task."""
+    return "|".join(graph.methods_on(kinds)) or "none"
 
 
 def released_files(wildcards):

@@ -35,7 +35,7 @@ rule sft_set:
     log:
         paths.log("sft_set", "{chain}/{method}-{iteration}"),
     wildcard_constraints:
-        method=methods_on(*TABLES_OF_KIND, *graph.experiment.selections, chosen=True),
+        method=methods_on(*TABLES_OF_KIND),
     localrule: True
     conda:
         "../envs/analysis.yaml"

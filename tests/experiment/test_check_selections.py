@@ -138,8 +138,9 @@ def test_sft_takes_the_chosen_answers_of_preferences(config, start):
     assert graph.training_inputs(node) == {"pairs": pairs}
     assert graph.rows(node) == node.fill(graph.paths.rows)
     assert graph.kind_of_rows(node) == "preferred"
-    assert graph.methods_on(["own"]) == ["again", "chosen", "preferring"]
-    assert graph.methods_on([], chosen=True) == ["chosen"]
+    assert graph.methods_on(["own"]) == ["again", "preferring"]
+    assert graph.methods_on(["preferred"]) == ["chosen"]
+    assert graph.methods_on(["selected"]) == ["confident", "relabel", "taught"]
 
 
 def test_pairs_of_a_name_are_made_once_and_of_the_models_that_they_name(config):

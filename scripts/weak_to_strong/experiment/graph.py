@@ -191,21 +191,10 @@ class Graph:
         methods = (method for task in self.tasks for method in self.task(task).methods.values())
         return sorted({method.name for method in methods if method.trainer in trainers})
 
-    def methods_on(self, kinds: Iterable[str], chosen: bool = False) -> list[str]:
-        """Names of the methods that are trained on a kind of rows on any used task, sorted.
-
-        Args:
-            kinds: values of `data`.
-            chosen: whether those on chosen answers of a name of `preferences` belong to them.
-        """
+    def methods_on(self, kinds: Iterable[str]) -> list[str]:
+        """Names of the methods that are trained on a kind of rows on any used task, sorted."""
         methods = (method for task in self.tasks for method in self.task(task).methods.values())
-        return sorted(
-            {
-                method.name
-                for method in methods
-                if method.data in kinds or (chosen and self._takes_chosen(method))
-            }
-        )
+        return sorted({method.name for method in methods if self._kind_of_rows(method) in kinds})
 
     def _takes_chosen(self, method: Method) -> bool:
         """Whether a method is trained on the chosen answers of a name of `preferences` alone."""
@@ -541,12 +530,15 @@ class Graph:
 
     def kind_of_rows(self, node: Node) -> str:
         """Kind of a node's rows, as `training_sets.sft_rows` knows it."""
-        data = self.method(node).data
-        if data in self.experiment.preferences:
+        return self._kind_of_rows(self.method(node))
+
+    def _kind_of_rows(self, method: Method) -> str:
+        if self._takes_chosen(method):
             return "preferred"
-        if data not in self.experiment.selections:
-            return data
-        return "weighted" if self.experiment.selections[data].weighted else "selected"
+        selection = self.experiment.selections.get(method.data)
+        if selection is None:
+            return method.data
+        return "weighted" if selection.weighted else "selected"
 
     def training_inputs(self, node: Node) -> dict[str, str]:
         """Tables from which a node's training rows are made, by the name its rule knows."""
