@@ -170,7 +170,7 @@ def test_several_seeds_are_pooled():
     metrics = table(*study(seeds=(1, 2, 3)))
     pooled = metrics.filter(seed=ALL_SEEDS, scorer="paper", split="test", method="hybrid_ft")
     assert dict(pooled.select("metric", "n").iter_rows()) == dict.fromkeys(
-        ["accuracy", "difference_vs_full_weak", "pgr"], 12
+        ["accuracy", "difference_vs_full_weak", "sign_flip_p_vs_full_weak", "pgr"], 12
     )
     assert table(*study()).filter(seed=ALL_SEEDS).is_empty()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from weak_to_strong.evaluation.stats import (
     paired_bootstrap_difference,
     pass_at_k,
     pgr,
+    sign_flip_exact,
     wilson_interval,
 )
 
@@ -55,6 +56,30 @@ class TestMcNemar:
     def test_exact_values(self, b, c, p):
         assert mcnemar_exact(b, c) == pytest.approx(p)
         assert mcnemar_exact(c, b) == mcnemar_exact(b, c)
+
+
+class TestSignFlip:
+    @given(st.lists(st.integers(-3, 3), max_size=10))
+    def test_it_is_the_share_of_all_sign_patterns(self, differences):
+        sums = [
+            sum(sign * value for sign, value in zip(signs, differences, strict=True))
+            for signs in product((1, -1), repeat=len(differences))
+        ]
+        p = np.mean([abs(total) >= abs(sum(differences)) for total in sums])
+        assert sign_flip_exact(differences) == pytest.approx(p)
+
+    @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 10))
+    def test_of_one_seed_it_is_mcnemars_test(self, wins, losses, ties):
+        differences = [1] * wins + [-1] * losses + [0] * ties
+        assert sign_flip_exact(differences) == pytest.approx(mcnemar_exact(wins, losses))
+
+    def test_seeds_that_agree_count_once(self):
+        # Three equal seeds say no more of the questions than one of them.
+        assert sign_flip_exact([3] * 5 + [-3]) == pytest.approx(mcnemar_exact(5, 1))
+
+    def test_shares_of_questions_are_refused(self):
+        with pytest.raises(ValueError, match="no whole numbers"):
+            sign_flip_exact([0.5, 1])
 
 
 #: Shares to three digits: scipy overflows at those of 1e-308.

@@ -373,6 +373,19 @@ def test_predecessors_are_what_a_model_is_to_improve_on(ablations):
     assert set(before.values()) - {None} <= facts.keys()
 
 
+def test_all_models_of_a_chain_are_compared_with_its_last_hybrid_ft(ablations):
+    plain, *_ = ablations.chains
+    compared = {
+        node["method"]: node["hybrid_ft"]
+        for node in ablations.evaluation_nodes().values()
+        if node["decoding"] == "greedy"
+    }
+    request = f"{plain.key}/hybrid_ft-2#greedy"
+    assert compared["dpo"] == compared["dpo@strict"] == compared["weak_ft"] == request
+    # These belong to several chains.
+    assert compared["weak"] is compared["ceiling"] is None
+
+
 def test_what_starts_from_a_trained_model_is_to_improve_on_that(config):
     config["methods"]["full_weak"] = {"start": "ceiling"}
     graph = Graph(complete(config))

@@ -56,6 +56,11 @@ def test_figures_are_those_of_the_experiments(read):
     assert (row["accuracy"], row["accuracy_low"], row["accuracy_high"]) == value["accuracy"]
     assert row["full_weak_difference"] == value["difference_vs_full_weak"][0]
     assert row["before_p"] == value["mcnemar_p_vs_predecessor"][0]
+    # It is the last Hybrid-FT itself, with which a control is compared.
+    assert row["hybrid_ft_difference"] is row["hybrid_ft_p"] is None
+    control = one.metrics.filter(method="random_hybrid", scorer="paper")
+    (difference,) = control.filter(metric="difference_vs_hybrid_ft")["value"]
+    assert table.row(5, named=True)["hybrid_ft_difference"] == difference
     assert (row["pgr"], row["pgr_low"], row["pgr_high"]) == value["pgr"]
     assert (row["before"], row["seeds"], row["variant"]) == ("hybrid_ft 1", "0", None)
     assert (row["generated_tokens"], row["trained_tokens"]) == (4000, 50_000)
@@ -66,21 +71,26 @@ def test_holm_counts_the_tests_of_all_experiments_and_checks_apart(read):
     table = compared_models([read("one"), read("other", draw=1)])
     for kind in (False, True):
         rows = [row for row in table.iter_rows(named=True) if is_check(row) == kind]
-        single = [row[f"{name}_p"] for row in rows for name in ("full_weak", "before")]
-        corrected = [row[f"{name}_p_holm"] for row in rows for name in ("full_weak", "before")]
+        others = ("full_weak", "hybrid_ft", "before")
+        single = [row[f"{name}_p"] for row in rows for name in others]
+        corrected = [row[f"{name}_p_holm"] for row in rows for name in others]
         tested = [p is not None for p in single]
-        assert sum(tested) == (2 if kind else 6)
+        assert sum(tested) == (4 if kind else 8)
         assert [p is not None for p in corrected] == tested
         kept = [p for p in single if p is not None]
         assert [p for p in corrected if p is not None] == holm(kept)
 
 
-def test_several_seeds_have_one_row_without_a_test(read):
-    table = compared_models([read("seeds", seeds=(0, 1, 2))])
+def test_several_seeds_have_one_row_with_the_test_over_all_of_them(read):
+    seeds = read("seeds", seeds=(0, 1, 2))
+    table = compared_models([seeds])
     assert table.height == 7
     row = table.row(3, named=True)
     assert row["seeds"] == "0 1 2"
-    assert row["full_weak_p"] is None
+    metrics = seeds.metrics.filter(method="hybrid_ft", iteration=1, scorer="paper")
+    (p,) = metrics.filter(metric="sign_flip_p_vs_full_weak")["value"]
+    assert row["full_weak_p"] == p
+    assert row["full_weak_p_holm"] >= p
     assert row["full_weak_difference_low"] < row["full_weak_difference"]
 
 

@@ -229,11 +229,24 @@ class TestFindings:
         assert "Holm's correction for 3): no reliable difference" in text
         assert "reliably better" not in text
 
-    def test_over_seeds_the_interval_decides(self):
+    def test_over_seeds_test_and_interval_decide(self):
         metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1, -1)])
         text = "\n".join(findings(metrics, "test"))
-        assert "not corrected for their number): reliably better: Weak in-context" in text
+        how = "correction for 9, and interval over seeds and questions): reliably better: Weak in-c"
+        assert how in text
         assert "Hybrid-FT, iteration 2 (48.0%) improves on Hybrid-FT, iteration 1, +5.0" in text
+        over_all = pl.col("seed") == -1
+        is_p = pl.col("metric") == "sign_flip_p_vs_full_weak"
+        for column, condition, changed in (("value", is_p, 0.02), ("ci_low", ~is_p, -0.01)):
+            new = pl.when(over_all & condition).then(changed).otherwise(column).alias(column)
+            text = "\n".join(findings(metrics.with_columns(new), "test"))
+            assert "seeds and questions): no reliable difference: Weak in-context" in text
+
+    def test_over_seeds_without_a_test_the_interval_decides(self):
+        metrics = pl.concat([examples.metrics(seed=seed) for seed in (0, 1, -1)])
+        tested = pl.col("metric").str.starts_with("sign_flip")
+        text = "\n".join(findings(metrics.filter(~tested), "test"))
+        assert "by intervals, not corrected for their number): reliably better: Weak in-c" in text
 
     def test_a_model_is_compared_with_its_predecessor(self):
         text = self.findings_text()

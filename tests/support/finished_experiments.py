@@ -81,6 +81,7 @@ def write_experiment(
                 "decoding": "greedy",
                 "predecessor": before and f"{place}/{before[0]}-{before[1]}#greedy",
                 "counterpart": None,
+                "hybrid_ft": f"{place}/hybrid_ft-2#greedy",
             }
             for name, gold in test.select("id", "answer").rows():
                 right = rng.random() < accuracy

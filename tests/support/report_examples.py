@@ -79,6 +79,7 @@ def metrics(models: list = MODELS, **columns: object) -> pl.DataFrame:
         if method == "weak":
             facts["strong"] = "none"
         facts |= columns
+        test = "sign_flip" if facts.get("seed") == -1 else "mcnemar"
         rows += [metric(value, scorer=scorer, **facts) for scorer in ("paper", "math")]
         rows += [
             metric(value - 0.1 * level, split=f"test/level={level}", **facts) for level in (1, 2)
@@ -86,18 +87,16 @@ def metrics(models: list = MODELS, **columns: object) -> pl.DataFrame:
         own = method not in ("weak", "ceiling", "strong_zero_shot")
         if own and base is not None and method != "full_weak":
             rows.append(_difference(value - base, "full_weak", ("full_weak", 0), facts))
-            if facts.get("seed") != -1:
-                p = 0.0004 if abs(value - base) > 0.04 else 0.6
-                rows.append(metric(p, "mcnemar_p_vs_full_weak", **facts))
+            p = 0.0004 if abs(value - base) > 0.04 else 0.6
+            rows.append(metric(p, f"{test}_p_vs_full_weak", **facts))
         for reference, others in (("predecessor", BEFORE), ("counterpart", CONTROLLED)):
             before = others.get((method, iteration))
             start = next((m[3] for m in models if (m[0], m[2]) == before), None)
             if start is None:
                 continue
             rows.append(_difference(value - start, reference, before, facts))
-            if facts.get("seed") != -1:
-                p = 0.001 if abs(value - start) > 0.04 else 0.4
-                rows.append(metric(p, f"mcnemar_p_vs_{reference}", **facts))
+            p = 0.001 if abs(value - start) > 0.04 else 0.4
+            rows.append(metric(p, f"{test}_p_vs_{reference}", **facts))
         if own and floor is not None and top is not None and top > floor:
             rows.append(metric((value - floor) / (top - floor), "pgr", **facts))
         for k in (1, 5, 10):

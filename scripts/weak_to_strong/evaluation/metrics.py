@@ -19,6 +19,7 @@ from weak_to_strong.evaluation.stats import (
     paired_bootstrap_difference,
     pass_at_k,
     pgr,
+    sign_flip_exact,
     wilson_interval,
 )
 from weak_to_strong.tables.schemas import ALL_SEEDS, METRICS, SCORERS
@@ -28,12 +29,17 @@ FLOOR, CEILING, BASELINE = "weak", "ceiling", "full_weak"
 PREDECESSOR = "predecessor"
 #: The model from which another one differs in one thing: see `graph.Graph.counterpart`.
 COUNTERPART = "counterpart"
+#: The paper's Stage I: see `graph.Graph.last_hybrid`.
+HYBRID = "hybrid_ft"
 #: In the column `scorer`: a row about both scorers together.
 BOTH = "both"
 #: Columns that identify a node, a model over all seeds.
 NODE_COLUMNS = ("task", "weak", "strong", "method", "stage", "iteration")
 #: Metrics of `headline_results`.
-HEADLINE_METRICS = ("accuracy", "difference_vs_full_weak", "mcnemar_p_vs_full_weak", "pgr")
+HEADLINE_METRICS = (
+    *("accuracy", "difference_vs_full_weak", "mcnemar_p_vs_full_weak"),
+    *("sign_flip_p_vs_full_weak", "pgr"),
+)
 
 
 def majority_right(scores: pl.DataFrame, k: int, scorer: str) -> pl.DataFrame:
@@ -151,7 +157,7 @@ class _Results:
             BASELINE: [self.partner(request, BASELINE, chain) for request in requests],
             **{
                 reference: [self.named(request, reference) for request in requests]
-                for reference in (PREDECESSOR, COUNTERPART)
+                for reference in (PREDECESSOR, COUNTERPART, HYBRID)
             },
         }
 
@@ -236,7 +242,7 @@ class _Rows:
             for reference, requests in partners.items()
         }
         method = run.node[NODE_COLUMNS.index("method")]
-        for reference in (BASELINE, PREDECESSOR, COUNTERPART):
+        for reference in (BASELINE, PREDECESSOR, COUNTERPART, HYBRID):
             if reference in paired and method != reference:
                 name = node_text(results.nodes[partners[reference][0]])
                 yield from self._difference(run, scorer, right, reference, paired[reference], name)
@@ -247,7 +253,7 @@ class _Rows:
     def _difference(
         self, run: _Run, scorer: str, right: NDArray, reference: str, base: NDArray, name: str
     ) -> Iterator[dict]:
-        """Difference to a reference of some name and, for a single seed, the test of it."""
+        """Difference to a reference of some name, and the exact test of it."""
         difference = paired_bootstrap_difference(right, base, **self.bootstrap)
         wins, losses = int((right > base).sum()), int((right < base).sum())
         single = len(right) == 1
@@ -259,9 +265,11 @@ class _Rows:
         more = {"reference": name, "detectable": None if math.isnan(detectable) else detectable}
         yield self._row(run, scorer, f"difference_vs_{reference}", difference, right.size, **more)
         if single:
-            p = mcnemar_exact(wins, losses)
-            estimate = IntervalEstimate(p, math.nan, math.nan)
-            yield self._row(run, scorer, f"mcnemar_p_vs_{reference}", estimate, right.size)
+            test, p = "mcnemar", mcnemar_exact(wins, losses)
+        else:
+            test, p = "sign_flip", sign_flip_exact((right - base).sum(axis=0))
+        estimate = IntervalEstimate(p, math.nan, math.nan)
+        yield self._row(run, scorer, f"{test}_p_vs_{reference}", estimate, right.size)
 
     def sampled(self, run: _Run, scorer: str, ks: Sequence[int]) -> Iterator[dict]:
         """pass@k and maj@k of sampled answers."""
@@ -317,20 +325,23 @@ def metrics_table(
         difference_vs_counterpart, mcnemar_p_vs_counterpart: the same against the model from which
             this one differs in one thing: what a control controls; of a variant the same method of
             its chain.
+        difference_vs_hybrid_ft, mcnemar_p_vs_hybrid_ft: the same against the paper's Stage I, the
+            last iteration of hybrid_ft.
     A difference has the columns `reference`, the name of the other model, and `detectable`: the
     minimum detectable difference at 80 % power, of the exact test for one seed
     (`stats.mcnemar_detectable`), of the interval for several (`stats.interval_detectable`).
         scorer_agreement: share of answers with equal verdicts (Wilson).
         undecided, timeout: numbers of such verdicts of the math scorer.
     A node with several seeds also has rows with seed -1: the mean over the seeds, with a bootstrap
-    over seeds and questions; `n` is then seeds x questions.
+    over seeds and questions; `n` is then seeds x questions. In place of McNemar's test these have
+    that of `stats.sign_flip_exact`: sign_flip_p_vs_<the other model>.
 
     Args:
         scores: SCORES of any number of tasks.
         nodes: request -> {task, weak, strong, method, stage, iteration, seed, decoding,
-            predecessor, counterpart}. `decoding` is "greedy" or "samples"; the last two are the
-            greedy request of another node, or None. Where a task has several test sets, `test_set`
-            names the request's.
+            predecessor, counterpart, hybrid_ft}. `decoding` is "greedy" or "samples"; the last
+            three are the greedy request of another node, or None. Where a task has several test
+            sets, `test_set` names the request's.
         experiment: its name.
         ks: k of pass@k and maj@k; a k above the number of samples is left out.
         split: name of the evaluated split; of several test sets each is `<split>-<test_set>`.

@@ -111,6 +111,36 @@ def mcnemar_exact(b: int, c: int) -> float:
     return 1.0 if b + c == 0 else float(min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5)))
 
 
+def sign_flip_exact(differences: ArrayLike) -> float:
+    """Two-sided exact p of paired differences over several seeds (Fisher's randomisation test).
+
+    Under the null hypothesis the two models are exchangeable on each question: its difference, over
+    all seeds at once, is as likely to have the other sign. p is the share of all sign patterns
+    whose sum is at least as far from 0 as the observed one. With one seed it is `mcnemar_exact`.
+    It says of the trained models, not of new seeds: only questions are drawn anew.
+
+    Args:
+        differences: of each question, the seeds on which only the first model is right less those
+            on which only the second one is. Whole numbers, shape (questions,).
+
+    Raises:
+        ValueError: a difference is not a whole number.
+    """
+    from scipy.stats import binom
+
+    values = np.asarray(differences, dtype=np.float64)
+    if not np.array_equal(values, np.rint(values)):
+        raise ValueError("sign_flip_exact: differences that are no whole numbers")
+    sums = np.ones(1)
+    sizes, counts = np.unique(np.abs(values[values != 0]).astype(int), return_counts=True)
+    for size, count in zip(sizes, counts, strict=True):
+        of_size = np.zeros(2 * size * count + 1)
+        of_size[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        sums = np.convolve(sums, of_size)
+    distances = np.abs(np.arange(len(sums)) - len(sums) // 2)
+    return float(min(1.0, sums[distances >= abs(values.sum())].sum()))
+
+
 def mcnemar_power(n: int, discordant: float, difference: float, alpha: float = 0.05) -> float:
     """Power of the two-sided `mcnemar_exact` test at level alpha (Duffy 1984, the exact power).
 

@@ -16,6 +16,7 @@ from weak_to_strong.evaluation.stats import holm
 from weak_to_strong.report.names import (
     NodeName,
     evaluated_splits,
+    find_exact_p,
     find_row,
     find_value,
     list_chains,
@@ -27,7 +28,7 @@ from weak_to_strong.tables.files import hash_value
 from weak_to_strong.tables.schemas import BROKEN, CONTROL, NONE
 
 #: What a difference is taken to -> beginning of its columns.
-COMPARED_WITH = {"full_weak": "full_weak", "predecessor": "before"}
+COMPARED_WITH = {"full_weak": "full_weak", "hybrid_ft": "hybrid_ft", "predecessor": "before"}
 #: A value with its 95% interval.
 _INTERVAL = ("", "_low", "_high")
 #: Rows of the comparison's models.csv: one for each model of an experiment, over its seeds. Shares
@@ -46,8 +47,8 @@ COMPARED_MODELS = pl.Schema(
         # Greedy accuracy by the paper's scorer and by the math scorer.
         **{f"accuracy{end}": pl.Float64 for end in _INTERVAL},
         "math_accuracy": pl.Float64,
-        # Difference to full weak fine-tuning, and to the model that this one should improve on:
-        # McNemar's exact p for a single seed, and Holm's correction of it over all experiments.
+        # Difference to full weak fine-tuning, to the last Hybrid-FT, and to the model that this one
+        # should improve on: the exact p, and Holm's correction of it over all experiments.
         "before": pl.String,
         **{
             f"{name}_{part}": pl.Float64
@@ -198,10 +199,8 @@ def _figures(metrics: pl.DataFrame, node: NodeName) -> dict[str, Any]:
     }
     for reference, name in COMPARED_WITH.items():
         row = find_row(metrics, node, f"difference_vs_{reference}", scorer="paper")
-        difference, p = (
-            value_of(f"{metric}_vs_{reference}") for metric in ("difference", "mcnemar_p")
-        )
-        figures |= interval(f"{name}_difference", difference)
+        p = find_exact_p(metrics, node, reference, scorer="paper")
+        figures |= interval(f"{name}_difference", value_of(f"difference_vs_{reference}"))
         figures |= {f"{name}_p": p and p.value, f"{name}_p_holm": None}
         if reference == "predecessor" and row:
             figures["before"] = row["reference"]

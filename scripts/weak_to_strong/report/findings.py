@@ -14,6 +14,7 @@ from weak_to_strong.report.display_text import p_text, percent, share_cell
 from weak_to_strong.report.names import (
     MetricValue,
     NodeName,
+    find_exact_p,
     find_row,
     find_value,
     list_controls,
@@ -22,7 +23,7 @@ from weak_to_strong.report.names import (
     metric_value,
     node_label,
 )
-from weak_to_strong.tables.schemas import CEILING_MARK
+from weak_to_strong.tables.schemas import ALL_SEEDS, CEILING_MARK
 
 #: A difference with a p-value below it is called reliable.
 ALPHA = 0.05
@@ -34,10 +35,11 @@ class Comparison(NamedTuple):
     Attributes:
         other: the model that it is compared with.
         difference: difference of their accuracies, in [-1, 1].
-        single_p: McNemar's exact p. None over several seeds, where no test is made.
+        single_p: the exact p (`names.find_exact_p`).
         p: the same, corrected for the number of the chain's comparisons with the same reference
             (`stats.holm`). Controls and models with a broken stage are corrected apart.
         detectable: least difference that would be found with a power of 80%, in (0, 1].
+        over_seeds: whether it is a mean over several seeds. The test knows nothing of their number.
     """
 
     other: NodeName
@@ -45,11 +47,12 @@ class Comparison(NamedTuple):
     single_p: float | None
     p: float | None
     detectable: float | None
+    over_seeds: bool
 
     @property
     def is_reliable(self) -> bool:
-        """Whether p is below ALPHA; without p, whether the interval excludes 0."""
-        if self.p is not None:
+        """Whether p is below ALPHA and, over seeds or without p, the interval excludes 0."""
+        if self.p is not None and (self.p >= ALPHA or not self.over_seeds):
             return self.p < ALPHA
         low, high = self.difference.low, self.difference.high
         return low is not None and high is not None and (low > 0 or high < 0)
@@ -77,7 +80,7 @@ def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName
     Args:
         rows: METRICS rows of the chain.
         split: the evaluated split.
-        reference: "full_weak", "predecessor" or "counterpart", as in the metrics
+        reference: "full_weak", "predecessor", "counterpart" or "hybrid_ft", as in the metrics
             `difference_vs_<reference>`.
     """
     checks, where = list_controls(rows), {"scorer": "paper", "split": split}
@@ -85,8 +88,7 @@ def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName
     for node in list_nodes(rows):
         if row := find_row(rows, node, f"difference_vs_{reference}", **where):
             differences[node] = row
-        # Several seeds have several p-values and no row over all of them.
-        if p := find_value(rows, node, f"mcnemar_p_vs_{reference}", **where):
+        if p := find_exact_p(rows, node, reference, **where):
             p_values[node] = p.value
     adjusted = {}
     for is_check in (False, True):
@@ -101,6 +103,7 @@ def comparisons(rows: pl.DataFrame, split: str, reference: str) -> dict[NodeName
             p_values.get(node),
             adjusted.get(node),
             row["detectable"],
+            row["seed"] == ALL_SEEDS,
         )
         for node, row in differences.items()
     }
@@ -243,9 +246,11 @@ def _describe_reliability(rows: pl.DataFrame, split: str) -> str | None:
     if not parts:
         return None
     if any(comparison.p is not None for comparison in compared.values()):
-        how = f"McNemar's exact test, p below {ALPHA} after Holm's correction for {len(compared)}"
+        how = f"exact test, p below {ALPHA} after Holm's correction for {len(compared)}"
+        if any(comparison.over_seeds for comparison in compared.values()):
+            how += ", and interval over seeds and questions"
     else:
-        how = "by intervals over seeds and questions, not corrected for their number"
+        how = "by intervals, not corrected for their number"
     return f"Against full weak fine-tuning ({how}): {' '.join(parts)}"
 
 

@@ -262,6 +262,20 @@ def find_value(
     return row and metric_value(row)
 
 
+def find_exact_p(
+    rows: pl.DataFrame, node: NodeName, reference: str, **where: str | int
+) -> MetricValue | None:
+    """The exact p, not corrected, of a node's difference to `reference`.
+
+    With one seed it is McNemar's, over several that of `stats.sign_flip_exact`.
+    """
+    found = (
+        find_value(rows, node, f"{test}_p_vs_{reference}", **where)
+        for test in ("sign_flip", "mcnemar")
+    )
+    return next(filter(None, found), None)
+
+
 def metric_value(row: Mapping[str, Any]) -> MetricValue:
     """The value of a METRICS row that has one."""
     ends = finite_or_none(row["ci_low"]), finite_or_none(row["ci_high"])

@@ -15,6 +15,7 @@ from weak_to_strong.report.names import (
     EvaluatedChain,
     MetricValue,
     NodeName,
+    find_exact_p,
     find_row,
     find_value,
     list_controls,
@@ -126,7 +127,7 @@ def _accuracy_cells(
 
 def _comparison_cells(rows: pl.DataFrame, node: NodeName, split: str) -> dict[str, Any]:
     """Difference to full weak fine-tuning, its p, and PGR; None where one does not apply."""
-    p = find_value(rows, node, "mcnemar_p_vs_full_weak", scorer="paper", split=split)
+    p = find_exact_p(rows, node, "full_weak", scorer="paper", split=split)
     gap = find_value(rows, node, "pgr", scorer="paper", split=split)
     row = find_row(rows, node, "difference_vs_full_weak", scorer="paper", split=split)
     if node.method == "full_weak":
@@ -159,7 +160,7 @@ def _comparison_tables(rows: pl.DataFrame, split: str) -> list[PageTable]:
         for node, compared in comparisons(rows, split, reference).items()
     ]
     columns = ["Model", "Compared with", "Accuracy (%)", "of the other (%)"]
-    columns += ["Difference (points)", "McNemar p", "Detectable (points)"]
+    columns += ["Difference (points)", "Exact p", "Detectable (points)"]
     return [PageTable("Comparisons", _COMPARISONS_CAPTION, columns, body, 2)] if body else []
 
 

@@ -132,7 +132,8 @@ def _points(share: float | None) -> str:
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Cells of one model under _HEADINGS; "-" for a metric that does not apply."""
     paper = record["paper"]
-    p = (paper["mcnemar_p_vs_full_weak"] or {}).get("value")
+    tests = ("sign_flip_p_vs_full_weak", "mcnemar_p_vs_full_weak")
+    p = next((paper[test]["value"] for test in tests if paper[test]), None)
     difference = paper["difference_vs_full_weak"] or {}
     return (
         node_text(record),
