@@ -18,7 +18,6 @@ SNAKEMAKE := snakemake --cores $(CORES)
 UV_cpu := $(if $(PIP_FIND_LINKS),$(PIP_FIND_LINKS:%=--find-links %),--torch-backend cpu)
 UV_cuda :=
 PYTHON_CODE := benchmarks docs envs scripts tests
-, := ,
 SNAKEMAKE_CODE := Snakefile rules
 
 # Snakemake and the libraries keep caches in the home folder. A user without one, as in many containers, gets .home.
@@ -63,9 +62,13 @@ demo: setup ## Run the study in short on a CPU and show its results (ten minutes
 study: setup ## The study whose effects can be told: five seeds, controls (an hour and a half on two cores)
 	$(call experiment,study,--configfile config/study.yaml)
 
-methods: setup ## The study with the methods of config/methods/: three seeds, greedy answers (three hours on two cores, by estimate)
-	$(call experiment,methods,--configfile config/study.yaml $(sort $(wildcard config/methods/*.yaml)) \
-	  --config experiment=methods 'seeds=[0$(,)1$(,)2]' 'evaluation={samples: 0}')
+# Each preset but paper_steps.yaml, whose methods are the built-in ones in other words.
+PRESETS := $(filter-out config/methods/paper_steps.yaml,$(sort $(wildcard config/methods/*.yaml)))
+
+methods: setup ## The methods of config/methods/ on the study in short, three seeds, on one page (XX on two cores)
+	$(call experiment,methods,--configfile config/config.yaml $(PRESETS) config/methods.yaml)
+	$(SNAKEMAKE) compare --config 'experiments=[methods]'
+	@echo; echo "All models: results/compare/methods/index.html"
 
 broken-stages: setup ## The study with stages that are broken on purpose: do its figures tell? (50 minutes on two cores)
 	$(call experiment,broken-stages,--configfile config/study.yaml config/broken-stages.yaml \

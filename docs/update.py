@@ -5,7 +5,8 @@
 The name `published` stands for the checks of the released data (docs/released_data.md). A document
 shows the text of FILE between `<!-- begin FILE -->` and `<!-- end -->`. The tables of published
 figures are written again from resources/published_results.csv. If the target `paper` was run for an
-experiment, the same tables with its figures go to docs/results/EXPERIMENT/.
+experiment, the same tables with its figures go to docs/results/EXPERIMENT/. If the comparison page
+was made for it alone, its table of models goes to docs/results/EXPERIMENT_models.csv and .md.
 """
 
 import re
@@ -77,6 +78,45 @@ def own_tables(experiment: Path) -> dict[str, str]:
     return {name: markdown(table) for name, table in tables.items() if table.rows}
 
 
+def models_table(models: pl.DataFrame) -> str:
+    """The models of one experiment in Markdown, the most accurate first.
+
+    Accuracies and differences are in %, and in points, with 95% intervals.
+
+    Args:
+        models: compared_models.COMPARED_MODELS.
+    """
+    from weak_to_strong.report.display_text import count_text, p_text, percent
+    from weak_to_strong.report.names import NodeName, node_label
+
+    def share(row: dict, name: str, *, signed: bool = False) -> str:
+        if row[name] is None:
+            return "-"
+        ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
+        text = percent(row[name], signed=signed)
+        if None in ends:
+            return text
+        return f"{text} [{', '.join(percent(end, signed=signed) for end in ends)}]"
+
+    def difference(row: dict, name: str) -> list[str]:
+        p = row[f"{name}_p_holm"]
+        return [share(row, f"{name}_difference", signed=True), "-" if p is None else p_text(p)]
+
+    def name(row: dict) -> str:
+        label = node_label(NodeName(row["method"], row["iteration"] or 0))
+        return f"{label} ({row['stage']})" if row["stage"] == "control" else label
+
+    heads = ["model", "%", "points to full weak", "p", "points to Hybrid-FT", "p", "gap recovered %"]
+    heads += ["label precision %", "label coverage %", "generated tokens", "trained tokens"]
+    lines = [heads, ["---"] * len(heads)]
+    for row in models.sort("accuracy", descending=True, maintain_order=True).iter_rows(named=True):
+        shares = [share(row, column) for column in ("pgr", "label_precision", "label_coverage")]
+        tokens = [count_text(row[f"{kind}_tokens"]) or "-" for kind in ("generated", "trained")]
+        compared = [*difference(row, "full_weak"), *difference(row, "hybrid_ft")]
+        lines.append([name(row), share(row, "accuracy"), *compared, *shares, *tokens])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def write_tables(tables: dict[str, str], folder: Path) -> None:
     """Write each Markdown table to `folder`/<name>.md."""
     folder.mkdir(exist_ok=True)
@@ -104,6 +144,14 @@ def main(experiments: list[str]) -> None:
         for figure in FIGURES.get(name, ()):
             drawn = folder / f"report/plots/{figure}.svg"
             (ROOT / f"docs/images/{name}_{figure}.svg").write_bytes(drawn.read_bytes())
+        compared = ROOT / f"results/compare/{name}/models.csv"
+        if compared.is_file():
+            from weak_to_strong.report.compared_models import COMPARED_MODELS
+            from weak_to_strong.tables.frames import read_csv
+
+            table = models_table(read_csv(compared, COMPARED_MODELS))
+            write_tables({f"{name}_models": table}, ROOT / "docs/results")
+            (ROOT / f"docs/results/{name}_models.csv").write_bytes(compared.read_bytes())
         if (folder / "paper").is_dir():
             write_tables(own_tables(folder), ROOT / "docs/results" / name)
     write_tables(published_tables(), ROOT / "docs/results/published")
