@@ -86,7 +86,7 @@ rebuild-models: setup ## Pretrain the embedded models again, into results/embedd
 	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
 
 # Not after setup: it says what setup would have to mend.
-doctor: ## Is this machine ready for a study? Driver, packages, disk, models and data, SLURM (CONFIG=its configuration)
+doctor: ## Is this machine ready for an experiment? Driver, packages, disk, models and data, SLURM (CONFIG=its configuration)
 	@test -x $(VENV)/bin/python || { echo "doctor: no packages here: make setup DEVICE=$(DEVICE)" >&2; exit 1; }
 	@PYTHONPATH=scripts python -m weak_to_strong.cluster.doctor $(CONFIG)
 
@@ -98,7 +98,7 @@ test: setup ## Run the tests
 test-unit: setup ## Run the tests that load no model and start no Snakemake; about a minute
 	$(PYTEST) -m "not slow" --hypothesis-profile unit --durations 10 --durations-min 2 $(ARGS)
 
-test-slurm: setup ## Run the study on a SLURM cluster on this machine (as root; installs SLURM)
+test-slurm: setup ## Run the workflow on a SLURM cluster on this machine (as root; installs SLURM)
 	python -m pytest tests/slurm --timeout 1800 $(ARGS)
 
 test-faults: setup ## Kill, stop, starve and damage runs: 20 minutes (as root: all of it)

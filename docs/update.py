@@ -106,8 +106,9 @@ def models_table(models: pl.DataFrame) -> str:
         label = node_label(NodeName(row["method"], row["iteration"] or 0))
         return f"{label} ({row['stage']})" if row["stage"] == "control" else label
 
-    heads = ["model", "%", "points to full weak", "p", "points to Hybrid-FT", "p", "gap recovered %"]
-    heads += ["label precision %", "label coverage %", "generated tokens", "trained tokens"]
+    heads = ["model", "%", "points to full weak", "p", "points to Hybrid-FT", "p"]
+    heads += ["gap recovered %", "label precision %", "label coverage %"]
+    heads += ["generated tokens", "trained tokens"]
     lines = [heads, ["---"] * len(heads)]
     for row in models.sort("accuracy", descending=True, maintain_order=True).iter_rows(named=True):
         shares = [share(row, column) for column in ("pgr", "label_precision", "label_coverage")]

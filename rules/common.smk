@@ -91,6 +91,17 @@ def function_code(reference):
     return [digest_once(file) for file in function_files(reference)]
 
 
+#: Answers of a round up to which a second engine on a CPU does not pay. Its start takes some 12 s of
+#: processor time, in which an engine with a tiny model gives 600 answers.
+FEW_ANSWERS = 1000
+
+
+def engine_threads(wildcards):
+    """Threads of a generation round: one for few answers, so that a training may use the other."""
+    answers = graph.round_answers(graph.round(wildcards.round))
+    return 1 if answers is not None and answers <= FEW_ANSWERS else 2
+
+
 def training_settings(node):
     """Settings of a training, with the digest of the user's function that rewards, if one does."""
     digests = function_code(graph.method(node).reward_function)

@@ -74,7 +74,7 @@ rule generate:
         paths.log("generate", "{round}"),
     conda:
         "../envs/inference.yaml"
-    threads: 2
+    threads: engine_threads
     resources:
         **generation_job(
             shard_size=64,

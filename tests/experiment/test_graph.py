@@ -393,6 +393,32 @@ def test_what_starts_from_a_trained_model_is_to_improve_on_that(config):
     assert graph.predecessor(graph.node(chain, "full_weak")) == graph.node(chain, "ceiling")
 
 
+def test_a_rounds_answers_are_counted_where_the_configuration_has_the_sizes(config):
+    sizes = {"train_1": 30, "train_2": 20, "test": 10}
+    config["tasks"]["gsm_embedded"]["splits"] |= sizes
+    graph = Graph(complete(config))
+    (chain,) = graph.chains
+    assert graph.round_answers(graph.label_round(chain, "icl", 2)) == 2 * 20
+    samples = SampleRound(chain)
+    assert graph.round_answers(samples) == 20 * graph.settings(chain).sampling["n"]
+    evaluation = EvaluationRound("gsm_embedded", "tiny_strong")
+    answers = [request.decoding.get("n", 1) for request in graph.requests(evaluation)]
+    assert set(answers) == {1, config["evaluation"]["samples"]}
+    assert graph.round_answers(evaluation) == 10 * sum(answers)
+
+
+def test_answers_to_questions_of_a_file_are_not_counted(config):
+    config["tasks"]["gsm_embedded"] |= {"loader": "table", "splits": {}}
+    task = config["tasks"]["gsm_embedded"]
+    for key in ("form", "templates", "train_1_templates", "data_seed"):
+        del task[key]
+    task["splits"] = {"train_1": 30, "train_2": {"path": "a.jsonl"}, "test": {"path": "b.jsonl"}}
+    task["pool"] = {"path": "c.jsonl"}
+    graph = Graph(complete(config))
+    (chain,) = graph.chains
+    assert graph.round_answers(SampleRound(chain)) is None
+
+
 def test_only_the_methods_named_in_sampled_are_sampled(config):
     del config["evaluation"]["sampled"]
 

@@ -12,6 +12,7 @@ import yaml
 
 from weak_to_strong.evaluation.evaluated_models import EVALUATED_MODELS
 from weak_to_strong.experiment.configuration import load_configuration
+from weak_to_strong.report.compared_models import COMPARED_MODELS
 from weak_to_strong.tables.frames import read_csv
 from weak_to_strong.tables.schemas import METRICS
 
@@ -83,6 +84,15 @@ def test_a_block_is_filled_from_its_file(tmp_path):
     (tmp_path / "a.txt").write_text("1\n")
     text = update.insert_files("x\n<!-- begin a.txt -->\nold\n<!-- end -->\ny", tmp_path)
     assert text == "x\n<!-- begin a.txt -->\n\n```text\n1\n```\n\n<!-- end -->\ny"
+
+
+def test_the_recorded_table_of_methods_is_that_of_its_csv():
+    models = read_csv(ROOT / "docs/results/methods_models.csv", COMPARED_MODELS)
+    table = (ROOT / "docs/results/methods_models.md").read_text(encoding="utf-8")
+    assert table == update.models_table(models)
+    accuracies = re.findall(r"^\| [^|]+ \| ([\d.]+)", table, flags=re.M)
+    assert len(accuracies) == models.height > 20
+    assert accuracies == sorted(accuracies, key=float, reverse=True)
 
 
 def test_the_readme_is_short():

@@ -760,6 +760,17 @@ class Graph:
                 return [self._label_request(chain, side, iteration) for side in sides]
         raise TypeError(round_)
 
+    def round_answers(self, round_: Round) -> int | None:
+        """Answers that a round is to give; None where its questions come from files."""
+        total = 0
+        for request in self.requests(round_):
+            questions = request.questions
+            size = self.task(questions.task).data["splits"].get(questions.name)
+            if not isinstance(size, int):
+                return None
+            total += size * request.decoding.get("n", 1)
+        return total
+
     def label_generations(self, chain: Chain, side: str, iteration: int) -> str:
         """The texts from which the labels of one side of an iteration are read."""
         return self.label_round(chain, side, iteration).path(self.paths)
