@@ -6,7 +6,8 @@ The name `published` stands for the checks of the released data (docs/released_d
 shows the text of FILE between `<!-- begin FILE -->` and `<!-- end -->`. The tables of published
 figures are written again from resources/published_results.csv. If the target `paper` was run for an
 experiment, the same tables with its figures go to docs/results/EXPERIMENT/. If the comparison page
-was made for it alone, its table of models goes to docs/results/EXPERIMENT_models.csv and .md.
+was made for it alone, its table of models goes to docs/results/EXPERIMENT_models.csv and .md, and
+its diagnostics to EXPERIMENT_diagnostics.csv.
 """
 
 import re
@@ -153,6 +154,8 @@ def main(experiments: list[str]) -> None:
             table = models_table(read_csv(compared, COMPARED_MODELS))
             write_tables({f"{name}_models": table}, ROOT / "docs/results")
             (ROOT / f"docs/results/{name}_models.csv").write_bytes(compared.read_bytes())
+            diagnostics = (folder / "report/diagnostics.csv").read_bytes()
+            (ROOT / f"docs/results/{name}_diagnostics.csv").write_bytes(diagnostics)
         if (folder / "paper").is_dir():
             write_tables(own_tables(folder), ROOT / "docs/results" / name)
     write_tables(published_tables(), ROOT / "docs/results/published")
