@@ -66,7 +66,8 @@ study: setup ## The study whose effects can be told: five seeds, controls (an ho
 PRESETS := $(filter-out config/methods/paper_steps.yaml,$(sort $(wildcard config/methods/*.yaml)))
 
 methods: setup ## The methods of config/methods/ on the study in short, three seeds, on one page (two hours on two cores)
-	$(call experiment,methods,--configfile config/config.yaml $(PRESETS) config/methods.yaml)
+	$(call experiment,methods,--configfile config/config.yaml $(PRESETS) config/methods.yaml \
+	  --config experiment=methods)
 	$(SNAKEMAKE) compare --config 'experiments=[methods]'
 	@echo; echo "All models: results/compare/methods/index.html"
 
