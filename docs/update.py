@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", flags=re.S)
 
 #: Experiment -> its figures that documents show, from docs/images.
-FIGURES = {"study": ("iterations", "stage2")}
+FIGURES = {"study": ("iterations", "stage2"), "methods": ("selection",)}
 #: Given instead of an experiment: the checks of the released data (`snakemake published`).
 CHECKED = "published"
 

@@ -5,7 +5,7 @@ Input:
 Params:
     chains: list of {task, weak, strong, seed, answer_key, extraction, quirks, judge, questions,
         gold, kept, weak_labels, icl_labels, votes, samples, selections,
-        blind_spots, pairs}; see `diagnostics.chain_diagnostics`.
+        answers, blind_spots, pairs}; see `diagnostics.chain_diagnostics`.
     bins: of the calibration table.
 Threads: most comparison processes at once.
 Output:

@@ -22,6 +22,7 @@ from weak_to_strong.evaluation.diagnostics import (
     pair_quality,
     sample_quality,
     selection_quality,
+    selection_votes,
     vote_selection,
 )
 from weak_to_strong.evaluation.stats import wilson_interval
@@ -139,14 +140,14 @@ def test_names_have_no_more_decimals_than_it_takes():
 
 
 def test_a_least_share_of_the_votes_trades_coverage_for_precision():
-    """Of four questions one has no majority answer; the least sure one is wrong."""
+    """Of five questions two have no majority answer; the least sure one is wrong."""
     voted = votes([("1", "1", 0.9), ("2", "2", 7 / 10), ("3", "0", 0.3), ("4", "", 0.8)])
     assert named(vote_selection(voted, ANSWERS)) == {
-        "share 0.30 coverage": (0.75, 4),
+        "share 0.30 coverage": (0.6, 5),
         "share 0.30 precision": (pytest.approx(2 / 3), 3),
-        "share 0.70 coverage": (0.5, 4),
+        "share 0.70 coverage": (0.4, 5),
         "share 0.70 precision": (1.0, 2),
-        "share 0.90 coverage": (0.25, 4),
+        "share 0.90 coverage": (0.2, 5),
         "share 0.90 precision": (1.0, 1),
     }
 
@@ -159,7 +160,7 @@ def test_the_vote_selection_is_that_of_plain_loops(answers):
     for _, _, least in rows:
         kept = [row for row in rows if row[2] >= least]
         right = sum(name == answer for name, answer, _ in kept)
-        assert values[f"share {least:.2f} coverage"] == (len(kept) / len(rows), len(rows))
+        assert values[f"share {least:.2f} coverage"] == (len(kept) / 5, 5)
         assert values[f"share {least:.2f} precision"] == (right / len(kept), len(kept))
 
 
@@ -180,6 +181,19 @@ def test_a_selection_counts_questions_and_not_texts():
     padding = table(SELECTED, [("3", "y 3", None, 0.5)])
     padded = pl.concat([SELECTED_TABLE, padding])
     assert named(selection_quality(padded, ANSWERS)) == expected
+
+
+def test_a_selections_answers_are_votes_without_its_padding():
+    rows = [("1", "a 1", "1", 0.9), ("1", "b 1", "1", 0.9), ("2", "c 0", "0", 0.5)]
+    voted = selection_votes(table(SELECTED, [*rows, ("3", "d 3", None, 0.4)]))
+    assert voted.rows() == [("1", "1", 0.9), ("2", "0", 0.5)]
+    assert named(vote_selection(voted, ANSWERS)) == {
+        "share 0.50 coverage": (0.4, 5),
+        "share 0.50 precision": (0.5, 2),
+        "share 0.90 coverage": (0.2, 5),
+        "share 0.90 precision": (1.0, 1),
+    }
+    assert named(calibration_quality(voted, ANSWERS))["ece"] == (pytest.approx(0.3), 2)
 
 
 def test_votes_without_any_answer():
@@ -261,6 +275,8 @@ class TestTable:
             ("selection", "majority", 0),
             ("samples", "m_plus", 0),
             ("kept", "sure", 0),
+            ("calibration", "sure", 0),
+            ("selection", "sure", 0),
             ("pairs", "dpo", 0),
         ]
         assert not diagnostics["value"].is_nan().any()
@@ -275,6 +291,13 @@ class TestTable:
         table = diagnostics_table([{**chain, **path, "judge": judge}])
         assert table.equals(diagnostics_table([chain]))
         assert not table.equals(diagnostics_table([{**chain, **path}]))
+
+    def test_named_answers_are_measured_as_the_samples_of_m_plus(self, chain):
+        table = diagnostics_table([{**chain, "answers": {"weak_samples": chain["samples"]}}])
+        samples = table.filter(diagnostic="samples")
+        ours, named_ones = (samples.filter(method=name) for name in ("m_plus", "weak_samples"))
+        assert named_ones.drop("method").equals(ours.drop("method"))
+        assert ours.height == 5
 
     def test_blind_spots_are_measured_where_a_chain_names_them(self, chain):
         paths = {"blind_spots": {"student": [chain["samples"], chain["samples"]]}, "variant": "v"}

@@ -589,7 +589,11 @@ def test_a_model_of_a_selection_names_the_diagnostic_of_that_selection(config):
     (chain,) = graph.chains
     source = graph.model_sources()[f"{chain.key}/confident-0#greedy"]
     assert source["labels"] == {"diagnostic": "kept", "method": "sure", "iteration": 0}
-    assert "sure" in graph.diagnostics()[0]["selections"]
+    (diagnosed,) = graph.diagnostics()
+    assert "sure" in diagnosed["selections"]
+    (answers,) = diagnosed["answers"].items()
+    assert answers[0] == "weak_samples"
+    assert answers[1] in graph.diagnostic_files()
 
 
 TEMPLATE = "resources/chat_templates/question_answer.jinja"

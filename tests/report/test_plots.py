@@ -12,6 +12,7 @@ from weak_to_strong.report.plots import (
     FIGURES,
     accuracy_figure,
     calibration_bins,
+    calibration_figure,
     filter_figure,
     iterations_figure,
     pass_at_k_figure,
@@ -127,6 +128,31 @@ def test_the_curve_of_the_votes_begins_with_the_largest_share():
         (1.0, 0.4, 0.95, 400),
         (0.6, 0.9, 0.7, 900),
     ]
+
+
+def test_the_figures_tell_the_curve_of_a_selection_from_that_of_the_votes():
+    diagnostics = examples.diagnostics()
+    votes = diagnostics.filter(pl.col("diagnostic").is_in(["selection", "calibration"]))
+    of_selection = votes.with_columns(method=pl.lit("sure"))
+    kept = [
+        examples.diagnostic("kept", name, value, 900, method="sure")
+        for name, value in (("kept", 0.9), ("precision", 0.7))
+    ]
+    more = pl.concat([diagnostics, of_selection, pl.DataFrame(kept, schema=diagnostics.schema)])
+    assert set(vote_curve(more)["method"]) == {"majority", "sure"}
+    (axes,) = selection_figure(examples.metrics(), more).axes
+    (before,) = selection_figure(examples.metrics(), diagnostics).axes
+    assert len(axes.get_lines()) == len(before.get_lines()) + 1
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["least share of the votes", "agreement 1", "agreement 2", "sure"]
+    points, as_before = (
+        [collection.get_offsets().tolist() for collection in figure.axes[0].collections]
+        for figure in (
+            calibration_figure(examples.metrics(), more),
+            calibration_figure(examples.metrics(), diagnostics),
+        )
+    )
+    assert points == as_before
 
 
 def test_selections_are_a_curve_and_a_point_for_each_filter():

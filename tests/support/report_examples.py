@@ -126,7 +126,7 @@ def diagnostic(kind: str, name: str, value: float, n: int, **columns: object) ->
 
 def diagnostics() -> pl.DataFrame:
     """Filter, label, pair, calibration, selection and sample rows of the same chain."""
-    rows = []
+    rows, vote = [], {"method": "majority"}
     for step in (1, 2):
         rows += [
             diagnostic("filter", "precision", 0.8 + 0.02 * step, 300 + 90 * step, iteration=step),
@@ -141,13 +141,13 @@ def diagnostics() -> pl.DataFrame:
         diagnostic("pairs", "chosen_accuracy", 0.8, 150, method="dpo"),
         diagnostic("pairs", "rejected_accuracy", 0.1, 150, method="dpo"),
         diagnostic("pairs", "questions", 140, 150, method="dpo", ci_low=None, ci_high=None),
-        diagnostic("calibration", "ece", 0.07, 1000, ci_low=None, ci_high=None),
+        diagnostic("calibration", "ece", 0.07, 1000, **vote, ci_low=None, ci_high=None),
     ]
     for share, coverage, precision in ((0.6, 0.9, 0.7), (1.0, 0.4, 0.95)):
         name = f"share {share:.2f}"
         rows += [
-            diagnostic("selection", f"{name} coverage", coverage, 1000),
-            diagnostic("selection", f"{name} precision", precision, round(1000 * coverage)),
+            diagnostic("selection", f"{name} coverage", coverage, 1000, **vote),
+            diagnostic("selection", f"{name} precision", precision, round(1000 * coverage), **vote),
         ]
     rows += [
         diagnostic("samples", "coverage", 0.9, 1000, method="m_plus"),
@@ -156,8 +156,8 @@ def diagnostics() -> pl.DataFrame:
     for low, accuracy in ((0.6, 0.5), (0.8, 0.85)):
         name = f"bin {low:.1f}-{low + 0.2:.1f}"
         rows += [
-            diagnostic("calibration", f"{name} accuracy", accuracy, 80),
-            diagnostic("calibration", f"{name} confidence", low + 0.1, 80),
+            diagnostic("calibration", f"{name} accuracy", accuracy, 80, **vote),
+            diagnostic("calibration", f"{name} confidence", low + 0.1, 80, **vote),
         ]
     return pl.DataFrame(rows, schema=DIAGNOSTICS)
 

@@ -324,19 +324,33 @@ def selection_quality(
     return [_share("kept", kept, gold.height), _share("precision", len(right), kept)]
 
 
+def selection_votes(selected: pl.DataFrame) -> pl.DataFrame:
+    """The answers of a selection as votes: the columns id, majority, confidence of VOTES.
+
+    Padding with disagreeing questions (`pad_to`) is left out. Of several texts of a question that
+    differ in their answers, as a user's function or a draw may choose them, the first one counts.
+
+    Args:
+        selected: SELECTED.
+    """
+    chosen = selected.filter(pl.col("prediction").is_not_null())
+    one = chosen.unique("id", keep="first", maintain_order=True)
+    return one.select("id", majority="prediction", confidence="share")
+
+
 def vote_selection(
     votes: pl.DataFrame, gold: pl.DataFrame, judge: Judge = string_judge
 ) -> list[dict]:
     """What a least share of the votes would keep of train_2, and how right that would be.
 
-    share 0.60 coverage: questions whose majority answer has at least this share of the samples,
-        among all questions.
+    share 0.60 coverage: questions whose majority answer has at least this share of the votes, among
+        all questions.
     share 0.60 precision: right majority answers among these.
 
     There are two values for each share that a majority answer has, rounded down to hundredths.
 
     Args:
-        votes: VOTES.
+        votes: VOTES, or of a selection `selection_votes`.
         gold: from `gold_answers`.
         judge: compares answers with gold answers.
     """
@@ -349,7 +363,7 @@ def vote_selection(
     for least in shares.unique().sort():
         kept = shares >= least
         name = f"share {least / 100:.2f}"
-        values.append(_share(f"{name} coverage", int(kept.sum()), votes.height))
+        values.append(_share(f"{name} coverage", int(kept.sum()), gold.height))
         values.append(_share(f"{name} precision", int((kept & is_right).sum()), int(kept.sum())))
     return values
 
@@ -438,6 +452,7 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
             kept, weak_labels, icl_labels: lists of paths, one for each iteration.
             votes, samples: paths of VOTES and of the SAMPLES voted over, or None.
             selections: name -> path of SELECTED.
+            answers: name -> path of SAMPLES; none if absent.
             blind_spots: name of answers -> paths of their SAMPLES and of those of the answers whose
                 blind spots they are measured in; none if absent.
             pairs: method -> path of PAIRS or WEIGHTED_PAIRS.
@@ -486,8 +501,14 @@ def chain_diagnostics(chain: Mapping[str, Any], bins: int = 10, workers: int = 1
         samples = read_table(chain["samples"], SAMPLES)
         yield from rows("samples", "m_plus", 0, sample_quality(samples, gold, judge))
     for name, path in chain["selections"].items():
-        quality = selection_quality(read_table(path, SELECTED), gold, judge)
-        yield from rows("kept", name, 0, quality)
+        selected = read_table(path, SELECTED)
+        yield from rows("kept", name, 0, selection_quality(selected, gold, judge))
+        votes = selection_votes(selected)
+        yield from rows("calibration", name, 0, calibration_quality(votes, gold, bins, judge))
+        yield from rows("selection", name, 0, vote_selection(votes, gold, judge))
+    for name, path in chain.get("answers", {}).items():
+        quality = sample_quality(read_table(path, SAMPLES), gold, judge)
+        yield from rows("samples", name, 0, quality)
     for name, paths in chain.get("blind_spots", {}).items():
         answers, others = (read_table(path, SAMPLES) for path in paths)
         yield from rows("blind_spots", name, 0, blind_spot_quality(answers, others, gold, judge))

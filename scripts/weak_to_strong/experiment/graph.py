@@ -1109,13 +1109,14 @@ class Graph:
         for chain in self.diagnostics():
             files += [chain["gold"], chain["votes"], chain["samples"], *chain["pairs"].values()]
             files += chain["weak_labels"] + chain["icl_labels"] + chain["kept"]
-            files += chain["selections"].values()
+            files += [*chain["selections"].values(), *chain.get("answers", {}).values()]
             files += [path for paths in chain.get("blind_spots", {}).values() for path in paths]
             files += [chain["questions"]]
         return [file for file in dict.fromkeys(files) if file]
 
     def _chain_diagnostics(self, chain: Chain) -> dict[str, Any]:
         task, iterations = self.task(chain.task), self._diagnosed_iterations(chain)
+        answers = {part.name: part.path(self.paths) for part in self._measured_answers(chain)}
         blind_spots = {
             name: [part.path(self.paths) for part in both]
             for name, both in self._blind_spots(chain).items()
@@ -1139,6 +1140,7 @@ class Graph:
                 for selected in self._used_selections
                 if selected.chain == chain
             },
+            **({"answers": answers} if answers else {}),
             **({"blind_spots": blind_spots} if blind_spots else {}),
             "pairs": {
                 **{node.method: self.rows(node) for node in self._pair_nodes.get(chain, ())},
@@ -1149,6 +1151,17 @@ class Graph:
                 },
             },
         }
+
+    def _measured_answers(self, chain: Chain) -> list[NamedAnswers]:
+        """Named answers that something is made from; of a variant those that are its own."""
+        return [
+            part
+            for part in self._needed
+            if isinstance(part, NamedAnswers)
+            and (part.chain.task, part.chain.seed) == (chain.task, chain.seed)
+            and part == self._answers(chain, part.name)
+            and (not chain.variant or part.chain == chain)
+        ]
 
     def _blind_spots(self, chain: Chain) -> dict[str, tuple[NamedAnswers, NamedAnswers]]:
         """Answers that are measured where others are uncertain, with the others, by their name.

@@ -47,8 +47,8 @@ _CAPTIONS = {
     "calibration": "How often the majority answer of M_plus on train_2 is right, by its share of "
     "the samples. Larger points stand for more questions.",
     "selection": "How right the questions of train_2 are that a selection keeps, by how many it "
-    "keeps: the agreement filter of each iteration, and the majority answers of M_plus with at "
-    "least some share of the samples.",
+    "keeps: the agreement filter of each iteration, the majority answers of M_plus with at least "
+    "some share of the samples, and each selection with the least shares within it.",
 }
 
 

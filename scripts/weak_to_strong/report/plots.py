@@ -58,6 +58,8 @@ _FILTER_LINES = {
     ),
 }
 _SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+#: Forms of points, for the second and further rounds of the colours.
+_POINT_MARKERS = ("D", "o", "s", "^")
 #: How DIAGNOSTICS name the two values of a bin.
 _BIN = r"bin (?<bin>\S+) (?<name>accuracy|confidence)"
 #: How DIAGNOSTICS name the two values of a least share of the votes.
@@ -383,13 +385,19 @@ def _last_iterations(models: list[NodeName]) -> list[NodeName]:
 
 
 def calibration_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
-    """How often the majority answer is right, by its share of the samples (train_2)."""
+    """How often the majority answer of M_plus is right, by its share of the samples (train_2)."""
     with figure_style():
         chains = [_as_panel(chain) for chain in list_chains(metrics)]
         figure, panels = _make_panels(chains, width=4.4, height=4.0)
         for panel, (axes,) in panels:
-            _draw_calibration(axes, calibration_bins(rows_of_chain(diagnostics, panel.chain)))
+            bins = calibration_bins(rows_of_chain(diagnostics, panel.chain))
+            _draw_calibration(axes, bins.filter(_is_vote()))
         return figure
+
+
+def _is_vote() -> pl.Expr:
+    """Whether a diagnostic is of the vote of M_plus, and not of a selection with a name."""
+    return pl.col("method").str.contains("^majority(@|$)")
 
 
 def _draw_calibration(axes: Axes, bins: pl.DataFrame) -> None:
@@ -450,8 +458,9 @@ def calibration_bins(rows: pl.DataFrame) -> pl.DataFrame:
 def selection_figure(metrics: pl.DataFrame, diagnostics: pl.DataFrame) -> Figure:
     """How right the questions are that each selection keeps, by how many it keeps (train_2).
 
-    Agreement filters and selections are points. The least share of the votes of M_plus
-    is a line, from all questions with a majority answer to those on which all samples agree.
+    Agreement filters and selections are points. The least share of the votes is a line: of M_plus
+    from all questions with a majority answer to those on which all samples agree, of a selection
+    from its point to those of its questions of which it is surest.
     """
     with figure_style():
         chains = [_as_panel(chain) for chain in list_chains(metrics)]
@@ -466,16 +475,22 @@ def _draw_selections(axes: Axes, rows: pl.DataFrame) -> None:
     if curve.is_empty() and points.is_empty():
         mark_not_run(axes)
         return
-    for (_,), of_seed in curve.group_by("seed", maintain_order=True):
+    for (_,), of_seed in curve.filter(_is_vote()).group_by("seed", maintain_order=True):
         x, y = 100 * of_seed["coverage"], 100 * of_seed["precision"]
         axes.plot(x, y, color="#CC79A7", marker=".", lw=1.4, label="least share of the votes")
     for place, ((label,), of_label) in enumerate(points.group_by("label", maintain_order=True)):
         colour = _SEED_COLOURS[place % len(_SEED_COLOURS)]
         x, y = 100 * of_label["coverage"], 100 * of_label["precision"]
-        axes.scatter(x, y, color=colour, marker="D", s=36, label=label, zorder=3)
+        marker = _POINT_MARKERS[place // len(_SEED_COLOURS) % len(_POINT_MARKERS)]
+        axes.scatter(x, y, color=colour, marker=marker, s=36, label=label, zorder=3)
+        for (_,), of_seed in curve.filter(method=label).group_by("seed", maintain_order=True):
+            x, y = 100 * of_seed["coverage"], 100 * of_seed["precision"]
+            axes.plot(x, y, color=colour, marker=".", lw=0.8)
     handles, labels = axes.get_legend_handles_labels()
     first = dict(zip(reversed(labels), reversed(handles), strict=True))  # one for all seeds
-    axes.legend(list(reversed(first.values())), list(reversed(first)), loc="best")
+    # A long legend would hide the points.
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)} if len(first) > 6 else {}
+    axes.legend(list(reversed(first.values())), list(reversed(first)), **beside)
     axes.set_xlim(0, 104)
     axes.set_xlabel("questions kept (%)")
     axes.set_ylabel("right among them (%)")
@@ -490,7 +505,8 @@ def vote_curve(rows: pl.DataFrame) -> pl.DataFrame:
             "share 0.60 coverage" and "share 0.60 precision".
 
     Returns:
-        Columns seed, share, coverage, precision (all in [0, 1]), n (questions kept).
+        Columns method, seed, share, coverage, precision (the last three in [0, 1]), n (questions
+        kept).
     """
     parts = pl.col("name").str.extract_groups(_SHARE)
     of_shares = (
@@ -499,14 +515,14 @@ def vote_curve(rows: pl.DataFrame) -> pl.DataFrame:
         .unnest("parts", separator=".")
         .with_columns(share=pl.col("parts.share").cast(pl.Float64))
     )
-    key = ["seed", "share"]
+    key = ["method", "seed", "share"]
     coverage = of_shares.filter(pl.col("parts.name") == "coverage").select(
         *key, pl.col("value").alias("coverage")
     )
     precision = of_shares.filter(pl.col("parts.name") == "precision").select(
         *key, pl.col("value").alias("precision"), "n"
     )
-    return coverage.join(precision, on=key).sort("seed", "share", descending=[False, True])
+    return coverage.join(precision, on=key).sort(key, descending=[False, False, True])
 
 
 def _filter_points(rows: pl.DataFrame) -> pl.DataFrame:

@@ -40,7 +40,7 @@ _DIAGNOSTIC_TITLES = {
     "labels": "Label accuracy",
     "pairs": "Preference pairs",
     "calibration": "Calibration summary",
-    "samples": "Samples of M_plus on train_2",
+    "samples": "Answers on train_2",
     "blind_spots": "Confidently wrong where other answers are uncertain",
 }
 #: Diagnostics that are means and no shares.
@@ -122,6 +122,8 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
         "filter": ["Iteration"],
         "pairs": ["Method"],
         "kept": ["Selection"],
+        "calibration": ["Votes"],
+        "samples": ["Answers"],
         "blind_spots": ["Answers"],
     }.get(diagnostic, [])
     keys = ["task", "weak", "strong", "seed", "method", "iteration"]
@@ -135,6 +137,7 @@ def _diagnostic_table(diagnostic: str, rows: pl.DataFrame) -> PageTable:
             "Method": method_label(method),
             "Selection": method,
             "Answers": method,
+            "Votes": method,
             "Iteration": str(iteration),
         }
         cells = {row["name"]: _diagnostic_cell(row) for row in group.iter_rows(named=True)}
@@ -166,6 +169,7 @@ def calibration_tables(diagnostics: pl.DataFrame) -> list[PageTable]:
         bins = calibration_bins(rows_of_chain(diagnostics, chain))
         body = [
             [
+                row["method"],
                 f"{row['bin']}",
                 str(row["seed"]),
                 percent(row["confidence"]),
@@ -175,9 +179,10 @@ def calibration_tables(diagnostics: pl.DataFrame) -> list[PageTable]:
             for row in bins.iter_rows(named=True)
         ]
         if body:
-            label = f"Calibration of the majority vote, {chain}"
-            columns = ["Share of the samples", "Seed", "Mean share (%)", "Right (%)", "Questions"]
-            tables.append(PageTable(label, f"{label}.", columns, body))
+            label = f"Calibration of the votes, {chain}"
+            columns = ["Votes", "Share of the votes", "Seed", "Mean share (%)", "Right (%)"]
+            columns.append("Questions")
+            tables.append(PageTable(label, f"{label}.", columns, body, text_columns=2))
     return tables
 
 
