@@ -91,8 +91,8 @@ def function_code(reference):
     return [digest_once(file) for file in function_files(reference)]
 
 
-#: Answers of a round up to which a second engine on a CPU does not pay. Its start takes some 12 s of
-#: processor time, in which an engine with a tiny model gives 600 answers.
+#: Answers of a round up to which a second engine on a CPU does not pay. Its start takes some 8 s of
+#: processor time, in which an engine with a tiny model gives 400 answers.
 FEW_ANSWERS = 1000
 
 
