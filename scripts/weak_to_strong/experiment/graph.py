@@ -53,8 +53,6 @@ from weak_to_strong.tables.schemas import NONE
 #: Method that starts from the base model -> what it adds something to: training on the weak labels
 #: to the weak model itself, training on the kept ones to asking with weak demonstrations.
 IMPROVES_ON = {"full_weak": "weak", **dict.fromkeys(("weak_ft", "icl_ft", "hybrid_ft"), "weak_icl")}
-#: The paper's Stage I, which every model is compared with.
-HYBRID = "hybrid_ft"
 
 #: Settings that a variant may change, by the first table that each reaches: a variant has its own
 #: of what lies on that path, and shares the rest with its chain.
@@ -326,9 +324,9 @@ class Graph:
     def last_hybrid(self, node: Node) -> Node | None:
         """The paper's Stage I on a node's chain, if it has it: the last iteration of hybrid_ft."""
         chain = node.chain.plain
-        if NONE in (chain.weak, chain.strong) or HYBRID not in self.task(chain.task).methods:
+        if NONE in (chain.weak, chain.strong) or "hybrid_ft" not in self.task(chain.task).methods:
             return None
-        return self._last_node(chain, HYBRID)
+        return self._last_node(chain, "hybrid_ft")
 
     # --- files -----------------------------------------------------------------------------
 
@@ -704,7 +702,7 @@ class Graph:
         others = {
             "predecessor": self.predecessor(node),
             "counterpart": self.counterpart(node),
-            HYBRID: self.last_hybrid(node),
+            "hybrid_ft": self.last_hybrid(node),
         }
         return {
             "task": node.chain.task,
