@@ -360,6 +360,7 @@ BAD = [
         "answers.spy.model.*unknown model `nobody`",
     ),
     ({"answers.weak_labels": {"model": "weak"}}, "weak_labels.*are taken"),
+    ({"selections.majority": {"answers": ["weak_samples"]}}, "selections.*majority.*are taken"),
     ({"selections.sure.answers": ["weak_sample"]}, r"selections.sure.answers.0.*unknown answers"),
     ({"selections.sure.keep": "most"}, "selections.sure.keep.*Which questions are kept"),
     ({"selections.sure.keep": "gone.py:f"}, "selections.sure.keep.*gone.py: cannot be read"),
