@@ -83,8 +83,9 @@ paper-mini: setup ## The paper's whole matrix with tiny models (40 minutes on tw
 	$(call experiment,paper-mini,all paper --configfile config/paper-mini.yaml \
 	  --set-threads generate=1 --set-resources generate:engine_processes=1)
 
+# The model that takes longest is the first to begin.
 rebuild-models: setup ## Pretrain the embedded models again, into results/embedded/
-	$(SNAKEMAKE) rebuild_embedded_models $(ARGS)
+	$(SNAKEMAKE) $(ARGS) --prioritize results/embedded/study_strong.json -- rebuild_embedded_models
 
 # Not after setup: it says what setup would have to mend.
 doctor: ## Is this machine ready for an experiment? Driver, packages, disk, models and data, SLURM (CONFIG=its configuration)
