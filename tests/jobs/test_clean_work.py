@@ -22,6 +22,7 @@ def project(tmp_path, monkeypatch) -> Path:
         f"project/results/store/requests/{KEY}/shard-000000.parquet": "12345",
         f"project/results/store/requests/{'f' * 64}/shard-000000.parquet": "unfinished",
         "project/results/store/training/abc/checkpoint-2/optimizer.pt": "unfinished",
+        "project/results/store/models/abc.json": "a note",
         "precious/file": "",
     }
     for name, text in files.items():
@@ -84,7 +85,7 @@ def test_a_file_that_names_no_requests_is_told_and_nothing_is_removed(project, c
     assert message.count("\n") == 1
     assert list_all(project) == before
     assert main(["--all"]) == 0
-    assert not any(path.is_dir() for path in (project / "results/store").glob("*/*"))
+    assert not any((project / "results/store").glob("*/*"))
     assert (project.parent / "precious/file").exists()
 
 

@@ -30,7 +30,7 @@ from weak_to_strong.models.manifests import hash_files
 from weak_to_strong.tables.files import hash_file, read_json, write_json
 from weak_to_strong.tables.frames import read_table, write_table
 from weak_to_strong.tables.schemas import PAIRS, SFT_ROWS, WEIGHTED_ROWS
-from weak_to_strong.training import length_sorting
+from weak_to_strong.training import launching, length_sorting
 from weak_to_strong.training import train as training
 from weak_to_strong.training.checkpoints import SEAL
 from weak_to_strong.training.launching import run_training
@@ -677,6 +677,64 @@ class TestResumption:
         train(job)
         assert read_json(job.manifest)["files"] == read_json(whole.manifest)["files"]
         assert read_json(job.history) == read_json(whole.history)
+
+
+class TestEqualTrainings:
+    """A training that another job has done already, under another name or in another experiment."""
+
+    @pytest.fixture
+    def twin(self, sft, world, tmp_path):
+        """The job of `sft` with other names for all that it publishes, and for its base."""
+        write_json({**read_json(sft.base), "name": "renamed"}, tmp_path / "base.json")
+        shutil.copytree(Path(sft.work).parent / "models", tmp_path / "models")
+        names = {"work": "work", "model": "model", "manifest": "m.json", "history": "h.json"}
+        places = {key: str(tmp_path / name) for key, name in names.items()}
+        return replace(sft, base=str(tmp_path / "base.json"), **places)
+
+    @pytest.fixture
+    def trained(self, monkeypatch):
+        """Models that are trained, in place of those that are copied."""
+        trained = []
+        real = launching.train
+        monkeypatch.setattr(
+            launching, "train", lambda training: [trained.append(training.model), real(training)]
+        )
+        return trained
+
+    def test_its_model_is_copied(self, sft, twin, trained, caplog):
+        caplog.set_level("INFO", "weak_to_strong")
+        assert run_training(twin) == 9  # no update was left to make
+        assert trained == []
+        assert f"an equal training made {sft.model}; its model is copied" in caplog.messages
+        assert hash_files(Path(twin.model)) == read_json(sft.manifest)["files"]
+        assert read_json(twin.history) == read_json(sft.history)
+        changed = {"base": "renamed", "path": twin.model}
+        assert read_json(twin.manifest) == {**read_json(sft.manifest), **changed}
+
+    @pytest.mark.parametrize("change", [{"learning_rate": 0.002}, {"seed": 8}])
+    def test_another_training_is_none(self, twin, trained, change):
+        other = replace(twin, settings={**twin.settings, **change})
+        assert run_training(other) == 0
+        assert trained == [twin.model]
+
+    @pytest.mark.parametrize("damage", ["gone", "changed", "noted in half"])
+    def test_a_model_that_is_not_there_any_more_is_trained(self, sft, twin, trained, damage):
+        (note,) = Path(twin.work).parent.glob("models/*.json")
+        if damage == "noted in half":
+            note.write_text(note.read_text()[:50])
+        else:
+            copy = Path(twin.work).with_name("source")
+            shutil.copytree(sft.model, copy)
+            write_json({**read_json(note), "path": str(copy)}, note)
+            weights = copy / "adapter_model.safetensors"
+            content = weights.read_bytes()
+            weights.unlink()
+            if damage == "changed":
+                weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert run_training(twin) == 0
+        assert trained == [twin.model]
+        assert read_json(twin.manifest)["files"] == read_json(sft.manifest)["files"]
+        assert read_json(note)["path"] == twin.model
 
 
 class TestMicroBatches:

@@ -1,10 +1,11 @@
 """Remove files that finished experiments no longer need: `make clean-work`.
 
 `results/store/` has the generated shards of each request, the checkpoints of unfinished trainings
-(a training removes its own when it ends), and the views of models: folders of links, which the next
-job makes again. A job that is killed while it writes leaves a
-hidden `.part` or `.old` beside the file that it would have made. The texts of a finished experiment
-are in its results. Its shards serve only a changed experiment, which then generates less anew.
+(a training removes its own when it ends), a note of each trained model, from which an equal
+training copies it, and the views of models: folders of links, which the next job makes again. A job
+that is killed while it writes leaves a hidden `.part` or `.old` beside the file that it would have
+made. The texts of a finished experiment are in its results. Its shards serve only a changed
+experiment, which then generates less anew.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
 
     Args:
         results: folder of all experiments.
-        everything: remove shards and checkpoints of unfinished experiments too.
+        everything: remove shards and checkpoints of unfinished experiments too, and all notes.
 
     Returns:
         Number of the removed files and folders, and their bytes.
@@ -75,7 +76,7 @@ def clean(results: Path, *, everything: bool) -> tuple[int, int]:
     """
     store = results / "store"
     if everything:
-        folders = [*(store / "requests").glob("*"), *(store / "training").glob("*")]
+        folders = [*store.glob("requests/*"), *store.glob("training/*"), *store.glob("models/*")]
     else:
         folders = [store / "requests" / key for key in sorted(finished_requests(results))]
     removed = size = 0

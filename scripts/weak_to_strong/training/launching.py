@@ -15,6 +15,7 @@ from weak_to_strong.jobs.logs import logger
 from weak_to_strong.jobs.trackers import stay_offline, tracker_variables
 from weak_to_strong.training.checkpoints import alone_in, find_checkpoint, step_of
 from weak_to_strong.training.libraries import hide_quantiser
+from weak_to_strong.training.saving import copy_model
 from weak_to_strong.training.train import train
 from weak_to_strong.training.training_run import TrainingJob, TrainingRun, resolve
 
@@ -22,12 +23,15 @@ from weak_to_strong.training.training_run import TrainingJob, TrainingRun, resol
 def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
     """Train in this process, or under a launcher for several processes or DeepSpeed.
 
+    The model of an equal training that has ended is copied instead.
+
     Args:
         job: what to train.
         allocation: GPUs of the SLURM job. On several nodes the processes are spread evenly.
 
     Returns:
-        The update from which training resumed, 0 without a checkpoint.
+        The update from which training resumed: 0 without a checkpoint, the last one where nothing
+        was left to train.
 
     Raises:
         ValueError: bad settings or input, or no package to quantise with.
@@ -42,6 +46,8 @@ def run_training(job: TrainingJob, allocation: Allocation | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     work = Path(training.work)
     with alone_in(work):
+        if steps := copy_model(training):
+            return steps
         checkpoint = find_checkpoint(work)
         if training.settings.processes == 1 and not training.settings.deepspeed:
             # With several devices visible transformers would use torch's DataParallel.

@@ -1,4 +1,8 @@
-"""What a finished training publishes: the model folder, the history and the manifest."""
+"""What a finished training publishes: the model folder, the history and the manifest.
+
+It also notes them under the training's key. An equal training, of any experiment in the same
+folder, then copies the model.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weak_to_strong.jobs.logs import logger
 from weak_to_strong.models.manifests import WEIGHTS, hash_files, list_files
 from weak_to_strong.tables.files import publish_folder, read_json, write_json
 from weak_to_strong.training.training_run import TrainingRun, chat_facts
@@ -45,6 +50,46 @@ def publish_model(
         save_model(training, trainer.model, state, part)
         check_saved(part)
         files = hash_files(part)
+    _describe(training, files, history, facts)
+    note = {"path": training.model, "files": files, "history": history, "facts": facts}
+    write_json(note, note_path(training))
+
+
+def copy_model(training: TrainingRun) -> int:
+    """Publish the model of an equal training that has ended, where it is still there and intact.
+
+    Returns:
+        Its number of updates; 0 where there is no such model.
+    """
+    try:
+        note = read_json(note_path(training))
+        source, files = Path(note["path"]), note["files"]
+        with publish_folder(training.model) as part:
+            for name in files:
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, part / name)
+            if hash_files(part) != files:
+                raise ValueError(f"{source}: has other files by now")
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return 0
+    logger.info("an equal training made %s; its model is copied", source)
+    _describe(training, files, note["history"], note["facts"])
+    return note["facts"]["steps"]
+
+
+def note_path(training: TrainingRun) -> Path:
+    """Where the model of a training, and of all that are equal to it, is noted."""
+    work = Path(training.work)
+    return work.parents[1] / "models" / f"{work.name}.json"
+
+
+def _describe(
+    training: TrainingRun,
+    files: Mapping[str, str],
+    history: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the history, and last the manifest, of a model whose folder is published."""
     write_json(history, training.history)
     manifest = {
         "kind": training.settings.adapter,
