@@ -179,7 +179,7 @@ REFUSED = {
     "chains.0.weak": ("tiny", "unknown weak `tiny`"),
     "tasks.gsm_embedded.loader": ("csv", "is not one of"),
     "tasks.gsm_embedded.prompt": ("olympicarena", "needs answer types; name their column"),
-    "tasks.gsm_embedded.templates": (..., "list gsm_symbolic template numbers"),
+    "tasks.gsm_embedded.templates": (..., "list numbers of templates"),
     "tasks.gsm_embedded.form": ("math", "`####` is in no solution of form `math`; set it to"),
     "tasks.gsm_embedded.quirks": ({"dfrac_distinkt": False}, "did you mean `dfrac_distinct`?"),
     "tasks.gsm_embedded.quirks.ft_units": (1, "1 is not `true` or `false`"),

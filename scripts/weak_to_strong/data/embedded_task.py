@@ -1,4 +1,4 @@
-"""The embedded task: grade-school word problems written by reasoning-gym's `gsm_symbolic`.
+"""The embedded task: grade-school word problems by reasoning-gym's `gsm_symbolic`, or shorter ones.
 
 It replaces GSM8K where there is no network: the same kind of question, a step-by-step solution, and
 a last line `#### n`.
@@ -9,17 +9,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from random import Random
+from typing import Any
+
+from weak_to_strong.data.short_problems import SHORT, short_problem
 
 #: The library appends this sentence to each question. The answer key `####` makes it superfluous.
 LIBRARY_SUFFIX = " Give the result as your final answer. Do not include units."
 
 
 def _generators() -> dict:
-    """Template number -> function (random generator, difficulty) -> problem."""
+    """Template number -> the library's function (random generator, difficulty) -> problem."""
     with warnings.catch_warnings():  # a dependency of reasoning-gym gives SyntaxWarnings
         warnings.simplefilter("ignore")
         import reasoning_gym
     return reasoning_gym.create_dataset("gsm_symbolic", size=1, seed=0).generators
+
+
+def _write(template: int, rng: Random, generators: dict, difficulty: float) -> dict[str, Any]:
+    """One problem: `question`, `steps` and `answer`."""
+    if template in SHORT:
+        return short_problem(template, rng)
+    problem = generators[template](rng, difficulty)
+    steps, _, _ = problem["metadata"]["answer_cot"].rpartition("####")
+    question = problem["question"].removesuffix(LIBRARY_SUFFIX).strip()
+    return {"question": question, "steps": steps.strip(), "answer": str(problem["answer"])}
 
 
 def generate_problems(
@@ -28,10 +41,10 @@ def generate_problems(
     """Endless stream of distinct problems. A template is drawn for each of them.
 
     Args:
-        templates: numbers of `gsm_symbolic` templates.
+        templates: numbers of `gsm_symbolic` templates (0 to 99) or of `short_problems.SHORT`.
         seed: seed of the stream. Equal arguments give equal streams.
         exclude: questions never to yield, such as those of another split.
-        difficulty: factor on the size of numbers, as the library defines it.
+        difficulty: factor on the size of the library's numbers, as it defines it.
 
     Yields:
         `{"question", "solution", "answer", "template"}`; `solution` ends in a line `#### answer`.
@@ -40,15 +53,15 @@ def generate_problems(
         ValueError: the library lacks a template number, or 1,000 draws in a row gave no new
             question.
     """
-    generators = _generators()
-    unknown = sorted(set(templates) - set(generators))
+    generators = _generators() if set(templates) - set(SHORT) else {}
+    unknown = sorted(set(templates) - set(generators) - set(SHORT))
     if unknown or not templates:
-        raise ValueError(f"unknown gsm_symbolic templates {unknown}; known: 0 to {max(generators)}")
+        raise ValueError(f"unknown templates {unknown}; known: 0 to {max(SHORT)}")
     pool, rng, seen, misses = sorted(templates), Random(seed), set(exclude), 0
     while True:
         template = rng.choice(pool)
-        problem = generators[template](rng, difficulty)
-        question = problem["question"].removesuffix(LIBRARY_SUFFIX).strip()
+        problem = _write(template, rng, generators, difficulty)
+        question = problem["question"]
         if question in seen:
             misses += 1
             if misses == 1000:
@@ -56,11 +69,9 @@ def generate_problems(
             continue
         seen.add(question)
         misses = 0
-        steps, _, _ = problem["metadata"]["answer_cot"].rpartition("####")
-        answer = str(problem["answer"])
         yield {
             "question": question,
-            "solution": f"{steps.strip()}\n#### {answer}",
-            "answer": answer,
+            "solution": f"{problem['steps']}\n#### {problem['answer']}",
+            "answer": problem["answer"],
             "template": template,
         }

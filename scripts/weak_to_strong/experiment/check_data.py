@@ -39,7 +39,7 @@ def check_task(name: str, task: dict) -> None:
     if task["loader"] == "reasoning_gym":
         _check_family([*path, "reasoning_gym"], task.get("reasoning_gym"))
     if embedded and "templates" not in task:
-        raise complain([*path, "templates"], "is missing", "list gsm_symbolic template numbers")
+        raise complain([*path, "templates"], "is missing", "list numbers of templates")
     taught = task.get("train_1_templates")
     if taught and not embedded:
         raise complain([*path, "train_1_templates"], "only for loader `embedded`", "remove it")

@@ -52,7 +52,7 @@ def publish_model(
         files = hash_files(part)
     _describe(training, files, history, facts)
     note = {"path": training.model, "files": files, "history": history, "facts": facts}
-    write_json(note, note_path(training))
+    write_json(note, _note_path(training))
 
 
 def copy_model(training: TrainingRun) -> int:
@@ -62,7 +62,7 @@ def copy_model(training: TrainingRun) -> int:
         Its number of updates; 0 where there is no such model.
     """
     try:
-        note = read_json(note_path(training))
+        note = read_json(_note_path(training))
         source, files = Path(note["path"]), note["files"]
         with publish_folder(training.model) as part:
             for name in files:
@@ -77,7 +77,7 @@ def copy_model(training: TrainingRun) -> int:
     return note["facts"]["steps"]
 
 
-def note_path(training: TrainingRun) -> Path:
+def _note_path(training: TrainingRun) -> Path:
     """Where the model of a training, and of all that are equal to it, is noted."""
     work = Path(training.work)
     return work.parents[1] / "models" / f"{work.name}.json"
