@@ -50,8 +50,7 @@ def generate_problems(
         `{"question", "solution", "answer", "template"}`; `solution` ends in a line `#### answer`.
 
     Raises:
-        ValueError: the library lacks a template number, or 1,000 draws in a row gave no new
-            question.
+        ValueError: a template number is unknown, or 1,000 draws in a row gave no new question.
     """
     generators = _generators() if set(templates) - set(SHORT) else {}
     unknown = sorted(set(templates) - set(generators) - set(SHORT))

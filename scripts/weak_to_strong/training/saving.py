@@ -34,10 +34,11 @@ def publish_model(
     history: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the model folder, then the history, and last the manifest.
+    """Write the model folder, the history and the manifest, and note the model for equal trainings.
 
-    The manifest is {"kind", "base", "base_path", "path", "files", "training", "facts"}: "files" has
-    the sha256 of each file, "training" what the weights depend on.
+    The manifest is the last file that the rule waits for. It is {"kind", "base", "base_path",
+    "path", "files", "training", "facts"}: "files" has the sha256 of each file, "training" what the
+    weights depend on.
 
     Args:
         training: the training.
@@ -50,7 +51,7 @@ def publish_model(
         save_model(training, trainer.model, state, part)
         check_saved(part)
         files = hash_files(part)
-    _describe(training, files, history, facts)
+    _write_manifest(training, files, history, facts)
     note = {"path": training.model, "files": files, "history": history, "facts": facts}
     write_json(note, _note_path(training))
 
@@ -73,7 +74,7 @@ def copy_model(training: TrainingRun) -> int:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return 0
     logger.info("an equal training made %s; its model is copied", source)
-    _describe(training, files, note["history"], note["facts"])
+    _write_manifest(training, files, note["history"], note["facts"])
     return note["facts"]["steps"]
 
 
@@ -83,7 +84,7 @@ def _note_path(training: TrainingRun) -> Path:
     return work.parents[1] / "models" / f"{work.name}.json"
 
 
-def _describe(
+def _write_manifest(
     training: TrainingRun,
     files: Mapping[str, str],
     history: Sequence[Mapping[str, Any]],
